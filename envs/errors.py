@@ -1,0 +1,27 @@
+"""The errors that a user of the families can meet, each one clear line.
+
+Raised all over the package; nothing here decides when.
+"""
+
+
+class FamilyError(ValueError):
+    """Something asked of a family cannot be done; the message says what would be right."""
+
+
+class UnknownFamilyError(FamilyError):
+    """No family has the name that was asked for."""
+
+
+class RenderingUnavailable(FamilyError):
+    """Pixels were asked for where OpenGL cannot start; the message names the packages to install."""
+
+
+class SimulationDiverged(FamilyError):
+    """Worlds left the range that MuJoCo can simulate. They have ended until reset; the other worlds go on.
+
+    `worlds` lists the slots, in rising order.
+    """
+
+    def __init__(self, worlds: tuple[int, ...], message: str) -> None:
+        super().__init__(message)
+        self.worlds = worlds

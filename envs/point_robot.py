@@ -1,0 +1,72 @@
+"""The families of a point in the plane, seen from above: go to a goal that is not drawn.
+
+The point is a real MuJoCo body, so that it is stepped and drawn like everything else.
+"""
+
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from envs.family import Array, Ids, Task, TaskFamily
+from envs.simulation import Simulation
+
+
+class PointRobot(TaskFamily):
+    """Reach a hidden goal in [-1, 1]^2. PEARL's family: 80 goals to train on and 20 held out.
+
+    Each control step moves the point by 0.1 * a; there are no walls. Reward: -distance of the new position to
+    the goal. Starts are uniform in [-1, 1]^2. Source: katerakelly/oyster, `point-robot`.
+    """
+
+    name = "point_robot"
+    param_names = ("goal_x", "goal_y")
+    action_size = 2
+    horizon = 20
+    frame_skip = 1
+    camera = "above"
+
+    def task_params(self) -> tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]]:
+        goals = np.random.RandomState(1337).uniform(-1.0, 1.0, (100, 2))
+        return goals[:80].tolist(), goals[80:].tolist()
+
+    def model(self) -> mujoco.MjModel:
+        return mujoco.MjModel.from_xml_string(_XML)
+
+    def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+        return rng.uniform(-1.0, 1.0, model.nq), np.zeros(model.nv)
+
+    def reward(self, params: Array, qpos_before: Array, qpos_after: Array, actions: Array) -> Array:
+        distance: Array = np.linalg.norm(qpos_after - params, axis=1)
+        return -distance
+
+    def apply_action(self, simulation: Simulation, worlds: Ids, actions: Array) -> None:
+        # With no force anywhere, one step of 0.1 s at velocity a is a move by 0.1 * a.
+        simulation.qvel[worlds] = actions
+
+
+# Flat colours by emission alone: a pixel shows the point or the ground, wherever the point is. The picture
+# spans [-1.5, 1.5]^2 without perspective. The point is large, for a decoder takes no notice of a small one.
+_XML = """
+<mujoco model="point_robot">
+  <option timestep="0.1" gravity="0 0 0" integrator="Euler">
+    <flag contact="disable"/>
+  </option>
+  <visual>
+    <headlight ambient="0 0 0" diffuse="0 0 0" specular="0 0 0"/>
+  </visual>
+  <asset>
+    <material name="ground" rgba="0.08 0.12 0.30 1" emission="1" specular="0" shininess="0"/>
+    <material name="point" rgba="1.0 0.75 0.10 1" emission="1" specular="0" shininess="0"/>
+  </asset>
+  <worldbody>
+    <camera name="above" pos="0 0 4" projection="orthographic" fovy="3"/>
+    <geom name="ground" type="plane" size="50 50 1" material="ground"/>
+    <body name="point" pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0"/>
+      <joint name="y" type="slide" axis="0 1 0"/>
+      <geom name="point" type="cylinder" size="0.35 0.05" mass="1" material="point"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""

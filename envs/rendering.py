@@ -1,0 +1,203 @@
+"""Pixels: a pool of threads that draw the worlds of a simulation, each with an OpenGL context of its own.
+
+Which OpenGL that is was chosen in back_end.py; where the worlds stand is told by simulation.py.
+"""
+
+import atexit
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+
+from envs.back_end import BACK_END, GLContext, make_context, require_pixels
+from envs.errors import FamilyError, RenderingUnavailable
+from envs.family import Array, Ids
+
+Frames = npt.NDArray[np.uint8]
+
+FIRST_FRAME_SECONDS = 60.0
+
+
+class RenderPool:
+    """Draws worlds of one model through one of its cameras.
+
+    Args:
+        model: its visual settings are changed here to those that are fast at small sizes.
+        picture: field of mujoco.MjData -> live array with one row per world (Simulation.picture).
+        camera: name of the camera.
+        size: side of the square picture in pixels.
+        threads: how many threads draw. The pixels do not depend on it.
+
+    Raises:
+        RenderingUnavailable: OpenGL cannot start, or does not answer within a minute.
+    """
+
+    def __init__(
+        self, model: mujoco.MjModel, picture: Mapping[str, Array], camera: str, size: int, threads: int
+    ) -> None:
+        require_pixels()
+        _make_fast(model, size)
+        self._workers = [_Worker() for _ in range(threads)]
+        self._finalizer = weakref.finalize(self, _stop, self._workers)
+        try:
+            # One after the other: the first context of a process initialises the display for all of them.
+            for worker in self._workers:
+                _first_answer(worker.submit(partial(worker.start_drawing, model, picture, camera, size)))
+        except RenderingUnavailable:
+            self.close()
+            raise
+        # MuJoCo has its EGL display closed at exit, by a hook it sets with the first context. Hooks run in
+        # reverse order, so this one, set later, still finds the display open.
+        self._finalizer.atexit = False
+        atexit.register(self._finalizer)
+
+    def draw(self, worlds: Ids, frames: Frames) -> None:
+        """Draw these worlds into their rows of `frames` (num_worlds, size, size, 3)."""
+        if not self._finalizer.alive:
+            raise FamilyError("the environment was closed")
+        parts = np.array_split(worlds, len(self._workers))
+        jobs = [
+            worker.submit(partial(worker.draw, part, frames))
+            for worker, part in zip(self._workers, parts, strict=True)
+            if len(part)
+        ]
+        for job in jobs:
+            job.result()
+
+    def gl_strings(self) -> dict[str, str]:
+        """Who draws: the back end and OpenGL's own vendor and renderer strings."""
+        return {"back_end": BACK_END, **self._workers[0].submit(_gl_strings).result()}
+
+    def close(self) -> None:
+        """Free the contexts and end the threads. May be called twice."""
+        self._finalizer()
+        atexit.unregister(self._finalizer)
+
+
+class _Worker:
+    """A thread and what it draws with. All OpenGL objects are made, used and freed in the thread."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._canvas: _Canvas | None = None
+        # A daemon: a driver that hangs in its first frame must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="envs-render", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], Any]) -> "Future[Any]":
+        future: Future[Any] = Future()
+        self._jobs.put((job, future))
+        return future
+
+    def start_drawing(
+        self, model: mujoco.MjModel, picture: Mapping[str, Array], camera: str, size: int
+    ) -> None:
+        self._canvas = _Canvas(model, picture, camera, size)
+        self._canvas.draw(0, np.zeros((size, size, 3), dtype=np.uint8))
+
+    def draw(self, worlds: Ids, frames: Frames) -> None:
+        assert self._canvas is not None
+        for world in worlds:
+            self._canvas.draw(world, frames[world])
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+        self._thread.join(timeout=5.0)
+
+    def _run(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, future = item
+            try:
+                future.set_result(job())
+            except BaseException as error:  # handed to the thread that waits for the result
+                future.set_exception(error)
+            del item, job, future
+        if self._canvas is not None:
+            self._canvas.free()
+            self._canvas = None
+
+
+class _Canvas:
+    """One context, one scene and a scratch state; used in one thread only."""
+
+    def __init__(self, model: mujoco.MjModel, picture: Mapping[str, Array], camera: str, size: int) -> None:
+        self._gl: GLContext = make_context(size, size)
+        self._model = model
+        self._data = mujoco.MjData(model)
+        self._copies = [(getattr(self._data, name), rows) for name, rows in picture.items() if rows.size]
+        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 100)
+        for flag in (
+            mujoco.mjtRndFlag.mjRND_SHADOW,
+            mujoco.mjtRndFlag.mjRND_REFLECTION,
+            mujoco.mjtRndFlag.mjRND_HAZE,
+            mujoco.mjtRndFlag.mjRND_SKYBOX,
+        ):
+            self._scene.flags[flag] = False
+        self._option = mujoco.MjvOption()
+        self._camera = mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._camera.fixedcamid = model.camera(camera).id
+        try:
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        except mujoco.FatalError as error:
+            raise RenderingUnavailable(f"OpenGL ({BACK_END}) does not start: {error}") from error
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._viewport = mujoco.MjrRect(0, 0, size, size)
+        self._rows = np.zeros((size, size, 3), dtype=np.uint8)
+
+    def draw(self, world: int, out: Frames) -> None:
+        for scratch, rows in self._copies:
+            scratch[...] = rows[world]
+        mujoco.mjv_updateScene(
+            self._model, self._data, self._option, None, self._camera, _ALL_CATEGORIES, self._scene
+        )
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
+        out[...] = self._rows[::-1]  # OpenGL's first row is the lowest
+
+    def free(self) -> None:
+        self._context.free()
+        self._gl.free()
+
+
+_ALL_CATEGORIES = mujoco.mjtCatBit.mjCAT_ALL.value
+
+
+def _make_fast(model: mujoco.MjModel, size: int) -> None:
+    # Without multisampling and shadows, and with fewer slices to a round body, a small picture costs about
+    # 1/50 of MuJoCo's default and, but for the shadow, looks the same.
+    quality = model.vis.quality
+    quality.offsamples = 0
+    quality.shadowsize = 0
+    quality.numslices = 12
+    quality.numstacks = 6
+    model.vis.global_.offwidth = size
+    model.vis.global_.offheight = size
+
+
+def _first_answer(future: "Future[Any]") -> None:
+    try:
+        future.result(timeout=FIRST_FRAME_SECONDS)
+    except TimeoutError as error:
+        raise RenderingUnavailable(
+            f"OpenGL ({BACK_END}) drew nothing within {FIRST_FRAME_SECONDS:.0f} s; try MUJOCO_GL=osmesa"
+        ) from error
+
+
+def _gl_strings() -> dict[str, str]:
+    from OpenGL import GL
+
+    names = {"vendor": GL.GL_VENDOR, "renderer": GL.GL_RENDERER}
+    return {name: (GL.glGetString(value) or b"unknown").decode() for name, value in names.items()}
+
+
+def _stop(workers: list[_Worker]) -> None:
+    for worker in workers:
+        worker.stop()

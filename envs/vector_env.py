@@ -1,0 +1,327 @@
+"""Worlds of a family behind gymnasium's interfaces: many at once (TaskVectorEnv) and a single one (TaskEnv).
+
+Physics is in simulation.py, pictures in rendering.py, rewards in the families; who plays what is here.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from envs.errors import FamilyError, SimulationDiverged
+from envs.family import Array, Ids, Task, TaskFamily
+from envs.registry import make_family
+from envs.rendering import Frames, RenderPool
+from envs.simulation import Simulation
+
+Flags = npt.NDArray[np.bool_]
+Seed = int | np.random.SeedSequence | np.random.Generator | None
+
+ACTION_TOLERANCE = 1e-6
+_SEED_OBJECTS = (np.random.SeedSequence, np.random.Generator, type(None))
+_WORLDS_PER_THREAD = 4  # fewer do not repay handing the work to another thread
+
+
+class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
+    """`num_envs` worlds of one family. Worlds are never reset on their own.
+
+    A world whose episode has ended is not simulated further: it repeats its last frame with reward 0 and its
+    last flags until it is reset.
+
+    Args:
+        family: what the worlds play.
+        num_envs: how many worlds.
+        threads: threads for physics and for drawing; 0 takes as many as pay off on this machine.
+
+    Raises:
+        FamilyError: num_envs or threads out of range.
+        RenderingUnavailable: pixels cannot be drawn here.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"]}
+    render_mode = "rgb_array"
+
+    def __init__(self, family: TaskFamily, num_envs: int, threads: int = 0) -> None:
+        if num_envs < 1:
+            raise FamilyError(f"num_envs must be at least 1, got {num_envs}")
+        if threads < 0:
+            raise FamilyError(f"threads must be 0 (choose) or more, got {threads}")
+        threads = min(threads or _default_threads(num_envs), num_envs)
+        self.family = family
+        self.num_envs = num_envs
+        self.single_observation_space, self.single_action_space = spaces(family)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        model = family.model()
+        self.simulation = Simulation(model, num_envs, threads)
+        self._pixels = RenderPool(model, self.simulation.picture, family.camera, family.image_size, threads)
+        seconds = float(model.opt.timestep) * family.frame_skip * family.action_repeat
+        self.metadata = {**self.metadata, "render_fps": max(1, round(1.0 / seconds))}
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._tasks: list[Task | None] = [None] * num_envs
+        self._params: Array = np.zeros((num_envs, len(family.param_names)))
+        self._control_steps = np.zeros(num_envs, dtype=np.int64)
+        self._terminated: Flags = np.zeros(num_envs, dtype=bool)
+        self._truncated: Flags = np.zeros(num_envs, dtype=bool)
+        self._diverged: Flags = np.zeros(num_envs, dtype=bool)
+        size = family.image_size
+        self._frames: Frames = np.zeros((num_envs, size, size, 3), dtype=np.uint8)
+
+    @property
+    def tasks(self) -> tuple[Task | None, ...]:
+        """The task of each world; None where a world was never reset."""
+        return tuple(self._tasks)
+
+    @property
+    def params(self) -> Array:
+        """The true task parameters (num_envs, P), a copy; for controls that are told the task."""
+        return self._params.copy()
+
+    @property
+    def renderer(self) -> dict[str, str]:
+        """Who draws: `back_end`, and OpenGL's `vendor` and `renderer`."""
+        return self._pixels.gl_strings()
+
+    def reset(
+        self, *, seed: Seed | Sequence[Seed] = None, options: dict[str, Any] | None = None
+    ) -> tuple[Frames, dict[str, Any]]:
+        """Start an episode in every world.
+
+        Args:
+            seed: one seed for each world, or one number s that gives world i the seed s + i, or None to go
+                on with the worlds' generators. A world's seed is a number, a SeedSequence, or a Generator to
+                draw from. Same seed and task, same start, in whichever slot.
+            options: `tasks`, a task index for each world; without it each world draws a training task from
+                its generator. `reset_mask`, a bool array (num_envs,): only the marked worlds are reset.
+
+        Returns:
+            frames uint8 (num_envs, H, W, 3), which the caller owns, and an empty info.
+
+        Raises:
+            FamilyError: unknown task or option, or a wrong number of tasks or seeds.
+        """
+        options = dict(options or {})
+        worlds = self._marked(options.pop("reset_mask", None))
+        tasks = self._chosen(options.pop("tasks", None))
+        if options:
+            raise FamilyError(f"unknown reset options {sorted(options)}; there are 'tasks' and 'reset_mask'")
+        for world, world_seed in zip(worlds, self._seeds(seed, worlds), strict=True):
+            if world_seed is not None or self._generators[world] is None:
+                self._generators[world] = np.random.default_rng(world_seed)
+        self._begin(worlds, tasks)
+        return self._frames.copy(), {}
+
+    def step(self, actions: Array) -> tuple[Frames, Array, Flags, Flags, dict[str, Any]]:
+        """Hold actions (num_envs, A) in [-1, 1] for `action_repeat` control steps in every running world.
+
+        Returns:
+            frames uint8 (num_envs, H, W, 3), rewards float64 (num_envs,), terminated and truncated bool
+            (num_envs,), {}. The caller owns the arrays.
+
+        Raises:
+            FamilyError: before the first reset, or actions of wrong shape, not finite or outside [-1, 1].
+            SimulationDiverged: names the worlds that MuJoCo could not go on with. They have ended until
+                reset; the others have made the step.
+        """
+        if any(task is None for task in self._tasks):
+            raise FamilyError("reset every world before the first step")
+        actions = self._checked(actions)
+        rewards: Array = np.zeros(self.num_envs)
+        failed: dict[int, str] = {}
+        started = self._running()
+        for _ in range(self.family.action_repeat):
+            worlds = self._running()
+            if len(worlds):
+                failed.update(self._control_step(worlds, actions[worlds], rewards))
+        drawn = started[~self._diverged[started]]
+        if len(drawn):
+            self._pixels.draw(drawn, self._frames)
+        if failed:
+            raise SimulationDiverged(tuple(sorted(failed)), self._divergence(failed))
+        return self._frames.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
+
+    def render(self) -> tuple[Frames, ...]:
+        """The current frame of every world."""
+        return tuple(self._frames.copy())
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Free OpenGL contexts and threads."""
+        if hasattr(self, "_pixels"):  # not there if the constructor refused its arguments
+            self._pixels.close()
+
+    def _begin(self, worlds: Ids, tasks: list[Task | None]) -> None:
+        states = []
+        for world in worlds:
+            generator = self._generators[world]
+            assert generator is not None
+            task = tasks[world] or self.family.train_tasks[generator.integers(len(self.family.train_tasks))]
+            self._tasks[world] = task
+            self._params[world] = task.params
+            states.append(self.family.start_state(self.simulation.model, task, generator))
+        self.simulation.reset(worlds, np.stack([s[0] for s in states]), np.stack([s[1] for s in states]))
+        self._control_steps[worlds] = 0
+        for flags in (self._terminated, self._truncated, self._diverged):
+            flags[worlds] = False
+        self._pixels.draw(worlds, self._frames)
+
+    def _control_step(self, worlds: Ids, actions: Array, rewards: Array) -> dict[int, str]:
+        """A control step of these worlds, added to `rewards` (num_envs,); returns failed world -> reason."""
+        simulation, family = self.simulation, self.family
+        family.apply_action(simulation, worlds, actions)
+        before = simulation.qpos[worlds]
+        failed = simulation.step(worlds, family.frame_skip)
+        self._control_steps[worlds] += 1
+        if failed:
+            self._diverged[list(failed)] = True
+            sound = ~self._diverged[worlds]
+            worlds, actions, before = worlds[sound], actions[sound], before[sound]
+        params, after = self._params[worlds], simulation.qpos[worlds]
+        rewards[worlds] += family.reward(params, before, after, actions)
+        self._terminated[worlds] = family.terminated(params, after, simulation.qvel[worlds])
+        self._truncated[worlds] = (self._control_steps[worlds] >= family.horizon) & ~self._terminated[worlds]
+        return failed
+
+    def _running(self) -> Ids:
+        return np.flatnonzero(~(self._terminated | self._truncated | self._diverged))
+
+    def _checked(self, actions: Array) -> Array:
+        actions = _numbers(actions)
+        expected = (self.num_envs, self.family.action_size)
+        if actions.shape != expected:
+            raise FamilyError(f"actions must have shape {expected}, got {actions.shape}")
+        # Written so that NaN is caught as well.
+        bad = ~(np.abs(actions) <= 1.0 + ACTION_TOLERANCE)
+        if bad.any():
+            world, entry = np.argwhere(bad)[0]
+            value, where = actions[world, entry], self._named(int(world))
+            raise FamilyError(f"actions must be finite and in [-1, 1], got {value} in {where}")
+        return np.clip(actions, -1.0, 1.0)
+
+    def _marked(self, mask: Any) -> Ids:
+        if mask is None:
+            return np.arange(self.num_envs)
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
+            raise FamilyError(f"reset_mask must be a bool array ({self.num_envs},) with some entry true")
+        return np.flatnonzero(mask)
+
+    def _chosen(self, indices: Any) -> list[Task | None]:
+        if indices is None:
+            return [None] * self.num_envs
+        if not isinstance(indices, Sequence | np.ndarray) or len(indices) != self.num_envs:
+            got = len(indices) if hasattr(indices, "__len__") else repr(indices)
+            raise FamilyError(f"tasks must hold an index for each of the {self.num_envs} worlds, got {got}")
+        return [self.family.task(index) for index in indices]
+
+    def _seeds(self, seed: Seed | Sequence[Seed], worlds: Ids) -> list[Seed]:
+        if seed is None:
+            return [None] * len(worlds)
+        if isinstance(seed, int | np.integer):
+            seed = [int(seed) + world for world in range(self.num_envs)]
+        if not isinstance(seed, Sequence | np.ndarray) or len(seed) != self.num_envs:
+            raise FamilyError(f"seed must be one number or a seed for each of the {self.num_envs} worlds")
+        seeds = [seed[world] for world in worlds]
+        for one in seeds:
+            number = isinstance(one, int | np.integer)
+            if not (one >= 0 if number else isinstance(one, _SEED_OBJECTS)):
+                raise FamilyError(f"a seed must be a whole number from 0, got {one!r}")
+        return seeds
+
+    def _named(self, world: int) -> str:
+        task = self._tasks[world]
+        if task is None:
+            return f"world {world}"
+        values = ", ".join(
+            f"{name}={value:.4g}" for name, value in zip(self.family.param_names, task.params, strict=True)
+        )
+        return f"world {world} ({self.family.name} task {task.index}: {values})"
+
+    def _divergence(self, failed: dict[int, str]) -> str:
+        named = [f"{self._named(world)}: {failed[world]}" for world in sorted(failed)]
+        return f"the simulation diverged in {'; '.join(named)}"
+
+
+class TaskEnv(gymnasium.Env[Any, Any]):
+    """One world of a family as a plain gymnasium environment: `gymnasium.make("metaslac/CheetahVel-v0")`.
+
+    Args:
+        family: a family or its name.
+        image_size, action_repeat: as for make_family; left alone if `family` is not a name.
+        render_mode: None or "rgb_array".
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        family: str | TaskFamily,
+        image_size: int = 64,
+        action_repeat: int = 1,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise FamilyError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
+        self.family = make_family(family, image_size, action_repeat) if isinstance(family, str) else family
+        self.observation_space, self.action_space = spaces(self.family)
+        self.render_mode = render_mode
+        self._world = TaskVectorEnv(self.family, 1, threads=1)
+        self.metadata = {**self.metadata, "render_fps": self._world.metadata["render_fps"]}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Frames, dict[str, Any]]:
+        """Start an episode of `options["task"]`, or else of a training task drawn from the generator.
+
+        Returns:
+            frame uint8 (H, W, 3), and {"task": index of the task}.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        task = options.pop("task", None)
+        if options:
+            raise FamilyError(f"unknown reset options {sorted(options)}; there is 'task'")
+        chosen = {} if task is None else {"tasks": [task]}
+        frames, _ = self._world.reset(seed=[self.np_random], options=chosen)
+        played = self._world.tasks[0]
+        assert played is not None
+        return frames[0], {"task": played.index}
+
+    def step(self, action: Array) -> tuple[Frames, float, bool, bool, dict[str, Any]]:
+        """As TaskVectorEnv.step, for an action (A,)."""
+        action = _numbers(action)
+        if action.shape != (self.family.action_size,):
+            raise FamilyError(f"action must have shape {(self.family.action_size,)}, got {action.shape}")
+        frames, rewards, terminated, truncated, _ = self._world.step(action[None])
+        return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def render(self) -> Frames | None:
+        """The current frame uint8 (H, W, 3), or None without a render mode."""
+        return self._world.render()[0] if self.render_mode == "rgb_array" else None
+
+    def close(self) -> None:
+        """Free the OpenGL context and its thread."""
+        self._world.close()
+
+
+def spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+    """The spaces of a single observation, uint8 (H, W, 3), and of a single action, [-1, 1]^A."""
+    size = family.image_size
+    frame = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+    return frame, gymnasium.spaces.Box(-1.0, 1.0, (family.action_size,), np.float32)
+
+
+def _numbers(actions: Any) -> Array:
+    try:
+        return np.asarray(actions, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise FamilyError("actions must be an array of numbers") from error
+
+
+def _default_threads(num_envs: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, num_envs // _WORLDS_PER_THREAD))
