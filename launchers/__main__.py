@@ -1,0 +1,5 @@
+"""`python -m launchers` is the same as `metaslac`."""
+
+from launchers.cli import main
+
+main()

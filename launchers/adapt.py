@@ -1,0 +1,155 @@
+"""`metaslac adapt`: let a trained agent adapt to held-out tasks, and show what came of it.
+
+Acting and belief are in `metaslac/adaptation.py`; statistics over trials are `metaslac evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launchers.outputs import check_writable, table, write_json
+from launchers.trained import Trained, load_trained, play
+from launchers.video import Clip, check_video_name, spread, write_video
+from metaslac.config import DEVICES
+from metaslac.errors import MetaslacError
+
+if TYPE_CHECKING:
+    from envs import Task, TaskFamily
+    from metaslac.adaptation import TaskAdaptation
+
+MOST_TILES = 9
+
+
+@click.command(short_help="Adapt to held-out tasks and show the returns.")
+@click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A checkpoint directory, or a run directory for its last one.",
+)
+@click.option(
+    "--episodes", type=click.IntRange(min=1), default=2, show_default=True, help="Episodes on each task."
+)
+@click.option(
+    "--task", "task_index", type=int, show_default="all held-out tasks", help="Index of one held-out task."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the trial.")
+@click.option(
+    "--video",
+    type=click.Path(path_type=Path, dir_okay=False),
+    show_default="none",
+    help=f"Write an .mp4 of --task, or of {MOST_TILES} held-out tasks side by side.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    show_default="none",
+    help="Write the table as JSON.",
+)
+@click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="CPU threads; 0 takes every core.",
+)
+def adapt(
+    checkpoint: Path,
+    episodes: int,
+    task_index: int | None,
+    seed: int,
+    video: Path | None,
+    json_path: Path | None,
+    device: str,
+    threads: int,
+) -> None:
+    """Let a trained agent adapt to one or all held-out tasks of its family.
+
+    Shows the return of every episode and how the belief about the task narrowed: the standard deviation
+    of the task variable after each episode, averaged over its dimensions; it is 1 before the first.
+    """
+    check_writable(json_path)
+    check_writable(video)
+    check_video_name(video)
+    trained = load_trained(checkpoint, device, threads)
+    tasks = _chosen_tasks(trained.family, task_index)
+    results = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=video is not None)
+    report = _report(trained, checkpoint, results)
+    click.echo(_as_table(trained.family, report))
+    if json_path is not None:
+        write_json(json_path, report)
+    if video is not None:
+        write_video(video, _clips(trained.family, results))
+
+
+def _chosen_tasks(family: TaskFamily, index: int | None) -> Sequence[Task]:
+    if index is None:
+        return family.test_tasks
+    chosen = [task for task in family.test_tasks if task.index == index]
+    if not chosen:
+        first, last = family.test_tasks[0].index, family.test_tasks[-1].index
+        raise MetaslacError(f"--task {index}: the held-out tasks of {family.name} are {first} to {last}")
+    return chosen
+
+
+def _report(trained: Trained, checkpoint: Path, results: Sequence[TaskAdaptation]) -> dict[str, Any]:
+    by_episode = zip(*(result.returns for result in results), strict=True)
+    return {
+        "family": trained.family.name,
+        "checkpoint": str(checkpoint),
+        "tasks": [
+            {
+                "index": result.task.index,
+                "params": [float(value) for value in result.task.params],
+                "returns": [float(value) for value in result.returns],
+                "belief_std": [float(value) for value in result.belief_std[1:].mean(1)],
+            }
+            for result in results
+        ],
+        "mean_returns": [float(sum(returns) / len(results)) for returns in by_episode],
+    }
+
+
+def _as_table(family: TaskFamily, report: dict[str, Any]) -> str:
+    episodes = range(1, len(report["mean_returns"]) + 1)
+    header = [
+        "task",
+        *family.param_names,
+        *(f"return {e}" for e in episodes),
+        *(f"belief {e}" for e in episodes),
+    ]
+    rows = [
+        [
+            str(task["index"]),
+            *(f"{value:.3f}" for value in task["params"]),
+            *(f"{value:.2f}" for value in task["returns"]),
+            *(f"{value:.3f}" for value in task["belief_std"]),
+        ]
+        for task in report["tasks"]
+    ]
+    blank = [""] * len(family.param_names)
+    means = [f"{value:.2f}" for value in report["mean_returns"]]
+    rows.append(["mean", *blank, *means, *[""] * len(episodes)])
+    return table(header, rows)
+
+
+def _clips(family: TaskFamily, results: Sequence[TaskAdaptation]) -> list[Clip]:
+    return [
+        Clip(
+            title="  ".join(
+                f"{name} {value:.2f}"
+                for name, value in zip(family.param_names, result.task.params, strict=True)
+            ),
+            episodes=list(result.frames),
+            returns=[float(value) for value in result.returns],
+        )
+        for result in spread(results, MOST_TILES)
+    ]

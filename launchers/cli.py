@@ -1,0 +1,37 @@
+"""The `metaslac` command and its subcommands.
+
+Each subcommand lives in a file of its own; errors become one line in `errors.py`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from launchers.adapt import adapt
+from launchers.doctor import doctor
+from launchers.errors import OneLineErrors
+from launchers.evaluate import evaluate
+from launchers.families import families
+from launchers.meta_train import meta_train
+from launchers.process import keep_large_blocks
+from launchers.settings import settings
+from metaslac.version import __version__
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
+@click.version_option(__version__, prog_name="metaslac", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Meta-train an agent from pixels, then let it adapt to tasks it has never seen."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (meta_train, adapt, evaluate, families, settings, doctor):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    keep_large_blocks()
+    cli(prog_name="metaslac")

@@ -1,0 +1,49 @@
+"""What commands print and the files they leave: tables on the screen, JSON beside it.
+
+Videos are drawn in `video.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metaslac.errors import MetaslacError
+from metaslac.files import write_atomically
+
+
+def check_writable(path: Path | None) -> None:
+    """Raise MetaslacError now if `path` could not be written after hours of work; None is fine."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise MetaslacError(f"cannot write {path}: the directory {folder} does not exist")
+    if path.is_dir():
+        raise MetaslacError(f"cannot write {path}: it is a directory")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MetaslacError(f"cannot write {path}: the directory {folder} is not writable")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write `values` as indented JSON, whole or not at all."""
+    try:
+        write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+    except OSError as error:
+        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain text in columns, the first to the left and the others to the right."""
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

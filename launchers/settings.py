@@ -1,0 +1,29 @@
+"""`metaslac settings`: every setting, its value in a preset and what it means.
+
+The settings themselves are in `metaslac/config.py`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from launchers.presets import PRESETS, resolve
+from metaslac.settings import describe, to_dict
+
+
+@click.command(short_help="List the settings for --set.")
+@click.option("--family", default="cheetah_vel", show_default=True, help="Task family the preset is for.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="default",
+    show_default=True,
+    help="Show its values.",
+)
+def settings(family: str, preset: str) -> None:
+    """List every setting that `meta-train --set section.field=value` takes, with its value and meaning."""
+    values = to_dict(resolve(preset, [f"family.name={family}"]))
+    for info in describe():
+        section, _, field = info.name.partition(".")
+        choices = f" [{', '.join(map(str, info.choices))}]" if info.choices else ""
+        click.echo(f"{info.name}={values[section][field]}\n    {info.help}{choices}")

@@ -1,0 +1,233 @@
+"""Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
+
+Reading and writing settings as text is in `settings.py`; presets live in `launchers/presets.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from metaslac.errors import MetaslacError
+
+TASK_INFERENCE = ("infer", "oracle", "blind")
+TASK_GRADIENT = ("both", "critic", "model")
+IMAGE_SIZES = (32, 64, 128)
+DEVICES = ("auto", "cpu", "cuda")
+
+MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
+MOST_COUNT = 10**9
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[Any] = (),
+) -> Any:
+    """A dataclass field with its default, its line of help and what it may be (`above` is exclusive)."""
+    limits = {"low": low, "high": high, "above": above, "choices": tuple(choices)}
+    return field(default=default, metadata={"help": help, **limits})
+
+
+def units(default: int, help: str, low: int = 1) -> Any:
+    """A setting that is the width of something in a network."""
+    return setting(default, help, low=low, high=MOST_UNITS)
+
+
+def count(default: int, help: str, low: int = 1) -> Any:
+    """A setting that counts."""
+    return setting(default, help, low=low, high=MOST_COUNT)
+
+
+@dataclass(frozen=True)
+class FamilyConfig:
+    """Which tasks, and how the agent sees and drives them."""
+
+    name: str = setting("cheetah_vel", "task family, as listed by `metaslac families`")
+    image_size: int = setting(64, "height and width of the pixels: 32, 64 or 128", choices=IMAGE_SIZES)
+    action_repeat: int = count(1, "control steps per action; rewards are summed, the horizon stays")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The sequential latent variable model."""
+
+    base_depth: int = units(32, "channels of the first convolution; each next one has twice as many")
+    feature_size: int = units(256, "size of the image feature f_t")
+    z1_size: int = units(32, "size of the first latent layer z1_t")
+    z2_size: int = units(256, "size of the second latent layer z2_t")
+    hidden_size: int = units(256, "width of the two hidden layers of every latent conditional")
+    window: int = count(8, "transitions per window; also the frames in the actor's history")
+    pixel_variance: float = setting(0.1, "fixed variance of p(x_t | z_t), pixels in [0, 1]", above=0)
+    reward_weight: float = setting(1.0, "weight of -log p(r_t | ...) in the model loss", low=0)
+    reward_std: float = setting(0.0, "fixed standard deviation of the reward likelihood; 0 learns it", low=0)
+    reward_std_min: float = setting(1e-5, "floor of the learned standard deviation of the reward", above=0)
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The task variable m and its inference."""
+
+    inference: str = setting(
+        "infer",
+        "where m comes from: infer it, oracle (true parameters), blind (zero)",
+        choices=TASK_INFERENCE,
+    )
+    size: int = units(5, "size of m; oracle uses the number of task parameters instead", low=0)
+    hidden_size: int = units(200, "width of the three hidden layers of the context encoder")
+    prior_factor: bool = setting(True, "whether N(0, I) is one factor of the product of Gaussians")
+    gradient: str = setting(
+        "both", "what trains the context encoder: the critic, the model, or both", choices=TASK_GRADIENT
+    )
+    kl_weight: float = setting(
+        0.1, "weight of KL(q(m|c) || N(0, I)): sum over dimensions, mean over tasks", low=0
+    )
+    context_segments: int = count(4, "segments of consecutive transitions in a training context")
+    context_length: int = count(16, "transitions per segment of a training context")
+    context_min: int = count(8, "fewest context transitions a belief is inferred from in training")
+    context_max: int = count(48, "most context transitions a belief is inferred from in training")
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig:
+    """Soft actor-critic in the latent space."""
+
+    hidden_size: int = units(256, "width of the two hidden layers of actor and critics")
+    gamma: float = setting(0.99, "discount per agent decision", above=0, high=1)
+    tau: float = setting(
+        0.005, "step of the target critics towards the critics, each actor-critic step", above=0, high=1
+    )
+    alpha_init: float = setting(0.1, "initial temperature", above=0)
+    reward_scale: float = setting(1.0, "factor on rewards in the critic's target only", above=0)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is kept of every training task."""
+
+    episodes_per_task: int = count(40, "newest episodes kept per training task")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The meta-training loop."""
+
+    seed: int = setting(0, "seed of everything random in the run", low=0, high=2**63 - 1)
+    updates: int = count(20_000, "meta-training updates after pre-training")
+    initial_episodes: int = count(2, "random episodes on every training task before anything is learned")
+    random_hold: int = count(1, "decisions that each random action of those episodes is held for")
+    pretrain_updates: int = count(1_000, "model-only updates on the random episodes", low=0)
+    pretrain_windows: int = count(2, "windows per task in a pre-training update")
+    pretrain_lr: float = setting(1e-3, "Adam step of the model while pre-training", above=0)
+    tasks_per_visit: int = count(8, "training tasks visited side by side between updates")
+    prior_episodes: int = count(1, "episodes per visited task with m ~ N(0, I): the task's new context pool")
+    posterior_episodes: int = count(1, "episodes per visited task with m ~ q(m | context pool)", low=0)
+    posterior_context: bool = setting(True, "whether posterior episodes join the task's context pool too")
+    updates_per_visit: int = count(40, "updates after each visit")
+    tasks_per_update: int = count(8, "tasks in an update's meta-batch")
+    model_windows: int = count(4, "windows per task in the model loss")
+    windows: int = count(32, "windows per task encoded for the actor-critic steps, the model's included")
+    steps_per_batch: int = count(
+        4, "actor-critic and context steps per update, on equal parts of the windows"
+    )
+    lr_model: float = setting(1e-4, "Adam step of the latent model", above=0)
+    lr_context: float = setting(3e-4, "Adam step of the context encoder", above=0)
+    lr_critic: float = setting(3e-4, "Adam step of the critics", above=0)
+    lr_actor: float = setting(3e-4, "Adam step of the actor", above=0)
+    lr_alpha: float = setting(3e-4, "Adam step of the temperature", low=0)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Adaptation to held-out tasks during the run."""
+
+    every: int = count(1_000, "updates between evaluations; the last update is always evaluated")
+    episodes: int = count(3, "episodes per trial")
+    exploration_episodes: int = count(1, "first episodes of a trial that act on m ~ N(0, I)", low=0)
+    trials: int = count(1, "independent trials per held-out task")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how often; none of it changes what is computed but the device."""
+
+    device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
+    threads: int = count(0, "CPU threads for torch and for rendering; 0 takes every core", low=0)
+    worlds: int = count(16, "most environments stepped side by side")
+    log_every: int = count(50, "updates between rows of progress.csv")
+    checkpoint_every: int = count(1_000, "updates between checkpoints; the last update is always saved")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    family: FamilyConfig = field(default_factory=FamilyConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+def validate(config: Config) -> None:
+    """Raise MetaslacError, in one line, for the first setting that cannot be or does not go with another."""
+    for section in fields(config):
+        values = getattr(config, section.name)
+        for entry in fields(values):
+            _check_limits(f"{section.name}.{entry.name}", getattr(values, entry.name), entry)
+    _check_together(config)
+
+
+def _check_limits(name: str, value: Any, entry: Field[Any]) -> None:
+    limits = entry.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        raise MetaslacError(f"{name} must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MetaslacError(f"{name} must be a finite number, not {value}")
+    if limits["low"] is not None and value < limits["low"]:
+        raise MetaslacError(f"{name} must be at least {limits['low']}, not {value}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise MetaslacError(f"{name} must be more than {limits['above']}, not {value}")
+    if limits["high"] is not None and value > limits["high"]:
+        raise MetaslacError(f"{name} must be at most {limits['high']}, not {value}")
+
+
+def _check_together(config: Config) -> None:
+    task, train, replay, evaluation = config.task, config.train, config.replay, config.evaluation
+    if not config.family.name:
+        raise MetaslacError("family.name must not be empty; `metaslac families` lists the names")
+    if task.inference == "infer" and task.size < 1:
+        raise MetaslacError("task.size must be at least 1 when task.inference is infer")
+    if task.context_min > task.context_max:
+        raise MetaslacError(
+            f"task.context_min ({task.context_min}) must not exceed task.context_max ({task.context_max})"
+        )
+    if train.model_windows > train.windows:
+        raise MetaslacError(
+            f"train.model_windows ({train.model_windows}) must not exceed train.windows ({train.windows})"
+        )
+    if train.windows % train.steps_per_batch:
+        raise MetaslacError(
+            f"train.windows ({train.windows}) must be a multiple of "
+            f"train.steps_per_batch ({train.steps_per_batch})"
+        )
+    visit_episodes = train.prior_episodes + train.posterior_episodes
+    if replay.episodes_per_task < max(train.initial_episodes, visit_episodes):
+        raise MetaslacError(
+            f"replay.episodes_per_task ({replay.episodes_per_task}) must hold train.initial_episodes "
+            f"({train.initial_episodes}) and the episodes of one visit ({visit_episodes})"
+        )
+    if evaluation.exploration_episodes > evaluation.episodes:
+        raise MetaslacError(
+            f"evaluation.exploration_episodes ({evaluation.exploration_episodes}) must not exceed "
+            f"evaluation.episodes ({evaluation.episodes})"
+        )

@@ -1,0 +1,258 @@
+"""The learner: from a batch of windows and contexts to one update of every network.
+
+Losses, optimisers, targets and temperature. No I/O, no environment, no loop over time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from metaslac.actor_critic import Actor, TwinCritic, squash
+from metaslac.config import Config
+from metaslac.context_encoder import ContextEncoder, TaskBelief
+from metaslac.latent_model import LatentModel, Metrics, Posterior
+from metaslac.networks import ImageEncoder
+from metaslac.replay import Context, Windows
+
+
+class Batch(NamedTuple):
+    """What one update sees: a meta-batch of K tasks."""
+
+    windows: Windows
+    context: Context
+    params: Tensor  # (K, P) true task parameters; only the oracle looks at them
+
+
+class Transitions(NamedTuple):
+    """Context transitions as the context encoder takes them, C of each task."""
+
+    f: Tensor  # (K, C, F)
+    a: Tensor  # (K, C, A)
+    r: Tensor  # (K, C)
+    f_next: Tensor  # (K, C, F)
+    valid: Tensor  # (K, C)
+
+
+class MetaSLAC(nn.Module):
+    """Every network of the method, in one module, so that they are saved and counted together."""
+
+    def __init__(self, config: Config, action_size: int, num_params: int) -> None:
+        super().__init__()
+        model, size, image_size = config.model, task_size(config, num_params), config.family.image_size
+        hidden = config.actor_critic.hidden_size
+        self.encoder = ImageEncoder(image_size, model.base_depth, model.feature_size)
+        self.latent_model = LatentModel(model, image_size, action_size, size)
+        self.context_encoder = ContextEncoder(model.feature_size, action_size, size, config.task.hidden_size)
+        self.actor = Actor(model.window, model.feature_size, action_size, size, hidden)
+        self.critic = TwinCritic(self.latent_model.latent_size, action_size, size, hidden)
+        self.target_critic = TwinCritic(self.latent_model.latent_size, action_size, size, hidden)
+        self.target_critic.load_state_dict(self.critic.state_dict())
+        self.target_critic.requires_grad_(False)
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.actor_critic.alpha_init)))
+
+
+class Learner:
+    """Owns the networks and their optimisers; `update` is one step of meta-training."""
+
+    def __init__(
+        self,
+        config: Config,
+        action_size: int,
+        num_params: int,
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> None:
+        self.config = config
+        self.action_size = action_size
+        self.task_size = task_size(config, num_params)
+        self.generator = generator
+        self.networks = MetaSLAC(config, action_size, num_params).to(device)
+        train, networks = config.train, self.networks
+        self.model_parameters = [*networks.encoder.parameters(), *networks.latent_model.parameters()]
+        self.optimizers = {
+            "model": adam(self.model_parameters, train.lr_model),
+            "context": adam(networks.context_encoder.parameters(), train.lr_context),
+            "critic": adam(networks.critic.parameters(), train.lr_critic),
+            "actor": adam(networks.actor.parameters(), train.lr_actor),
+            "alpha": adam([networks.log_alpha], train.lr_alpha),
+        }
+
+    def pretrain(self, batch: Batch) -> Metrics:
+        """One update of the latent model alone (and of the context encoder, where the model trains it)."""
+        for group in self.optimizers["model"].param_groups:
+            group["lr"] = self.config.train.pretrain_lr
+        f = self.networks.encoder(batch.windows.frames)
+        metrics = self._update_model(f, batch.windows, self._transitions(batch.context), batch.params)
+        for group in self.optimizers["model"].param_groups:
+            group["lr"] = self.config.train.lr_model
+        return metrics
+
+    def update(self, batch: Batch) -> Metrics:
+        """One update: the model once, then several actor-critic and context steps on the same features."""
+        count, steps = self.config.train.model_windows, self.config.train.steps_per_batch
+        windows = batch.windows
+        f_model = self.networks.encoder(windows.frames[:, :count])
+        with torch.no_grad():
+            f = torch.cat((f_model, self.networks.encoder(windows.frames[:, count:])), 1)  # (K, W, L + 1, F)
+        transitions = self._transitions(batch.context)
+        model_windows = Windows(*(part[:, :count] for part in windows))
+        metrics = self._update_model(f_model, model_windows, transitions, batch.params)
+        for part_index in range(steps):
+            part = Windows(*(tensor[:, part_index::steps] for tensor in windows))
+            metrics |= self._update_actor_critic(f[:, part_index::steps], part, transitions, batch.params)
+        return metrics
+
+    def _transitions(self, context: Context) -> Transitions | None:
+        """What the context encoder takes, features without gradient. None where m is not inferred."""
+        if self.config.task.inference != "infer":
+            return None
+        with torch.no_grad():
+            f = self.networks.encoder(context.frames)  # (K, S, N + 1, F)
+        parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], context.valid
+        return Transitions(*(part.flatten(1, 2) for part in parts))
+
+    def _belief(self, transitions: Transitions | None) -> TaskBelief | None:
+        """q(m | c) of every task, from a random number of its context transitions."""
+        if transitions is None:
+            return None
+        config, valid = self.config.task, transitions.valid
+        tasks, device = len(valid), valid.device
+        most = torch.randint(
+            config.context_min, config.context_max + 1, (tasks, 1), device=device, generator=self.generator
+        )
+        scores = torch.rand(valid.shape, device=device, generator=self.generator).masked_fill(~valid, 2.0)
+        chosen = (scores.argsort(1).argsort(1) < most) & valid
+        mu, s2 = self.networks.context_encoder(*transitions[:4])
+        return TaskBelief.prior(tasks, self.task_size, config.prior_factor, device).update(mu, s2, chosen)
+
+    def _task_variable(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
+        """m (K, M): a sample of the belief, the true parameters, or zeros."""
+        if belief is not None:
+            return belief.sample(self._noise(*belief.precision.shape))
+        oracle = self.config.task.inference == "oracle"
+        return params if oracle else params.new_zeros(len(params), self.task_size)
+
+    def _update_model(
+        self, f: Tensor, windows: Windows, transitions: Transitions | None, params: Tensor
+    ) -> Metrics:
+        """One step down the negative ELBO. m learns from what it predicts; the filter takes it as given."""
+        belief = self._belief(transitions)
+        m = expand_tasks(self._task_variable(belief, params), f.shape[1])
+        frames, a, r, restart, valid, _ = (part.flatten(0, 1) for part in windows)
+        posterior = self._infer(f.flatten(0, 1), a, m.detach(), restart)
+        seen = m if self._model_trains_context(belief) else m.detach()
+        loss, parts = self.networks.latent_model.loss(frames, a, r, seen, posterior, restart, valid)
+        metrics = {f"model/{name}": value for name, value in parts.items()} | {"model/loss": loss.detach()}
+        used = [self.optimizers["model"]]
+        if belief is not None and self._model_trains_context(belief):
+            loss = loss + self.config.task.kl_weight * belief.kl_to_prior().mean()
+            used.append(self.optimizers["context"])
+        descend(loss, *used)
+        return metrics
+
+    def _update_actor_critic(
+        self, f: Tensor, windows: Windows, transitions: Transitions | None, params: Tensor
+    ) -> Metrics:
+        """One step of critics, context encoder, actor, temperature and targets on windows of features."""
+        belief = self._belief(transitions)
+        m = expand_tasks(self._task_variable(belief, params), f.shape[1])
+        f = f.flatten(0, 1)
+        a, restart = windows.a.flatten(0, 1), windows.restart.flatten(0, 1)
+        with torch.no_grad():
+            posterior = self._infer(f, a, m, restart)
+        metrics = self._update_critic(f, windows, m, posterior, belief)
+        return metrics | self._update_actor(f[:, :-1], a[:, :-1], posterior.z[:, -2], m.detach())
+
+    def _update_critic(
+        self, f: Tensor, windows: Windows, m: Tensor, posterior: Posterior, belief: TaskBelief | None
+    ) -> Metrics:
+        """Soft Bellman error of each window's last transition; with it goes all that trains q(m | c)."""
+        config, networks = self.config, self.networks
+        _, a, r, restart, valid, terminated = (part.flatten(0, 1) for part in windows)
+        z, fixed_m = posterior.z, m.detach()
+        with torch.no_grad():
+            a_next, log_pi = self._act(f[:, 1:], a[:, 1:], fixed_m)
+            value = networks.target_critic(z[:, -1], a_next, fixed_m).amin(0)
+            value = value - networks.log_alpha.exp() * log_pi
+            scale, gamma = config.actor_critic.reward_scale, config.actor_critic.gamma
+            target = scale * r[:, -1] + gamma * ~terminated * value
+
+        critic_trains_context = belief is not None and config.task.gradient != "model"
+        q = networks.critic(z[:, -2], a[:, -1], m if critic_trains_context else fixed_m)
+        loss = critic_loss = 0.5 * (q - target).square().mean(1).sum()
+        metrics = {"critic/loss": critic_loss.detach(), "critic/q": q.detach().mean()}
+        used = [self.optimizers["critic"]]
+        if belief is not None:
+            kl = belief.kl_to_prior().mean()
+            loss = loss + config.task.kl_weight * kl
+            used.append(self.optimizers["context"])
+            metrics |= {"task/kl": kl.detach(), "task/std": belief.gaussian.std.detach().mean()}
+        if self._model_trains_context(belief):
+            prediction, _ = networks.latent_model.prediction_loss(a, r, m, posterior, restart, valid)
+            loss = loss + prediction
+            used.append(self.optimizers["model"])
+        descend(loss, *used)
+        return metrics
+
+    def _update_actor(self, f: Tensor, a: Tensor, z: Tensor, m: Tensor) -> Metrics:
+        """Actor against the updated critics, then the temperature, then the targets."""
+        networks = self.networks
+        action, log_pi = self._act(f, a, m)
+        networks.critic.requires_grad_(False)
+        loss = (networks.log_alpha.detach().exp() * log_pi - networks.critic(z, action, m).amin(0)).mean()
+        networks.critic.requires_grad_(True)
+        descend(loss, self.optimizers["actor"])
+
+        entropy = -log_pi.detach().mean()
+        descend(networks.log_alpha * (entropy + self.action_size), self.optimizers["alpha"])
+        self._move_target()
+        alpha = networks.log_alpha.detach().exp()
+        return {"actor/loss": loss.detach(), "actor/entropy": entropy, "actor/alpha": alpha}
+
+    def _model_trains_context(self, belief: TaskBelief | None) -> bool:
+        return belief is not None and self.config.task.gradient != "critic"
+
+    def _infer(self, f: Tensor, a: Tensor, m: Tensor, restart: Tensor) -> Posterior:
+        noise = self._noise(*f.shape[:2], self.networks.latent_model.latent_size)
+        return self.networks.latent_model.infer(f, a, m, restart, noise)
+
+    def _act(self, f: Tensor, a: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        return squash(self.networks.actor(f, a, m), self._noise(len(f), self.action_size))
+
+    def _noise(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, device=self.networks.log_alpha.device, generator=self.generator)
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        targets: list[Tensor] = list(self.networks.target_critic.parameters())
+        critics: list[Tensor] = list(self.networks.critic.parameters())
+        torch._foreach_lerp_(targets, critics, self.config.actor_critic.tau)
+
+
+def task_size(config: Config, num_params: int) -> int:
+    """Size of m: the oracle's is the number of true parameters."""
+    return num_params if config.task.inference == "oracle" else config.task.size
+
+
+def expand_tasks(m: Tensor, count: int) -> Tensor:
+    """One m per task (K, M) to one per window (K * count, M), task by task."""
+    return m.repeat_interleave(count, 0)
+
+
+def descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+    """One step of each optimiser down the same loss."""
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+    """Adam with one fused kernel for all parameters."""
+    return torch.optim.Adam(parameters, lr, fused=True)

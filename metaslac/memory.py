@@ -1,0 +1,55 @@
+"""Whether a run's replay fits the memory of its device, asked before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from metaslac.config import Config
+from metaslac.errors import MetaslacError
+from metaslac.replay import replay_bytes
+
+GIB = 2**30
+HEADROOM = 0.9  # of what is free; the rest is for weights, activations and everybody else
+
+
+class SizedFamily(Protocol):
+    """What decides the size of a family's replay."""
+
+    @property
+    def episode_steps(self) -> int: ...
+    @property
+    def action_size(self) -> int: ...
+    @property
+    def train_tasks(self) -> Sequence[object]: ...
+
+
+def check_memory(config: Config, family: SizedFamily, device: torch.device) -> None:
+    """Raise MetaslacError, with the size needed and the setting to lower, if the full replay cannot fit."""
+    per_slot = replay_bytes(
+        len(family.train_tasks), 1, family.episode_steps, config.family.image_size, family.action_size
+    )
+    slots = config.replay.episodes_per_task
+    free = free_bytes(device)
+    if slots * per_slot > HEADROOM * free:
+        most = int(HEADROOM * free // per_slot)
+        raise MetaslacError(
+            f"the replay needs {slots * per_slot / GIB:.1f} GiB and {device.type} has {free / GIB:.1f} GiB "
+            f"free: lower replay.episodes_per_task from {slots} to {most} or less"
+            + ("" if most else ", and family.image_size with it")
+        )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be had on a device, in bytes, this process's container limit included."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return free

@@ -1,0 +1,137 @@
+"""Trials: one agent playing several episodes of many tasks side by side in a vector environment.
+
+Collection, adaptation and evaluation are all trials; they differ in what is kept of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaslac.agent import Agent
+from metaslac.replay import Episode
+
+
+class Task(Protocol):
+    """What is needed of a task: its index in its family and its true parameters."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def params(self) -> Sequence[float]: ...
+
+
+class VectorEnv(Protocol):
+    """What is needed of an environment: gymnasium's VectorEnv with autoreset disabled."""
+
+    num_envs: int
+
+    def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]: ...
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]: ...
+
+
+class TrialEpisode(NamedTuple):
+    """One episode of a trial, with the belief (mean and std, (M,)) as it stood after it."""
+
+    episode: Episode
+    belief_mean: NDArray[np.float32]
+    belief_std: NDArray[np.float32]
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of the episode's rewards."""
+        return float(self.episode.rewards.sum(dtype=np.float64))
+
+
+Key = tuple[int, ...]
+
+
+def rng_of(*key: int) -> np.random.Generator:
+    """The generator of a key such as (seed, stream, task, episode): equal keys, equal numbers."""
+    return np.random.default_rng(np.random.SeedSequence(key))
+
+
+def run_trial(
+    env: VectorEnv,
+    agent: Agent,
+    tasks: Sequence[Task],
+    keys: Sequence[Sequence[Key]],
+    exploration_episodes: int,
+    deterministic: bool = False,
+) -> list[list[TrialEpisode]]:
+    """Play len(keys) episodes in a row on every task, the belief carried from one to the next.
+
+    `keys[e][i]` names the generator of slot i's episode e, which draws the start state, m and the
+    action noise. The first `exploration_episodes` act on m ~ N(0, I), later ones on a sample of
+    the belief over the whole trial so far. Returns the episodes of each slot, in order.
+    """
+    agent.begin_task(len(tasks), np.array([task.params for task in tasks]))
+    trials: list[list[TrialEpisode]] = [[] for _ in tasks]
+    for number, episode_keys in enumerate(keys):
+        rngs = [rng_of(*key) for key in episode_keys]
+
+        def act() -> NDArray[np.float32]:
+            return agent.act(deterministic)
+
+        frames = reset(env, tasks, rngs)
+        agent.begin_episode(frames, rngs, explore=number < exploration_episodes)
+        episodes = play(env, frames, act, agent.observe)
+        belief = agent.belief
+        mean, std = belief.mean.cpu().numpy(), belief.std.cpu().numpy()
+        for slot, episode in enumerate(episodes):
+            trials[slot].append(TrialEpisode(episode, mean[slot], std[slot]))
+    return trials
+
+
+def run_random(
+    env: VectorEnv, tasks: Sequence[Task], keys: Sequence[Key], action_size: int, hold: int = 1
+) -> list[Episode]:
+    """One episode of uniform random actions on every task, each action held for `hold` steps."""
+    rngs = [rng_of(*key) for key in keys]
+
+    def actions() -> Iterator[NDArray[np.float32]]:
+        while True:
+            action = np.stack([rng.uniform(-1, 1, action_size) for rng in rngs]).astype(np.float32)
+            yield from itertools.repeat(action, hold)
+
+    return play(env, reset(env, tasks, rngs), actions().__next__, observe=None)
+
+
+def reset(env: VectorEnv, tasks: Sequence[Task], rngs: Sequence[np.random.Generator]) -> NDArray[np.uint8]:
+    """Start each slot's task from a state that its generator decides; the first frames (N, H, W, 3)."""
+    seeds = [int(rng.integers(2**31)) for rng in rngs]
+    frames, _ = env.reset(seed=seeds, options={"tasks": [task.index for task in tasks]})
+    return np.asarray(frames)
+
+
+def play(
+    env: VectorEnv,
+    first: NDArray[np.uint8],
+    act: Callable[[], NDArray[np.float32]],
+    observe: Callable[..., None] | None,
+) -> list[Episode]:
+    """Step until every slot's episode is over; slots that end early wait for the others."""
+    frames, actions, rewards = [first], [], []
+    active = np.ones(len(first), dtype=bool)
+    lengths = np.zeros(len(first), dtype=int)
+    terminated = np.zeros(len(first), dtype=bool)
+    while active.any():
+        action = act()
+        frame, reward, ended, truncated, _ = env.step(action)
+        if observe is not None:
+            observe(action, reward, frame, active)
+        frames.append(frame)
+        actions.append(action)
+        rewards.append(reward)
+        lengths += active
+        terminated |= active & ended
+        active &= ~(ended | truncated)
+    stacked = np.stack(frames, 1), np.stack(actions, 1), np.stack(rewards, 1).astype(np.float32)
+    return [
+        Episode(stacked[0][i, : n + 1], stacked[1][i, :n], stacked[2][i, :n], bool(terminated[i]))
+        for i, n in enumerate(lengths)
+    ]

@@ -1,0 +1,186 @@
+"""What a run writes for people to read: progress.csv, TensorBoard events and a progress bar.
+
+The directory it writes into is prepared in `run_directory.py`; weights are in `checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
+SECONDS_BETWEEN_LINES = 30.0
+HELD_OUT = "test/return_"  # columns of the mean held-out return of each episode
+
+
+class RunLog:
+    """Rows of numbers for files, a few words of them for the screen.
+
+    `columns` fixes the header of progress.csv; with None the first row does. The columns `update` and
+    `time/...` are added here; the latter are the only ones that differ between two equal runs.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        columns: Sequence[str] | None = None,
+        *,
+        total_updates: int,
+        quiet: bool = False,
+    ) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._csv = (run_dir / "progress.csv").open("a", encoding="utf-8", newline="")
+        self._events = SummaryWriter(logdir=str(run_dir))
+        self._screen: _Bar | _Lines | None = None
+        if not quiet:
+            self._screen = _Bar(total_updates) if sys.stderr.isatty() else _Lines(total_updates)
+        self._columns: list[str] | None = None
+        self._started = self._last_time = time.monotonic()
+        self._last_update = 0
+        self._held_out: dict[str, str] = {}
+        if columns is not None:
+            self._write_header(columns)
+
+    def row(self, update: int, values: Mapping[str, float | None]) -> None:
+        """Append one row; a column with None or no value stays blank, a name without a column is an error."""
+        if self._columns is None:
+            self._write_header(list(values))
+        assert self._columns is not None
+        unknown = [name for name in values if name not in self._columns]
+        if unknown:
+            raise ValueError(f"progress.csv has no column {', '.join(unknown)}")
+        numbers = {name: value for name, value in values.items() if value is not None}
+        cells: dict[str, float] = {"update": update, **self._times(update), **numbers}
+        self._write_line([_cell(cells.get(name)) for name in self._columns])
+        for name, value in cells.items():
+            if name != "update":
+                self._events.add_scalar(name, value, update)
+        self._events.flush()
+        self._show_row(update, numbers)
+
+    def pretraining(self, update: int, total: int, values: Mapping[str, float]) -> None:
+        """Show and log an update before the first counted one: events only, progress.csv starts later."""
+        for name, value in values.items():
+            self._events.add_scalar(f"pretraining/{name}", value, update)
+        self.progress(0, {"pre-training": f"{update}/{total}", **_losses(values)})
+
+    def progress(self, update: int, text: Mapping[str, str]) -> None:
+        """Show where the run is: `{"env steps": "12000", "model": "310.2"}`; cheap enough for each update."""
+        if self._screen is not None:
+            self._screen.show(update, text)
+
+    def message(self, text: str) -> None:
+        """Print one line that stays, such as the result of an evaluation."""
+        if self._screen is not None:
+            self._screen.line(text)
+
+    def close(self) -> None:
+        """Flush and close everything; further calls are errors."""
+        if self._screen is not None:
+            self._screen.close()
+        self._events.close()
+        self._csv.close()
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _show_row(self, update: int, values: Mapping[str, float]) -> None:
+        returns = ", ".join(f"{value:.1f}" for name, value in values.items() if name.startswith(HELD_OUT))
+        if returns:
+            self._held_out = {"held out": returns}
+            self.message(f"update {update}: held-out return of each episode: {returns}")
+        steps = {"env steps": f"{values['env_steps']:.0f}"} if "env_steps" in values else {}
+        self.progress(update, {**steps, **self._held_out, **_losses(values)})
+
+    def _write_header(self, columns: Sequence[str]) -> None:
+        own = ("update", *TIME_COLUMNS)
+        self._columns = ["update", *(name for name in columns if name not in own), *TIME_COLUMNS]
+        self._write_line(self._columns)
+
+    def _write_line(self, cells: Sequence[str]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(cells)
+        self._csv.write(text.getvalue())
+        self._csv.flush()
+
+    def _times(self, update: int) -> dict[str, float]:
+        now = time.monotonic()
+        rate = (update - self._last_update) / max(now - self._last_time, 1e-9)
+        self._last_time, self._last_update = now, update
+        return {"time/seconds": round(now - self._started, 3), "time/updates_per_second": round(rate, 3)}
+
+
+def _cell(value: float | None) -> str:
+    """The shortest text that reads back as the same number."""
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else repr(float(value))
+
+
+def _losses(values: Mapping[str, float]) -> dict[str, str]:
+    return {name: f"{value:.3g}" for name, value in values.items() if name.endswith("/loss")}
+
+
+class _Bar:
+    """One live line on a terminal."""
+
+    def __init__(self, total_updates: int) -> None:
+        self._bar = tqdm(total=total_updates, unit="update", file=sys.stderr, dynamic_ncols=True, leave=True)
+
+    def show(self, update: int, text: Mapping[str, str]) -> None:
+        self._bar.set_postfix(dict(text), refresh=False)
+        # update() alone keeps tqdm's own limit on redraws; at a standstill the words still change
+        self._bar.update(update - self._bar.n) if update != self._bar.n else self._bar.refresh()
+
+    def line(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Lines:
+    """The same in a log file: a plain line now and then."""
+
+    def __init__(self, total_updates: int) -> None:
+        self._total = total_updates
+        self._printed_time = time.monotonic()
+        self._printed_update = 0
+        self._unprinted: tuple[int, Mapping[str, str]] | None = None
+
+    def show(self, update: int, text: Mapping[str, str]) -> None:
+        self._unprinted = (update, text)
+        if update >= self._total or time.monotonic() - self._printed_time >= SECONDS_BETWEEN_LINES:
+            self._print()
+
+    def line(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        if self._unprinted is None:
+            return
+        update, text = self._unprinted
+        now = time.monotonic()
+        rate = (update - self._printed_update) / max(now - self._printed_time, 1e-9)
+        words = "  ".join(f"{name} {value}" for name, value in text.items())
+        self.line(f"update {update}/{self._total}  {rate:.2f} updates/s  {words}".rstrip())
+        self._printed_time, self._printed_update, self._unprinted = now, update, None

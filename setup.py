@@ -1,0 +1,42 @@
+"""Packaging of metaslac; settings of the tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "metaslac/version.py").read_text(), re.M).group(1)
+README = ROOT / "README.md"
+
+setup(
+    name="metaslac",
+    version=VERSION,
+    description="Meta-reinforcement learning from pixels: PEARL's task inference on SLAC's latent model",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    author="the metaslac authors",
+    license="MIT",
+    packages=["metaslac", "envs", "launchers"],
+    package_data={"metaslac": ["py.typed"], "envs": ["py.typed", "*.xml"], "launchers": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "torch>=2.6",
+        "numpy",
+        "gymnasium[mujoco]>=1.1",
+        "mujoco>=3.17,<4",  # dm_control 1.0.50 does not work with MuJoCo 4
+        "dm_control>=1.0.50",
+        "click>=8.1",
+        "pyyaml",
+        "tensorboardX",
+        "safetensors",
+        "tqdm",
+        "imageio",
+        "imageio-ffmpeg",
+        "pillow",
+    ],
+    extras_require={
+        "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy"],
+    },
+    entry_points={"console_scripts": ["metaslac=launchers.cli:main"]},
+)

@@ -1,0 +1,127 @@
+"""A tiny family on a counting environment: pixels are made with numpy, so tests need no renderer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metaslac.agent import Agent
+from metaslac.config import (
+    ActorCriticConfig,
+    Config,
+    EvaluationConfig,
+    FamilyConfig,
+    ModelConfig,
+    ReplayConfig,
+    RuntimeConfig,
+    TaskConfig,
+    TrainConfig,
+)
+from metaslac.learner import MetaSLAC
+
+SIZE = 32
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class FakeTask:
+    index: int
+    params: tuple[float, ...]
+
+
+class FakeVectorEnv:
+    """A point on a line, drawn as a bright column; reward -|position - goal|.
+
+    Task i ends after `lengths[i]` steps, truly if `terminates`, else by the time limit.
+    """
+
+    def __init__(self, family: FakeFamily, num_envs: int) -> None:
+        self.family, self.num_envs = family, num_envs
+
+    def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        assert len(seed) == len(options["tasks"]) == self.num_envs
+        self.tasks = list(options["tasks"])
+        self.position = np.array([np.random.default_rng(s).uniform(-1, 1) for s in seed])
+        self.t = np.zeros(self.num_envs, dtype=int)
+        self.over = np.zeros(self.num_envs, dtype=bool)
+        return self.draw(), {}
+
+    def step(self, actions: NDArray[np.float32]) -> tuple[Any, ...]:
+        assert actions.shape == (self.num_envs, self.family.action_size) and np.abs(actions).max() <= 1
+        going = ~self.over
+        self.position = np.where(going, np.clip(self.position + 0.3 * actions[:, 0], -1, 1), self.position)
+        self.t += going
+        goals = np.array([self.family.tasks[i].params[0] for i in self.tasks])
+        rewards = np.where(going, -np.abs(self.position - goals), 0.0)
+        done = going & (self.t == [self.family.length(i) for i in self.tasks])
+        self.over |= done
+        flags = done & self.family.terminates, done & (not self.family.terminates)
+        return self.draw(), rewards, *flags, {}
+
+    def draw(self) -> NDArray[np.uint8]:
+        frames = np.zeros((self.num_envs, SIZE, SIZE, 3), dtype=np.uint8)
+        frames[:, :, :, 2] = self.t[:, None, None]
+        for i, column in enumerate(((self.position + 1) / 2 * (SIZE - 4)).astype(int)):
+            frames[i, :, column : column + 4, :2] = 255
+        return frames
+
+    def close(self) -> None:
+        pass
+
+
+class FakeFamily:
+    name = "fake"
+    param_names = ("goal",)
+    action_size = 1
+    task_hash = "0" * 64
+
+    def __init__(self, episode_steps: int = 6, uneven: bool = False, terminates: bool = False) -> None:
+        self.episode_steps, self.uneven, self.terminates = episode_steps, uneven, terminates
+        self.tasks = tuple(FakeTask(i, (float(g),)) for i, g in enumerate(np.linspace(-1, 1, 6)))
+        self.train_tasks, self.test_tasks = self.tasks[:4], self.tasks[4:]
+
+    def length(self, task: int) -> int:
+        return self.episode_steps - task if self.uneven else self.episode_steps
+
+    def make_vector_env(self, num_envs: int, threads: int = 0) -> FakeVectorEnv:
+        return FakeVectorEnv(self, num_envs)
+
+
+def tiny_config(**task: Any) -> Config:
+    """A configuration of every part at its smallest."""
+    return Config(
+        family=FamilyConfig(name="fake", image_size=SIZE),
+        model=ModelConfig(base_depth=4, feature_size=8, z1_size=3, z2_size=4, hidden_size=8, window=3),
+        task=replace(
+            TaskConfig(
+                size=2, hidden_size=8, context_segments=2, context_length=4, context_min=2, context_max=5
+            ),
+            **task,
+        ),
+        actor_critic=ActorCriticConfig(hidden_size=8),
+        replay=ReplayConfig(episodes_per_task=4),
+        train=TrainConfig(
+            updates=6,
+            pretrain_updates=3,
+            tasks_per_visit=2,
+            updates_per_visit=2,
+            tasks_per_update=3,
+            model_windows=2,
+            windows=4,
+            steps_per_batch=2,
+        ),
+        evaluation=EvaluationConfig(every=3, episodes=2),
+        runtime=RuntimeConfig(device="cpu", log_every=2, checkpoint_every=3, worlds=3),
+    )
+
+
+def make_agent(config: Config | None = None) -> Agent:
+    """An untrained agent for FakeFamily, always the same one."""
+    config = config or tiny_config()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Agent.from_networks(config, MetaSLAC(config, 1, 1), 1, 1)

@@ -1,0 +1,93 @@
+"""Adaptation: nothing but the trial's own episodes can change it, and the replay is out of reach."""
+
+import gc
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from fakes import CPU, FakeFamily, make_agent, tiny_config
+
+from metaslac.adaptation import TaskAdaptation, adapt, slots_for
+from metaslac.agent import Agent
+from metaslac.meta_train import MetaTrainer
+from metaslac.replay import TaskReplay
+
+
+def same(one: list[TaskAdaptation], other: list[TaskAdaptation]) -> bool:
+    return all(
+        a.returns == b.returns
+        and np.array_equal(a.belief_mean, b.belief_mean)
+        and np.array_equal(a.belief_std, b.belief_std)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_a_poisoned_replay_changes_nothing() -> None:
+    family = FakeFamily()
+    trainer = MetaTrainer(tiny_config(), family, CPU)
+    env = family.make_vector_env(2)
+    trainer.collect_random(env)
+    trainer.visit(env)
+    clean = trainer.evaluate(family.make_vector_env(2))
+    trainer.replay.frames.fill_(255)
+    trainer.replay.actions.fill_(float("nan"))
+    trainer.replay.rewards.fill_(float("nan"))
+    trainer.replay.in_context.fill_(True)
+    assert same(clean, trainer.evaluate(family.make_vector_env(2)))
+
+
+def test_the_agent_cannot_reach_a_replay() -> None:
+    """Walk everything an agent refers to, through every attribute and container."""
+    trainer = MetaTrainer(tiny_config(), FakeFamily(), CPU)
+    trainer.visit(FakeFamily().make_vector_env(2))
+    seen: set[int] = set()
+    reachable = [trainer.agent]
+    while reachable:
+        thing = reachable.pop()
+        if id(thing) in seen or inspect.ismodule(thing) or inspect.isclass(thing) or inspect.isroutine(thing):
+            continue
+        seen.add(id(thing))
+        assert not isinstance(thing, TaskReplay | MetaTrainer)
+        assert not (isinstance(thing, torch.Tensor) and thing.data_ptr() == trainer.replay.frames.data_ptr())
+        reachable += gc.get_referents(thing)
+    assert id(trainer.agent._actor) in seen
+    parameters = inspect.signature(adapt).parameters
+    assert not any("replay" in name or "trainer" in name for name in parameters)
+
+
+def test_trials_do_not_depend_on_how_they_are_spread_over_slots() -> None:
+    family, agent = FakeFamily(), make_agent()
+    options = {"episodes": 2, "trials": 3, "seed": 4}
+    spread = [adapt(agent, family.make_vector_env(n), family.test_tasks, **options) for n in (1, 4, 6)]
+    assert [(a.task.index, a.trial) for a in spread[0]] == [(4, 0), (4, 1), (4, 2), (5, 0), (5, 1), (5, 2)]
+    for other in spread[1:]:
+        for a, b in zip(spread[0], other, strict=True):
+            assert a.task == b.task and a.trial == b.trial
+            np.testing.assert_allclose(a.returns, b.returns, atol=1e-5)
+            np.testing.assert_allclose(a.belief_std, b.belief_std, atol=1e-5)
+
+
+def test_trials_differ_and_the_belief_starts_at_the_prior_and_narrows() -> None:
+    family = FakeFamily()
+    results = adapt(make_agent(), family.make_vector_env(2), family.test_tasks, episodes=3, trials=2)
+    assert results[0].returns != results[1].returns
+    for result in results:
+        assert len(result.returns) == 3 and result.belief_std.shape == (4, 2)
+        assert (result.belief_std[0] == 1).all() and (np.diff(result.belief_std, axis=0) < 0).all()
+
+
+def test_frames_are_kept_only_when_asked_for() -> None:
+    family, agent = FakeFamily(), make_agent()
+    kept = adapt(agent, family.make_vector_env(1), family.test_tasks[:1], episodes=2, keep_frames=True)[0]
+    assert [frames.shape for frames in kept.frames] == [(7, 32, 32, 3)] * 2
+    assert not adapt(agent, family.make_vector_env(1), family.test_tasks[:1], episodes=2)[0].frames
+
+
+@pytest.mark.parametrize(("jobs", "worlds", "slots"), [(30, 16, 15), (16, 16, 16), (17, 16, 9), (1, 16, 1)])
+def test_slots_are_as_even_as_can_be(jobs: int, worlds: int, slots: int) -> None:
+    assert slots_for(jobs, worlds) == slots
+
+
+def test_an_agent_is_a_small_thing() -> None:
+    assert not any(isinstance(value, TaskReplay) for value in vars(Agent).values())

@@ -1,0 +1,185 @@
+"""Which loss trains which network, and the critic's target against a plain loop."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fakes import CPU, FakeFamily, tiny_config
+
+from metaslac.config import Config
+from metaslac.learner import Batch, Learner
+from metaslac.replay import TaskReplay
+from metaslac.rollout import run_random
+
+
+def make_learner(config: Config) -> Learner:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Learner(config, 1, 1, CPU, torch.Generator().manual_seed(1))
+
+
+def make_batch(config: Config, terminates: bool = False, seed: int = 2) -> Batch:
+    family = FakeFamily(uneven=True, terminates=terminates)
+    replay = TaskReplay(4, 2, family.episode_steps, 32, 1, CPU)
+    env = family.make_vector_env(4)
+    for repeat in range(2):
+        keys = [(repeat, task) for task in range(4)]
+        for task, episode in enumerate(run_random(env, family.train_tasks, keys, 1)):
+            replay.add(task, episode, context=True)
+    generator = torch.Generator().manual_seed(seed)
+    tasks = torch.tensor([3, 1, 0])
+    params = torch.tensor([family.tasks[i].params for i in tasks])
+    return Batch(
+        replay.sample_windows(tasks, config.train.windows, config.model.window, generator),
+        replay.sample_context(tasks, config.task.context_segments, config.task.context_length, generator),
+        params,
+    )
+
+
+def snapshot(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in learner.networks.state_dict().items()}
+
+
+def changed(learner: Learner, before: dict[str, torch.Tensor]) -> set[str]:
+    after = learner.networks.state_dict()
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+ALL = {"encoder", "latent_model", "context_encoder", "actor", "critic", "target_critic", "log_alpha"}
+
+
+@pytest.mark.parametrize("gradient", ["both", "critic", "model"])
+def test_an_update_moves_every_network(gradient: str) -> None:
+    learner = make_learner(tiny_config(gradient=gradient))
+    before = snapshot(learner)
+    metrics = learner.update(make_batch(learner.config))
+    assert changed(learner, before) == ALL
+    assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in metrics.values())
+
+
+@pytest.mark.parametrize("inference", ["oracle", "blind"])
+def test_the_controls_leave_the_context_encoder_alone(inference: str) -> None:
+    learner = make_learner(tiny_config(inference=inference))
+    before = snapshot(learner)
+    learner.update(make_batch(learner.config))
+    assert changed(learner, before) == ALL - {"context_encoder"}
+
+
+@pytest.mark.parametrize(
+    ("gradient", "moved"),
+    [("critic", {"encoder", "latent_model"}), ("model", {"encoder", "latent_model", "context_encoder"})],
+)
+def test_pretraining_moves_the_model_and_whom_it_trains(gradient: str, moved: set[str]) -> None:
+    learner = make_learner(tiny_config(gradient=gradient))
+    before = snapshot(learner)
+    learner.pretrain(make_batch(learner.config))
+    assert changed(learner, before) == moved
+    assert learner.optimizers["model"].param_groups[0]["lr"] == learner.config.train.lr_model
+
+
+@pytest.mark.parametrize("gradient", ["both", "critic", "model"])
+@pytest.mark.parametrize("deaf", ["critic", "model"])
+def test_task_gradient_selects_what_trains_the_context_encoder(gradient: str, deaf: str) -> None:
+    """With the KL off and one objective's last layers at zero, only the other can move the encoder."""
+    learner = make_learner(tiny_config(gradient=gradient, kl_weight=0.0))
+    networks = learner.networks
+    heads = {
+        "critic": [networks.critic.q1, networks.critic.q2],
+        "model": [networks.latent_model.reward.network, networks.latent_model.z1_prior.network],
+    }
+    with torch.no_grad():
+        for head in heads[deaf]:
+            head[-1].weight.zero_()
+    for name in ("critic", "model"):  # or the heads would hear again after the first step
+        learner.optimizers[name].param_groups[0]["lr"] = 0.0
+    before = snapshot(learner)
+    learner.update(make_batch(learner.config))
+    assert ("context_encoder" in changed(learner, before)) == (gradient != deaf)
+
+
+def test_neither_actor_nor_critic_trains_encoder_and_latent_model() -> None:
+    learner = make_learner(tiny_config())
+    learner.optimizers["model"].param_groups[0]["lr"] = 0.0
+    before = snapshot(learner)
+    learner.update(make_batch(learner.config))
+    assert changed(learner, before) == ALL - {"encoder", "latent_model"}
+
+
+@pytest.mark.parametrize("terminates", [False, True])
+def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(terminates: bool) -> None:
+    """One actor-critic step with every random number fixed, against a loop over windows."""
+    config = tiny_config(inference="oracle")
+    config = replace(config, train=replace(config.train, steps_per_batch=1))
+    learner = make_learner(config)
+    networks = learner.networks
+    batch = make_batch(config, terminates)
+    assert batch.windows.terminated.any() == terminates
+    learner._noise = lambda *shape: torch.zeros(shape)  # type: ignore[method-assign]
+    for name in ("model", "critic", "actor", "alpha"):
+        learner.optimizers[name].param_groups[0]["lr"] = 0.0
+    expected = []
+    with torch.no_grad():
+        for k in range(3):
+            for w in range(config.train.windows):
+                window = type(batch.windows)(*(part[k, w][None] for part in batch.windows))
+                f, m = networks.encoder(window.frames), batch.params[k][None]
+                z = networks.latent_model.infer(f, window.a, m, window.restart, torch.zeros(1, 4, 7)).z
+                mean, std = networks.actor(f[:, 1:], window.a[:, 1:], m)
+                log_pi = -0.5 * np.log(2 * np.pi) - std.log() - (1 - mean.tanh() ** 2).log()
+                q = networks.target_critic(z[:, -1], mean.tanh(), m).min()
+                value = q - 0.1 * log_pi.sum()
+                target = window.r[0, -1] + 0.99 * (0 if window.terminated[0] else 1) * value
+                expected.append((networks.critic(z[:, -2], window.a[:, -1], m) - target) ** 2 / 2)
+    metrics = learner.update(batch)
+    torch.testing.assert_close(
+        metrics["critic/loss"], torch.stack(expected).mean(0).sum(), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_target_follows_the_critic_by_tau() -> None:
+    config = tiny_config()
+    config = replace(config, train=replace(config.train, steps_per_batch=1))
+    learner = make_learner(config)
+    old = [p.clone() for p in learner.networks.target_critic.parameters()]
+    learner.update(make_batch(config))
+    new = zip(
+        old, learner.networks.critic.parameters(), learner.networks.target_critic.parameters(), strict=True
+    )
+    for before, critic, target in new:
+        torch.testing.assert_close(target, before + 0.005 * (critic - before))
+
+
+def test_the_temperature_rises_when_the_entropy_is_below_its_target() -> None:
+    learner = make_learner(tiny_config())
+    with torch.no_grad():
+        learner.networks.actor.network[-1].weight.zero_()
+        learner.networks.actor.network[-1].bias.copy_(torch.tensor([0.0, -8.0]))  # nearly deterministic
+    learner.update(make_batch(learner.config))
+    assert learner.networks.log_alpha > np.log(0.1)
+
+
+def test_beliefs_in_training_use_between_the_fewest_and_the_most_transitions() -> None:
+    config = tiny_config(context_min=2, context_max=5)
+    learner = make_learner(config)
+    batch = make_batch(config)
+    transitions = learner._transitions(batch.context)
+    assert transitions is not None
+    learner.networks.context_encoder.forward = (  # every factor N(0, 1): the precision counts them
+        lambda f, a, r, g: (torch.zeros(*r.shape, 2), torch.ones(*r.shape, 2))
+    )
+    counts = set()
+    for _ in range(60):
+        belief = learner._belief(transitions)
+        assert belief is not None
+        counts |= set((belief.precision[:, 0] - 1).int().tolist())
+    assert counts == {2, 3, 4, 5}
+
+
+def test_the_same_seed_gives_the_same_update() -> None:
+    results = []
+    for _ in range(2):
+        learner = make_learner(tiny_config())
+        learner.update(make_batch(learner.config))
+        results.append(snapshot(learner))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])

@@ -1,0 +1,99 @@
+"""The outer loop on the fake family: files, counts, determinism, context pools."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fakes import CPU, FakeFamily, tiny_config
+
+from metaslac.agent import load_agent
+from metaslac.checkpoint import load_checkpoint
+from metaslac.errors import MetaslacError
+from metaslac.memory import check_memory
+from metaslac.meta_train import MetaTrainer, meta_train
+
+MOVES = ("infer", "oracle", "blind")
+
+
+def rows_of(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "progress.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in rows]
+
+
+@pytest.mark.parametrize("inference", MOVES)
+def test_a_run_leaves_rows_events_and_checkpoints(tmp_path: Path, inference: str) -> None:
+    config = tiny_config(inference=inference)
+    meta_train(config, FakeFamily(), tmp_path, CPU, quiet=True)
+    rows = rows_of(tmp_path)
+    assert [row["update"] for row in rows] == ["2", "3", "4", "6"]  # every 2, and the evaluations at 3 and 6
+    assert [bool(row["test/return_2"]) for row in rows] == [False, True, False, True]
+    # 4 tasks x 2 random episodes, then 2 tasks x 2 episodes before every second update; 6 steps each
+    assert [int(row["env_steps"]) for row in rows] == [72, 96, 96, 120]
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    assert load_checkpoint(tmp_path).manifest["update"] == 6
+    agent = load_agent(tmp_path, CPU)
+    trainer = MetaTrainer(config, FakeFamily(), CPU)
+    trainer.agent = agent
+    returns = [entry.returns for entry in trainer.evaluate(FakeFamily().make_vector_env(2))]
+    assert np.allclose(np.mean(returns, 0)[1], float(rows[-1]["test/return_2"]), atol=1e-5)
+
+
+def test_two_runs_of_a_seed_are_the_same_and_another_seed_is_not(tmp_path: Path) -> None:
+    config = tiny_config()
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        seeded = replace(config, train=replace(config.train, seed=seed))
+        meta_train(seeded, FakeFamily(), tmp_path / name, CPU, quiet=True)
+    a, b, c = (rows_of(tmp_path / name) for name in "abc")
+    assert without_times(a) == without_times(b) != without_times(c)
+    weights = [load_checkpoint(tmp_path / name).tensors for name in "ab"]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("posterior_context", [True, False])
+def test_a_visit_replaces_the_context_pool_of_its_tasks_only(posterior_context: bool) -> None:
+    config = tiny_config()
+    train = replace(config.train, prior_episodes=1, posterior_episodes=2, posterior_context=posterior_context)
+    config = replace(config, train=train, replay=replace(config.replay, episodes_per_task=8))
+    trainer = MetaTrainer(config, FakeFamily(), CPU)
+    env = FakeFamily().make_vector_env(2)
+    trainer.collect_random(env)
+    assert (trainer.replay.in_context.sum(1) == 2).all()
+    trainer.visit(env)
+    stored = (trainer.replay.lengths > 0).sum(1)
+    visited = stored == 5
+    assert visited.sum() == 2 and (stored[~visited] == 2).all()
+    pooled = trainer.replay.in_context
+    assert (pooled[~visited].sum(1) == 2).all()
+    expected = [False, False, True, posterior_context, posterior_context, False, False, False]
+    assert pooled[visited].tolist() == [expected, expected]
+
+
+def test_env_steps_count_control_steps(tmp_path: Path) -> None:
+    config = tiny_config()
+    config = replace(config, family=replace(config.family, action_repeat=3))
+    trainer = MetaTrainer(config, FakeFamily(), CPU)
+    trainer.collect_random(FakeFamily().make_vector_env(2))
+    assert trainer.env_steps == 4 * 2 * 6 * 3
+
+
+def test_a_replay_that_cannot_fit_is_refused_with_its_size_and_the_setting() -> None:
+    config = tiny_config()
+    check_memory(config, FakeFamily(), CPU)
+    huge = replace(config, replay=replace(config.replay, episodes_per_task=10**9))
+    with pytest.raises(
+        MetaslacError, match=r"needs \d+\.\d GiB .*replay\.episodes_per_task from 1000000000 to \d+"
+    ):
+        check_memory(huge, FakeFamily(), CPU)
+
+
+def test_every_episode_has_its_own_key() -> None:
+    trainer = MetaTrainer(tiny_config(), FakeFamily(), CPU)
+    keys = [trainer._key(task) for task in trainer.family.train_tasks for _ in range(3)]
+    assert len(set(keys)) == 12 and all(key[0] == 0 for key in keys)

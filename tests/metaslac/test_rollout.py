@@ -1,0 +1,53 @@
+"""Trials against the counting environment: alignment, early ends, keys."""
+
+import numpy as np
+import torch
+from fakes import FakeFamily, make_agent, tiny_config
+
+from metaslac.rollout import rng_of, run_random, run_trial
+
+
+def test_actions_and_rewards_belong_to_the_step_from_their_frame_to_the_next() -> None:
+    family = FakeFamily()
+    env = family.make_vector_env(2)
+    [episodes_a, _] = run_trial(env, make_agent(), family.tasks[:2], [[(0, 0), (0, 1)]], 1)
+    episode = episodes_a[0].episode
+    assert episode.frames[:, 0, 0, 2].tolist() == list(range(7))
+    position = rng_start((0, 0))
+    for t in range(6):
+        position = np.clip(position + 0.3 * episode.actions[t, 0], -1, 1)
+        assert np.isclose(episode.rewards[t], -abs(position - family.tasks[0].params[0]))
+
+
+def rng_start(key: tuple[int, ...]) -> float:
+    return float(np.random.default_rng(int(rng_of(*key).integers(2**31))).uniform(-1, 1))
+
+
+def test_episodes_that_end_early_are_cut_and_marked() -> None:
+    family = FakeFamily(uneven=True, terminates=True)
+    env = family.make_vector_env(3)
+    episodes = run_random(env, family.tasks[:3], [(0,), (1,), (2,)], 1)
+    assert [len(episode.rewards) for episode in episodes] == [6, 5, 4]
+    assert [len(episode.frames) for episode in episodes] == [7, 6, 5]
+    assert all(episode.terminated for episode in episodes)
+    limited = FakeFamily(uneven=True)
+    episodes = run_random(limited.make_vector_env(3), limited.tasks[:3], [(0,), (1,), (2,)], 1)
+    assert not any(episode.terminated for episode in episodes)
+
+
+def test_a_trial_depends_on_its_keys_and_not_on_its_slot() -> None:
+    family, agent = FakeFamily(), make_agent()
+    keys = [(9, task) for task in range(3)]
+    together = run_trial(family.make_vector_env(3), agent, family.tasks[:3], [keys, keys], 1)
+    alone = run_trial(family.make_vector_env(1), agent, family.tasks[2:3], [keys[2:], keys[2:]], 1)
+    for one, other in zip(together[2], alone[0], strict=True):
+        assert np.array_equal(one.episode.frames, other.episode.frames)
+        np.testing.assert_allclose(one.episode.actions, other.episode.actions, atol=1e-6)
+
+
+def test_global_random_state_is_left_alone() -> None:
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    family = FakeFamily()
+    run_trial(family.make_vector_env(1), make_agent(tiny_config()), family.tasks[:1], [[(0,)]], 1)
+    after = np.random.get_state()[1], torch.get_rng_state()  # noqa: NPY002
+    assert np.array_equal(before[0], after[0]) and torch.equal(before[1], after[1])
