@@ -46,7 +46,7 @@ class PointRobot(TaskFamily):
 
 
 # Flat colours by emission alone: a pixel shows the point or the ground, wherever the point is. The picture
-# spans [-1.5, 1.5]^2 without perspective. The point is large, for a decoder takes no notice of a small one.
+# spans [-2, 2]^2 without perspective. The point is large, for a decoder takes no notice of a small one.
 _XML = """
 <mujoco model="point_robot">
   <option timestep="0.1" gravity="0 0 0" integrator="Euler">
@@ -60,12 +60,12 @@ _XML = """
     <material name="point" rgba="1.0 0.75 0.10 1" emission="1" specular="0" shininess="0"/>
   </asset>
   <worldbody>
-    <camera name="above" pos="0 0 4" projection="orthographic" fovy="3"/>
+    <camera name="above" pos="0 0 4" projection="orthographic" fovy="4"/>
     <geom name="ground" type="plane" size="50 50 1" material="ground"/>
     <body name="point" pos="0 0 0.1">
       <joint name="x" type="slide" axis="1 0 0"/>
       <joint name="y" type="slide" axis="0 1 0"/>
-      <geom name="point" type="cylinder" size="0.35 0.05" mass="1" material="point"/>
+      <geom name="point" type="cylinder" size="0.45 0.05" mass="1" material="point"/>
     </body>
   </worldbody>
 </mujoco>

@@ -96,11 +96,12 @@ def train(config: Config, run_dir: Path, quiet: bool) -> None:
 
     import metaslac.meta_train
     from envs import make_family
-    from metaslac.memory import check_memory
+    from metaslac.limits import check_memory, check_tasks
     from metaslac.run_directory import prepare_run_directory, start_run_directory
 
     options = config.family
     family = make_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    check_tasks(config, family)
     prepare_run_directory(run_dir, config)
     check_memory(config, family, device)
     family.make_vector_env(1).close()  # a machine that cannot render says so before anything is written

@@ -28,9 +28,15 @@ PRESETS: Mapping[str, Settings] = {
         "actor_critic.gamma": 0.95,
         "actor_critic.tau": 0.01,
         "actor_critic.reward_scale": 5.0,
+        "train.tasks_per_update": 16,
+        "train.windows": 16,
+        "train.model_windows": 2,
+        "train.pretrain_updates": 600,
+        "train.pretrain_windows": 1,
         "train.pretrain_lr": 3e-3,
+        "train.updates_per_visit": 10,
         "train.lr_model": 1e-3,
-        "train.lr_context": 1e-3,
+        "train.lr_context": 5e-4,
         "train.lr_critic": 5e-4,
         "train.lr_actor": 5e-4,
         "train.lr_alpha": 5e-4,
@@ -38,8 +44,34 @@ PRESETS: Mapping[str, Settings] = {
 }
 
 FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
-    ("quick", "point_robot"): {},
-    ("quick", "cheetah_vel"): {},
+    ("quick", "point_robot"): {
+        "model.reward_std": 0.2,
+        "task.context_length": 10,
+        "task.context_min": 4,
+        "task.context_max": 40,
+        "replay.episodes_per_task": 200,
+        "replay.context_episodes": 4,
+        "train.updates": 4_500,
+        "train.initial_episodes": 4,
+        "train.random_hold": 7,
+        "train.tasks_per_visit": 20,
+        "evaluation.every": 500,
+        "evaluation.trials": 2,
+        "runtime.worlds": 40,
+    },
+    ("quick", "cheetah_vel"): {
+        "family.action_repeat": 4,
+        "model.reward_std": 0.5,
+        "task.context_length": 15,
+        "task.context_min": 4,
+        "task.context_max": 60,
+        "actor_critic.reward_scale": 1.0,
+        "replay.episodes_per_task": 60,
+        "train.updates": 2_500,
+        "train.tasks_per_visit": 10,
+        "evaluation.every": 500,
+        "evaluation.episodes": 2,
+    },
 }
 
 

@@ -112,6 +112,7 @@ class ReplayConfig:
     """What is kept of every training task."""
 
     episodes_per_task: int = count(40, "newest episodes kept per training task")
+    context_episodes: int = count(2, "newest episodes of a task that its training contexts are drawn from")
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ class TrainConfig:
     pretrain_windows: int = count(2, "windows per task in a pre-training update")
     pretrain_lr: float = setting(1e-3, "Adam step of the model while pre-training", above=0)
     tasks_per_visit: int = count(8, "training tasks visited side by side between updates")
-    prior_episodes: int = count(1, "episodes per visited task with m ~ N(0, I): the task's new context pool")
-    posterior_episodes: int = count(1, "episodes per visited task with m ~ q(m | context pool)", low=0)
-    posterior_context: bool = setting(True, "whether posterior episodes join the task's context pool too")
+    prior_episodes: int = count(1, "episodes per visited task with m ~ N(0, I), for the task's context pool")
+    posterior_episodes: int = count(1, "episodes per visited task with m ~ q(m | those before)", low=0)
+    posterior_context: bool = setting(True, "whether posterior episodes go into the task's context pool too")
     updates_per_visit: int = count(40, "updates after each visit")
     tasks_per_update: int = count(8, "tasks in an update's meta-batch")
     model_windows: int = count(4, "windows per task in the model loss")
@@ -210,6 +211,11 @@ def _check_together(config: Config) -> None:
     if task.context_min > task.context_max:
         raise MetaslacError(
             f"task.context_min ({task.context_min}) must not exceed task.context_max ({task.context_max})"
+        )
+    if task.context_max > task.context_segments * task.context_length:
+        raise MetaslacError(
+            f"task.context_max ({task.context_max}) must not exceed task.context_segments x "
+            f"task.context_length ({task.context_segments} x {task.context_length})"
         )
     if train.model_windows > train.windows:
         raise MetaslacError(

@@ -68,6 +68,7 @@ class MetaTrainer:
         self.replay = TaskReplay(
             len(family.train_tasks),
             config.replay.episodes_per_task,
+            config.replay.context_episodes,
             family.episode_steps,
             config.family.image_size,
             family.action_size,
@@ -111,7 +112,7 @@ class MetaTrainer:
                 log.pretraining(update + 1, train.pretrain_updates, to_floats(metrics))
 
     def visit(self, env: VectorEnv) -> None:
-        """Prior and posterior episodes on a few tasks; the prior ones become each task's new context pool."""
+        """Prior, then posterior episodes on a few tasks; they are marked for the tasks' context pools."""
         train = self.config.train
         rng = rng_of(train.seed, VISIT_STREAM, self._visits)
         self._visits += 1
@@ -124,7 +125,6 @@ class MetaTrainer:
         trials = run_trial(env, self.agent, tasks, keys, train.prior_episodes)
         pooled = train.prior_episodes + (train.posterior_episodes if train.posterior_context else 0)
         for task, episodes in zip(tasks, trials, strict=True):
-            self.replay.clear_context(task.index)
             for number, entry in enumerate(episodes):
                 self.replay.add(task.index, entry.episode, context=number < pooled)
                 self.env_steps += self._control_steps(len(entry.episode.rewards))

@@ -47,12 +47,13 @@ class Context(NamedTuple):
 
 
 class TaskReplay:
-    """A ring of episodes per task, and each task's context pool: the marked ones among them."""
+    """A ring of episodes per task; the newest `context_episodes` marked ones are the task's context pool."""
 
     def __init__(
         self,
         num_tasks: int,
         episodes_per_task: int,
+        context_episodes: int,
         episode_steps: int,
         image_size: int,
         action_size: int,
@@ -68,10 +69,12 @@ class TaskReplay:
         self.lengths = torch.zeros(shape, dtype=torch.long, device=device)
         self.terminated = torch.zeros(shape, dtype=torch.bool, device=device)
         self.in_context = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.context_episodes = context_episodes
         self._added = [0] * num_tasks
+        self._pools: list[list[int]] = [[] for _ in range(num_tasks)]  # slots, oldest first
 
     def add(self, task: int, episode: Episode, context: bool) -> None:
-        """Store an episode over the task's oldest; `context` puts it into the task's context pool."""
+        """Store an episode over the task's oldest; `context` marks it for the task's context pool."""
         slot = self._added[task] % self.lengths.shape[1]
         n = len(episode.rewards)
         if not 0 < n <= self.rewards.shape[2]:
@@ -83,12 +86,11 @@ class TaskReplay:
         self.rewards[task, slot, :n] = torch.from_numpy(episode.rewards).to(self.device)
         self.lengths[task, slot] = n
         self.terminated[task, slot] = episode.terminated
-        self.in_context[task, slot] = context
         self._added[task] += 1
-
-    def clear_context(self, task: int) -> None:
-        """Empty the task's context pool; its episodes stay in the replay."""
+        pool = [*(other for other in self._pools[task] if other != slot), *([slot] if context else [])]
+        self._pools[task] = pool[-self.context_episodes :]
         self.in_context[task] = False
+        self.in_context[task, self._pools[task]] = True
 
     def steps(self) -> int:
         """Transitions stored, all tasks together."""

@@ -103,7 +103,7 @@ def tiny_config(**task: Any) -> Config:
             **task,
         ),
         actor_critic=ActorCriticConfig(hidden_size=8),
-        replay=ReplayConfig(episodes_per_task=4),
+        replay=ReplayConfig(episodes_per_task=4, context_episodes=2),
         train=TrainConfig(
             updates=6,
             pretrain_updates=3,

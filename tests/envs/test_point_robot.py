@@ -44,7 +44,7 @@ def test_picture_tells_where_the_point_is(size: int) -> None:
     for move in (np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, -1.0])):
         frames, *_ = env.step(np.tile(move, (len(CORNERS), 1)))
         seen = np.array([_blob_centre(frame) for frame in frames])
-        pixel = 3.0 / size
+        pixel = 4.0 / size
         np.testing.assert_allclose(seen, env.simulation.qpos, atol=0.75 * pixel)
     env.close()
 
@@ -60,7 +60,7 @@ def test_point_is_large_and_in_strong_contrast() -> None:
 
 
 def _blob_centre(frame: np.ndarray) -> np.ndarray:
-    """World position of the middle of the bright pixels, the picture spanning [-1.5, 1.5]^2 with y up."""
+    """World position of the middle of the bright pixels, the picture spanning [-2, 2]^2 with y up."""
     rows, columns = np.nonzero(frame[..., 0] > 128)
     size = frame.shape[0]
-    return 3.0 * np.array([columns.mean() + 0.5, size - rows.mean() - 0.5]) / size - 1.5
+    return 4.0 * np.array([columns.mean() + 0.5, size - rows.mean() - 0.5]) / size - 2.0

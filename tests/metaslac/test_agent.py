@@ -27,7 +27,7 @@ def test_the_actor_is_shown_the_same_history_when_acting_and_in_training_windows
     family = FakeFamily()
     env = family.make_vector_env(1)
     [[entry]] = run_trial(env, agent, family.tasks[:1], [[(0, 0)]], 1)
-    replay = TaskReplay(1, 1, family.episode_steps, 32, 1, CPU)
+    replay = TaskReplay(1, 1, 1, family.episode_steps, 32, 1, CPU)
     replay.add(0, entry.episode, context=True)
     windows = replay.sample_windows(torch.tensor([0]), 60, 3, torch.Generator().manual_seed(0))
     seen = set()

@@ -86,6 +86,7 @@ def test_a_bad_assignment_is_one_clear_line(assignment: str, expected: str) -> N
         (["task.size=0"], "task.size"),
         (["task.context_min=0"], "task.context_min"),
         (["task.context_min=49"], "task.context_max"),
+        (["task.context_max=65"], "task.context_segments"),
         (["actor_critic.gamma=0"], "actor_critic.gamma"),
         (["actor_critic.gamma=1.01"], "actor_critic.gamma"),
         (["train.lr_model=nan"], "train.lr_model must be a finite number"),

@@ -21,7 +21,7 @@ def make_learner(config: Config) -> Learner:
 
 def make_batch(config: Config, terminates: bool = False, seed: int = 2) -> Batch:
     family = FakeFamily(uneven=True, terminates=terminates)
-    replay = TaskReplay(4, 2, family.episode_steps, 32, 1, CPU)
+    replay = TaskReplay(4, 2, 2, family.episode_steps, 32, 1, CPU)
     env = family.make_vector_env(4)
     for repeat in range(2):
         keys = [(repeat, task) for task in range(4)]

@@ -12,7 +12,7 @@ from fakes import CPU, FakeFamily, tiny_config
 from metaslac.agent import load_agent
 from metaslac.checkpoint import load_checkpoint
 from metaslac.errors import MetaslacError
-from metaslac.memory import check_memory
+from metaslac.limits import check_memory, check_tasks
 from metaslac.meta_train import MetaTrainer, meta_train
 
 MOVES = ("infer", "oracle", "blind")
@@ -57,7 +57,7 @@ def test_two_runs_of_a_seed_are_the_same_and_another_seed_is_not(tmp_path: Path)
 
 
 @pytest.mark.parametrize("posterior_context", [True, False])
-def test_a_visit_replaces_the_context_pool_of_its_tasks_only(posterior_context: bool) -> None:
+def test_a_visit_renews_the_context_pool_of_its_tasks_only(posterior_context: bool) -> None:
     config = tiny_config()
     train = replace(config.train, prior_episodes=1, posterior_episodes=2, posterior_context=posterior_context)
     config = replace(config, train=train, replay=replace(config.replay, episodes_per_task=8))
@@ -70,9 +70,10 @@ def test_a_visit_replaces_the_context_pool_of_its_tasks_only(posterior_context: 
     visited = stored == 5
     assert visited.sum() == 2 and (stored[~visited] == 2).all()
     pooled = trainer.replay.in_context
-    assert (pooled[~visited].sum(1) == 2).all()
-    expected = [False, False, True, posterior_context, posterior_context, False, False, False]
-    assert pooled[visited].tolist() == [expected, expected]
+    assert pooled[~visited, :3].tolist() == [[True, True, False]] * 2
+    # random, random, prior, posterior, posterior: the newest two that are marked
+    expected = [False, False, False, True, True] if posterior_context else [False, True, True, False, False]
+    assert pooled[visited, :5].tolist() == [expected] * 2
 
 
 def test_env_steps_count_control_steps(tmp_path: Path) -> None:
@@ -91,6 +92,15 @@ def test_a_replay_that_cannot_fit_is_refused_with_its_size_and_the_setting() -> 
         MetaslacError, match=r"needs \d+\.\d GiB .*replay\.episodes_per_task from 1000000000 to \d+"
     ):
         check_memory(huge, FakeFamily(), CPU)
+
+
+@pytest.mark.parametrize("setting", ["tasks_per_visit", "tasks_per_update"])
+def test_more_tasks_at_once_than_there_are_is_refused(setting: str) -> None:
+    config = tiny_config()
+    check_tasks(config, FakeFamily())
+    config = replace(config, train=replace(config.train, **{setting: 5}))
+    with pytest.raises(MetaslacError, match=rf"train\.{setting} is 5, but fake has 4 training tasks"):
+        check_tasks(config, FakeFamily())
 
 
 def test_every_episode_has_its_own_key() -> None:

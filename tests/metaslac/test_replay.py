@@ -20,7 +20,7 @@ def counting_episode(episode: int, length: int = STEPS, terminated: bool = False
 
 def counting_replay(lengths: list[list[int]], capacity: int = 8) -> TaskReplay:
     """Tasks with episodes of the given lengths; the last episode of each is its context pool."""
-    replay = TaskReplay(len(lengths), capacity, STEPS, 4, 2, CPU)
+    replay = TaskReplay(len(lengths), capacity, 1, STEPS, 4, 2, CPU)
     number = 0
     for task, task_lengths in enumerate(lengths):
         for index, length in enumerate(task_lengths):
@@ -70,14 +70,13 @@ def test_context_comes_from_the_pool_alone_in_whole_segments() -> None:
     assert torch.equal(context.r[context.valid], (numbers[..., :-1] + 0.5)[context.valid])
     assert torch.equal(context.a[..., 0], context.r) and torch.equal(context.a[..., 1], -context.r)
     assert set(numbers[0, :, 0].tolist()) == set(range(20, 25))  # every start, in the last episode only
-    replay.clear_context(0)
     replay.add(0, counting_episode(5), context=True)
     numbers = replay.sample_context(torch.tensor([0]), 300, 6, torch.Generator()).frames[..., 0, 0, 0]
     assert set(numbers.flatten().tolist()) == set(range(100, 111))
 
 
 def test_the_ring_keeps_the_newest_episodes() -> None:
-    replay = TaskReplay(1, 3, STEPS, 4, 2, CPU)
+    replay = TaskReplay(1, 3, 2, STEPS, 4, 2, CPU)
     for number in range(5):
         replay.add(0, counting_episode(number), context=False)
     windows = replay.sample_windows(torch.tensor([0]), 400, WINDOW, torch.Generator().manual_seed(3))
@@ -85,15 +84,26 @@ def test_the_ring_keeps_the_newest_episodes() -> None:
     assert replay.steps() == 3 * STEPS
 
 
+def test_the_context_pool_is_the_newest_marked_episodes_that_are_still_stored() -> None:
+    replay = TaskReplay(1, 4, 2, STEPS, 4, 2, CPU)
+    pools = []
+    for number, context in enumerate([True, True, True, False, False, False, True, False]):
+        replay.add(0, counting_episode(number), context)
+        slots = replay.in_context[0].nonzero()[:, 0]
+        pools.append(sorted((replay.frames[0, slots, 0, 0, 0, 0] // 20).tolist()))
+    # episode 5 goes into the slot of episode 1, episode 6 into that of episode 2
+    assert pools == [[0], [0, 1], [1, 2], [1, 2], [1, 2], [2], [6], [6]]
+
+
 def test_an_episode_that_does_not_fit_is_refused() -> None:
-    replay = TaskReplay(1, 3, STEPS, 4, 2, CPU)
+    replay = TaskReplay(1, 3, 2, STEPS, 4, 2, CPU)
     with pytest.raises(ValueError, match="11 steps"):
         replay.add(0, counting_episode(0, STEPS + 1), context=False)
 
 
 def test_memory_is_the_frames_once_plus_actions_and_rewards() -> None:
     tasks, episodes, steps, actions = 2, 3, 200, 6
-    replay = TaskReplay(tasks, episodes, steps, 64, actions, CPU)
+    replay = TaskReplay(tasks, episodes, 1, steps, 64, actions, CPU)
     held = sum(value.nbytes for value in vars(replay).values() if isinstance(value, torch.Tensor))
     per_step = held / (tasks * episodes * steps)
     ideal = 12_288 + 4 * actions + 4

@@ -1,4 +1,4 @@
-"""Whether a run's replay fits the memory of its device, asked before any work starts."""
+"""Whether a run fits its family and its device, asked before any work starts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ class SizedFamily(Protocol):
     def action_size(self) -> int: ...
     @property
     def train_tasks(self) -> Sequence[object]: ...
+
+
+def check_tasks(config: Config, family: SizedFamily) -> None:
+    """Raise MetaslacError if a visit or a meta-batch asks for more distinct tasks than there are."""
+    tasks = len(family.train_tasks)
+    for name in ("tasks_per_visit", "tasks_per_update"):
+        if (asked := getattr(config.train, name)) > tasks:
+            raise MetaslacError(
+                f"train.{name} is {asked}, but {config.family.name} has {tasks} training tasks"
+            )
 
 
 def check_memory(config: Config, family: SizedFamily, device: torch.device) -> None:
