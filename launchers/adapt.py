@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from launchers.outputs import check_writable, table, write_json
+from launchers.picture import check_picture_name, write_picture
 from launchers.trained import Trained, load_trained, play
 from launchers.video import Clip, check_video_name, spread, write_video
 from metaslac.config import DEVICES
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from metaslac.adaptation import TaskAdaptation
 
 MOST_TILES = 9
+MOST_ROWS = 3
 
 
 @click.command(short_help="Adapt to held-out tasks and show the returns.")
@@ -43,6 +45,11 @@ MOST_TILES = 9
     type=click.Path(path_type=Path, dir_okay=False),
     show_default="none",
     help=f"Write an .mp4 of --task, or of {MOST_TILES} held-out tasks side by side.",
+)
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a .png of --task, or of a few held-out tasks: a row of frames per episode.  [default: none]",
 )
 @click.option(
     "--json",
@@ -67,6 +74,7 @@ def adapt(
     task_index: int | None,
     seed: int,
     video: Path | None,
+    picture: Path | None,
     json_path: Path | None,
     device: str,
     threads: int,
@@ -78,16 +86,20 @@ def adapt(
     """
     check_writable(json_path)
     check_writable(video)
+    check_writable(picture)
     check_video_name(video)
+    check_picture_name(picture)
     trained = load_trained(checkpoint, device, threads)
     tasks = _chosen_tasks(trained.family, task_index)
-    results = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=video is not None)
+    results = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=bool(video or picture))
     report = _report(trained, checkpoint, results)
     click.echo(_as_table(trained.family, report))
     if json_path is not None:
         write_json(json_path, report)
     if video is not None:
-        write_video(video, _clips(trained.family, results))
+        write_video(video, _clips(trained.family, results, MOST_TILES))
+    if picture is not None:
+        write_picture(picture, _clips(trained.family, results, MOST_ROWS))
 
 
 def _chosen_tasks(family: TaskFamily, index: int | None) -> Sequence[Task]:
@@ -141,7 +153,7 @@ def _as_table(family: TaskFamily, report: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def _clips(family: TaskFamily, results: Sequence[TaskAdaptation]) -> list[Clip]:
+def _clips(family: TaskFamily, results: Sequence[TaskAdaptation], most: int) -> list[Clip]:
     return [
         Clip(
             title="  ".join(
@@ -151,5 +163,5 @@ def _clips(family: TaskFamily, results: Sequence[TaskAdaptation]) -> list[Clip]:
             episodes=list(result.frames),
             returns=[float(value) for value in result.returns],
         )
-        for result in spread(results, MOST_TILES)
+        for result in spread(results, most)
     ]

@@ -68,6 +68,12 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[round(i * (len(items) - 1) / max(number - 1, 1))] for i in range(number)]
 
 
+def enlarge(frame: Frames, least: int) -> Frames:
+    """A frame (H, W, 3) with every pixel repeated until it is at least so high."""
+    factor = math.ceil(least / frame.shape[0])
+    return frame.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def _pictures(clips: Sequence[Clip]) -> Iterator[Frames]:
     for episode in range(len(clips[0].episodes)):
         captions = [_caption(clip, episode) for clip in clips]
@@ -75,16 +81,14 @@ def _pictures(clips: Sequence[Clip]) -> Iterator[Frames]:
         for step in [*range(last + 1), *[last] * HOLD]:
             yield _grid(
                 [
-                    np.concatenate([caption, _enlarge(clip.episodes[episode], step)])
+                    np.concatenate([caption, _picture(clip.episodes[episode], step)])
                     for caption, clip in zip(captions, clips, strict=True)
                 ]
             )
 
 
-def _enlarge(frames: Frames, step: int) -> Frames:
-    frame: Frames = frames[min(step, len(frames) - 1)]
-    factor = math.ceil(PICTURE / frame.shape[0])
-    return frame.repeat(factor, axis=0).repeat(factor, axis=1)
+def _picture(frames: Frames, step: int) -> Frames:
+    return enlarge(frames[min(step, len(frames) - 1)], PICTURE)
 
 
 def _caption(clip: Clip, episode: int) -> Frames:

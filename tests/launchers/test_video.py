@@ -7,7 +7,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 
+from launchers.picture import write_picture
 from launchers.video import CAPTION, HOLD, PICTURE, Clip, spread, write_video
 from metaslac.errors import MetaslacError
 
@@ -48,3 +50,16 @@ def test_spread_takes_both_ends() -> None:
     assert len(set(spread(range(30), 9))) == 9
     assert spread(range(3), 9) == [0, 1, 2]
     assert spread([5], 9) == [5]
+
+
+def test_a_picture_shows_each_episode_from_its_first_frame_to_its_last(tmp_path: Path) -> None:
+    episodes = [np.full((21, 32, 32, 3), 100 * n, dtype=np.uint8) for n in (1, 2)]
+    for frames in episodes:
+        frames += np.arange(21, dtype=np.uint8)[:, None, None, None]
+    write_picture(tmp_path / "a.png", [Clip("goal 0.5", episodes, [-3.0, -1.0])])
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    half = len(picture) // 2
+    moments = [0, 3, 6, 9, 11, 14, 17, 20]
+    assert picture[half - 50, ::100, 0].tolist() == [100 + t for t in moments]
+    assert picture[-50, ::100, 0].tolist() == [200 + t for t in moments]
+    assert picture[:20].max() > 200 and picture[half : half + 20].max() > 200  # the headings
