@@ -122,7 +122,7 @@ def _report(trained: Trained, checkpoint: Path, results: Sequence[TaskAdaptation
                 "index": result.task.index,
                 "params": [float(value) for value in result.task.params],
                 "returns": [float(value) for value in result.returns],
-                "belief_std": [float(value) for value in result.belief_std[1:].mean(1)],
+                "belief_std": [float(value) for value in result.belief_width[1:]],
             }
             for result in results
         ],

@@ -51,7 +51,7 @@ def _moments(frames: Frames) -> Frames:
 
 
 def _width(frames: Frames) -> int:
-    return MOMENTS * (enlarge(frames[0], TILE).shape[1] + GAP)
+    return MOMENTS * (len(enlarge(frames[0], TILE)) + GAP)
 
 
 def _heading(clip: Clip, number: int, width: int) -> Frames:

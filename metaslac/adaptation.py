@@ -28,6 +28,12 @@ class TaskAdaptation:
     belief_std: NDArray[np.float32]  # (E + 1, M)
     frames: list[NDArray[np.uint8]]  # E arrays (T + 1, H, W, 3), or nothing unless asked for
 
+    @property
+    def belief_width(self) -> NDArray[np.float32]:
+        """The belief's standard deviation averaged over m's dimensions, (E + 1,); 0 where m has none."""
+        width: NDArray[np.float32] = self.belief_std.sum(1) / max(self.belief_std.shape[1], 1)
+        return width
+
 
 def adapt(
     agent: Agent,
@@ -43,8 +49,8 @@ def adapt(
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 
-    Actions are the tanh of the policy's mean unless `deterministic` is off. A task's episodes depend
-    on (seed, task, trial, episode) alone, not on how the tasks are spread over the environment's slots.
+    Actions are the tanh of the policy's mean unless `deterministic` is off. What is
+    random in an episode depends on (seed, task, trial, episode) alone, not on slots or on other tasks.
     """
     jobs = [(task, trial) for task in tasks for trial in range(trials)]
     results = []

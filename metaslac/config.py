@@ -88,10 +88,10 @@ class TaskConfig:
     kl_weight: float = setting(
         0.1, "weight of KL(q(m|c) || N(0, I)): sum over dimensions, mean over tasks", low=0
     )
-    context_segments: int = count(4, "segments of consecutive transitions in a training context")
+    context_segments: int = count(8, "segments of consecutive transitions in a training context")
     context_length: int = count(16, "transitions per segment of a training context")
     context_min: int = count(8, "fewest context transitions a belief is inferred from in training")
-    context_max: int = count(48, "most context transitions a belief is inferred from in training")
+    context_max: int = count(128, "most context transitions a belief is inferred from in training")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class ActorCriticConfig:
         0.005, "step of the target critics towards the critics, each actor-critic step", above=0, high=1
     )
     alpha_init: float = setting(0.1, "initial temperature", above=0)
-    reward_scale: float = setting(1.0, "factor on rewards in the critic's target only", above=0)
+    reward_scale: float = setting(5.0, "factor on rewards in the critic's target only", above=0)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class ReplayConfig:
 class TrainConfig:
     """The meta-training loop."""
 
-    seed: int = setting(0, "seed of everything random in the run", low=0, high=2**63 - 1)
+    seed: int = setting(0, "seed of everything random in the run", low=0, high=2**32 - 1)
     updates: int = count(20_000, "meta-training updates after pre-training")
     initial_episodes: int = count(2, "random episodes on every training task before anything is learned")
     random_hold: int = count(1, "decisions that each random action of those episodes is held for")
@@ -141,6 +141,9 @@ class TrainConfig:
     lr_context: float = setting(3e-4, "Adam step of the context encoder", above=0)
     lr_critic: float = setting(3e-4, "Adam step of the critics", above=0)
     lr_actor: float = setting(3e-4, "Adam step of the actor", above=0)
+    lr_decay: float = setting(
+        0.0, "last share of the updates over which every Adam step falls linearly to zero", low=0, high=1
+    )
     lr_alpha: float = setting(3e-4, "Adam step of the temperature", low=0)
 
 

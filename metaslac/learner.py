@@ -84,13 +84,17 @@ class Learner:
 
     def pretrain(self, batch: Batch) -> Metrics:
         """One update of the latent model alone (and of the context encoder, where the model trains it)."""
-        for group in self.optimizers["model"].param_groups:
-            group["lr"] = self.config.train.pretrain_lr
+        self._set_steps({"model": self.config.train.pretrain_lr})
         f = self.networks.encoder(batch.windows.frames)
         metrics = self._update_model(f, batch.windows, self._transitions(batch.context), batch.params)
-        for group in self.optimizers["model"].param_groups:
-            group["lr"] = self.config.train.lr_model
+        self._set_steps({"model": self.config.train.lr_model})
         return metrics
+
+    def anneal(self, progress: float) -> None:
+        """Set every Adam step for `progress` in [0, 1] of the updates: full, then falling by `lr_decay`."""
+        decay = self.config.train.lr_decay
+        scale = min(1.0, (1 - progress) / decay) if decay else 1.0
+        self._set_steps({name: scale * getattr(self.config.train, f"lr_{name}") for name in self.optimizers})
 
     def update(self, batch: Batch) -> Metrics:
         """One update: the model once, then several actor-critic and context steps on the same features."""
@@ -106,6 +110,11 @@ class Learner:
             part = Windows(*(tensor[:, part_index::steps] for tensor in windows))
             metrics |= self._update_actor_critic(f[:, part_index::steps], part, transitions, batch.params)
         return metrics
+
+    def _set_steps(self, steps: dict[str, float]) -> None:
+        for name, size in steps.items():
+            for group in self.optimizers[name].param_groups:
+                group["lr"] = size
 
     def _transitions(self, context: Context) -> Transitions | None:
         """What the context encoder takes, features without gradient. None where m is not inferred."""
@@ -171,7 +180,11 @@ class Learner:
     def _update_critic(
         self, f: Tensor, windows: Windows, m: Tensor, posterior: Posterior, belief: TaskBelief | None
     ) -> Metrics:
-        """Soft Bellman error of each window's last transition; with it goes all that trains q(m | c)."""
+        """Soft Bellman error of each window's last transition, and what the window's latents predict.
+
+        Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads
+        of rewards and next latents, whatever m is.
+        """
         config, networks = self.config, self.networks
         _, a, r, restart, valid, terminated = (part.flatten(0, 1) for part in windows)
         z, fixed_m = posterior.z, m.detach()
@@ -186,17 +199,15 @@ class Learner:
         q = networks.critic(z[:, -2], a[:, -1], m if critic_trains_context else fixed_m)
         loss = critic_loss = 0.5 * (q - target).square().mean(1).sum()
         metrics = {"critic/loss": critic_loss.detach(), "critic/q": q.detach().mean()}
-        used = [self.optimizers["critic"]]
+        used = [self.optimizers["critic"], self.optimizers["model"]]
         if belief is not None:
             kl = belief.kl_to_prior().mean()
             loss = loss + config.task.kl_weight * kl
             used.append(self.optimizers["context"])
             metrics |= {"task/kl": kl.detach(), "task/std": belief.gaussian.std.detach().mean()}
-        if self._model_trains_context(belief):
-            prediction, _ = networks.latent_model.prediction_loss(a, r, m, posterior, restart, valid)
-            loss = loss + prediction
-            used.append(self.optimizers["model"])
-        descend(loss, *used)
+        seen = m if self._model_trains_context(belief) else fixed_m
+        prediction, _ = networks.latent_model.prediction_loss(a, r, seen, posterior, restart, valid)
+        descend(loss + prediction, *used)
         return metrics
 
     def _update_actor(self, f: Tensor, a: Tensor, z: Tensor, m: Tensor) -> Metrics:

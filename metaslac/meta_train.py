@@ -25,6 +25,7 @@ from metaslac.run_log import RunLog
 
 COLLECTION_STREAM = 0
 VISIT_STREAM = 3
+NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6
 
 
 class Family(Protocol):
@@ -58,10 +59,10 @@ class MetaTrainer:
             [task.params for task in family.train_tasks], dtype=torch.float32, device=device
         )
         seed = config.train.seed
-        with seeded(seed):
-            generator = torch.Generator(device).manual_seed(seed)
+        with seeded(torch_seed(seed, NETWORK_STREAM)):
+            generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
             self.learner = Learner(config, family.action_size, self.params.shape[1], device, generator)
-        self.generator = torch.Generator(device).manual_seed(seed + 1)
+        self.generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
         self.agent = Agent.from_networks(
             config, self.learner.networks, family.action_size, self.params.shape[1]
         )
@@ -88,6 +89,7 @@ class MetaTrainer:
             while self.update_count < train.updates:
                 self.visit(env)
                 for _ in range(min(train.updates_per_visit, train.updates - self.update_count)):
+                    self.learner.anneal(self.update_count / train.updates)
                     self._after_update(self.learner.update(self.sample_batch()), run_dir, log, test_env)
 
     def collect_random(self, env: VectorEnv) -> None:
@@ -225,7 +227,7 @@ def meta_train(
 def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float | None]:
     """Columns of progress.csv: the mean held-out return of each episode, and the belief's width after it."""
     returns = returns_array(adaptations).mean((0, 1))
-    stds = np.stack([entry.belief_std.mean(1) for entry in adaptations]).mean(0)[1:]
+    stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
     return dict(zip(evaluation_columns(len(returns)), map(float, (*returns, *stds)), strict=True))
 
 
@@ -237,6 +239,11 @@ def evaluation_columns(episodes: int) -> list[str]:
 def to_floats(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
     """0-d tensors to floats: the one place that waits for the device."""
     return {name: float(value) for name, value in metrics.items()}
+
+
+def torch_seed(seed: int, stream: int) -> int:
+    """A seed for torch that no other seed and stream share."""
+    return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
 
 
 @contextmanager

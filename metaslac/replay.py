@@ -43,7 +43,7 @@ class Context(NamedTuple):
     frames: Tensor  # (K, S, N + 1, H, W, 3) uint8
     a: Tensor  # (K, S, N, A)
     r: Tensor  # (K, S, N)
-    valid: Tensor  # (K, S, N) bool: false past the end of a shorter episode
+    valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
 
 
 class TaskReplay:
@@ -116,15 +116,17 @@ class TaskReplay:
     def sample_context(
         self, tasks: Tensor, segments: int, length: int, generator: torch.Generator
     ) -> Context:
-        """Segments of each task (K,) from the episodes of its context pool, drawn by their length."""
+        """Segments of each task (K,), every transition of its context pool as likely as any other."""
         lengths = self.lengths[tasks] * self.in_context[tasks]
         slot, _ = self._draw(lengths, segments, generator)  # (K, S)
         n = lengths.gather(1, slot)
         uniform = torch.rand(slot.shape, dtype=torch.float64, device=self.device, generator=generator)
-        start = (uniform * ((n - length).clamp_min(0) + 1)).long()
+        # A segment may stick out at either end, so that every transition is as likely as any other.
+        start = (uniform * (n + length - 1)).long() - (length - 1)
         index = start[..., None] + torch.arange(length + 1, device=self.device)  # (K, S, N + 1)
-        valid = index[..., :-1] < n[..., None]
         task, slot, n = tasks[:, None, None], slot[..., None], n[..., None]
+        valid = (index[..., :-1] >= 0) & (index[..., :-1] < n)
+        index = index.clamp_min(0)
         step = index[..., :-1].minimum(n - 1)
         return Context(
             frames=self._gather_frames(task, slot, index.minimum(n)),

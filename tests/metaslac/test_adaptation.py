@@ -9,7 +9,6 @@ import torch
 from fakes import CPU, FakeFamily, make_agent, tiny_config
 
 from metaslac.adaptation import TaskAdaptation, adapt, slots_for
-from metaslac.agent import Agent
 from metaslac.meta_train import MetaTrainer
 from metaslac.replay import TaskReplay
 
@@ -87,7 +86,3 @@ def test_frames_are_kept_only_when_asked_for() -> None:
 @pytest.mark.parametrize(("jobs", "worlds", "slots"), [(30, 16, 15), (16, 16, 16), (17, 16, 9), (1, 16, 1)])
 def test_slots_are_as_even_as_can_be(jobs: int, worlds: int, slots: int) -> None:
     assert slots_for(jobs, worlds) == slots
-
-
-def test_an_agent_is_a_small_thing() -> None:
-    assert not any(isinstance(value, TaskReplay) for value in vars(Agent).values())

@@ -115,6 +115,9 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(ter
     networks = learner.networks
     batch = make_batch(config, terminates)
     assert batch.windows.terminated.any() == terminates
+    with torch.no_grad():  # so that taking the wrong one shows
+        for parameter in networks.target_critic.parameters():
+            parameter.mul_(1.5)
     learner._noise = lambda *shape: torch.zeros(shape)  # type: ignore[method-assign]
     for name in ("model", "critic", "actor", "alpha"):
         learner.optimizers[name].param_groups[0]["lr"] = 0.0
@@ -129,7 +132,7 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(ter
                 log_pi = -0.5 * np.log(2 * np.pi) - std.log() - (1 - mean.tanh() ** 2).log()
                 q = networks.target_critic(z[:, -1], mean.tanh(), m).min()
                 value = q - 0.1 * log_pi.sum()
-                target = window.r[0, -1] + 0.99 * (0 if window.terminated[0] else 1) * value
+                target = 5 * window.r[0, -1] + 0.99 * (0 if window.terminated[0] else 1) * value
                 expected.append((networks.critic(z[:, -2], window.a[:, -1], m) - target) ** 2 / 2)
     metrics = learner.update(batch)
     torch.testing.assert_close(
@@ -183,3 +186,17 @@ def test_the_same_seed_gives_the_same_update() -> None:
         learner.update(make_batch(learner.config))
         results.append(snapshot(learner))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_steps_are_full_and_then_fall_to_zero() -> None:
+    config = tiny_config()
+    config = replace(config, train=replace(config.train, lr_decay=0.25, lr_actor=0.8))
+    learner = make_learner(config)
+    seen = []
+    for progress in (0.0, 0.75, 0.875, 1.0):
+        learner.anneal(progress)
+        seen.append(learner.optimizers["actor"].param_groups[0]["lr"])
+    assert seen == pytest.approx([0.8, 0.8, 0.4, 0.0])
+    constant = make_learner(tiny_config())
+    constant.anneal(1.0)
+    assert constant.optimizers["model"].param_groups[0]["lr"] == constant.config.train.lr_model
