@@ -13,9 +13,8 @@ import click
 
 from launchers.outputs import check_writable, table, write_json
 from launchers.picture import check_picture_name, write_picture
-from launchers.trained import Trained, load_trained, play
+from launchers.trained import Trained, checkpoint_option, device_options, load_trained, play
 from launchers.video import Clip, check_video_name, spread, write_video
-from metaslac.config import DEVICES
 from metaslac.errors import MetaslacError
 
 if TYPE_CHECKING:
@@ -27,12 +26,7 @@ MOST_ROWS = 3
 
 
 @click.command(short_help="Adapt to held-out tasks and show the returns.")
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="A checkpoint directory, or a run directory for its last one.",
-)
+@checkpoint_option
 @click.option(
     "--episodes", type=click.IntRange(min=1), default=2, show_default=True, help="Episodes on each task."
 )
@@ -58,16 +52,7 @@ MOST_ROWS = 3
     show_default="none",
     help="Write the table as JSON.",
 )
-@click.option(
-    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="CPU threads; 0 takes every core.",
-)
+@device_options
 def adapt(
     checkpoint: Path,
     episodes: int,

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from launchers.outputs import check_writable, table, write_json
-from launchers.trained import load_trained, play
-from metaslac.config import DEVICES
+from launchers.trained import checkpoint_option, device_options, load_trained, play
 from metaslac.version import library_versions
 
 if TYPE_CHECKING:
@@ -21,12 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Statistics of adaptation over all held-out tasks.")
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="A checkpoint directory, or a run directory for its last one.",
-)
+@checkpoint_option
 @click.option(
     "--episodes", type=click.IntRange(min=1), default=3, show_default=True, help="Episodes in each trial."
 )
@@ -45,16 +39,7 @@ if TYPE_CHECKING:
     show_default="none",
     help="Write the statistics and every return as JSON.",
 )
-@click.option(
-    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="CPU threads; 0 takes every core.",
-)
+@device_options
 def evaluate(
     checkpoint: Path,
     episodes: int,

@@ -5,12 +5,15 @@ Shared by the commands that take --checkpoint; reading the files is `metaslac/ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
 
 from launchers.process import choose_device, use_threads
+from metaslac.config import DEVICES
 from metaslac.errors import MetaslacError
 
 if TYPE_CHECKING:
@@ -18,6 +21,35 @@ if TYPE_CHECKING:
     from metaslac.adaptation import TaskAdaptation
     from metaslac.agent import Agent
     from metaslac.config import Config
+
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def checkpoint_option(command: Command) -> Command:
+    """--checkpoint, for a command that needs a trained agent."""
+    option = click.option(
+        "--checkpoint",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="A checkpoint directory, or a run directory for its last one.",
+    )
+    return option(command)
+
+
+def device_options(command: Command) -> Command:
+    """--device and --threads, for a command that computes with a trained agent."""
+    device = click.option(
+        "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
+    )
+    threads = click.option(
+        "--threads",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="CPU threads; 0 takes every core.",
+    )
+    return device(threads(command))
 
 
 class Trained(NamedTuple):

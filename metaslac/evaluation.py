@@ -15,6 +15,8 @@ from metaslac.adaptation import TaskAdaptation
 
 BOOTSTRAP_STREAM = 2
 
+Returns = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class EpisodeSummary:
@@ -27,15 +29,20 @@ class EpisodeSummary:
     high: float
 
 
-def returns_array(adaptations: Sequence[TaskAdaptation]) -> NDArray[np.float64]:
+def returns_array(adaptations: Sequence[TaskAdaptation]) -> Returns:
     """Returns (tasks, trials, episodes) of the trials that `adapt` returns."""
     trials = 1 + max(entry.trial for entry in adaptations)
     returns = np.array([entry.returns for entry in adaptations], dtype=np.float64)
     return returns.reshape(-1, trials, returns.shape[1])
 
 
-def summarise(returns: NDArray[np.float64], *, seed: int = 0, resamples: int = 2_000) -> list[EpisodeSummary]:
-    """One summary per episode index of returns (tasks, trials, episodes)."""
+def summarise(returns: Returns, *, seed: int = 0, resamples: int = 2_000) -> list[EpisodeSummary]:
+    """One summary per episode index of returns (tasks, trials, episodes), or (runs, tasks, trials, episodes).
+
+    Of one run, the interval says how well this checkpoint adapts to tasks like these; of several,
+    how well checkpoints trained like these do.
+    """
+    returns = returns[None] if returns.ndim == 3 else returns
     low, high = bootstrap_interval(returns, seed=seed, resamples=resamples)
     flat = returns.reshape(-1, returns.shape[-1])
     mean, middle = flat.mean(0), iqm(flat)
@@ -56,19 +63,21 @@ def iqm(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bootstrap_interval(
-    returns: NDArray[np.float64], *, seed: int = 0, resamples: int = 2_000
+    returns: Returns, *, seed: int = 0, resamples: int = 2_000
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % percentile interval of the IQM, both ends (episodes,), of returns (tasks, trials, episodes).
+    """95 % percentile interval of the IQM, both ends (episodes,), of returns (runs, tasks, trials, episodes).
 
-    Every resample draws tasks with replacement and, within each drawn task, trials with replacement:
-    held-out tasks stand for a larger population of tasks. A trial's episodes stay together.
+    Every resample draws with replacement runs, then tasks, the same for all runs as the runs share
+    them, then trials within each: held-out tasks stand for a larger population of tasks, and runs for
+    a larger population of seeds. A trial's episodes stay together.
     """
     rng = np.random.default_rng(np.random.SeedSequence((seed, BOOTSTRAP_STREAM)))
-    tasks, trials, _ = returns.shape
+    runs, tasks, trials, episodes = returns.shape
     statistics = []
     for _ in range(resamples):
-        drawn_tasks = rng.integers(tasks, size=(tasks, 1))
-        drawn_trials = rng.integers(trials, size=(tasks, trials))
-        statistics.append(iqm(returns[drawn_tasks, drawn_trials].reshape(tasks * trials, -1)))
+        drawn_runs = rng.integers(runs, size=(runs, 1, 1))
+        drawn_tasks = rng.integers(tasks, size=(1, tasks, 1))
+        drawn_trials = rng.integers(trials, size=(runs, tasks, trials))
+        statistics.append(iqm(returns[drawn_runs, drawn_tasks, drawn_trials].reshape(-1, episodes)))
     low, high = np.percentile(np.stack(statistics), (2.5, 97.5), axis=0)
     return low, high

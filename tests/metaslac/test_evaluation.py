@@ -23,7 +23,7 @@ def test_bootstrap_resamples_tasks_and_trials() -> None:
         for trials in itertools.product(range(2), repeat=4):
             picked = [returns[tasks[i // 2], trials[i], 0] for i in range(4)]
             exact.append(trim_mean(picked, 0.25))
-    low, high = bootstrap_interval(returns, resamples=20_000)
+    low, high = bootstrap_interval(returns[None], resamples=20_000)
     expected = np.percentile(exact, (2.5, 97.5))
     np.testing.assert_allclose((low[0], high[0]), expected, atol=0.5)
 
@@ -34,9 +34,20 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     hits = 0
     for _ in range(200):
         tasks = rng.normal(size=(20, 1, 1))
-        low, high = bootstrap_interval(tasks + 0.1 * rng.normal(size=(20, 3, 1)), resamples=300)
+        low, high = bootstrap_interval((tasks + 0.1 * rng.normal(size=(20, 3, 1)))[None], resamples=300)
         hits += bool(low[0] <= 0 <= high[0])
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_runs_that_differ_widen_the_interval_of_several() -> None:
+    rng = np.random.default_rng(0)
+    alike = rng.normal(size=(3, 20, 5, 1))
+    differing = alike + np.array([-3.0, 0.0, 3.0])[:, None, None, None]
+    widths = []
+    for returns in (alike, differing):
+        summary = summarise(returns)[0]
+        widths.append(summary.high - summary.low)
+    assert widths[1] > 3 * widths[0]
 
 
 def test_summaries_are_per_episode_and_reproducible() -> None:

@@ -98,12 +98,49 @@ def test_task_gradient_selects_what_trains_the_context_encoder(gradient: str, de
     assert ("context_encoder" in changed(learner, before)) == (gradient != deaf)
 
 
-def test_neither_actor_nor_critic_trains_encoder_and_latent_model() -> None:
+def test_actor_critic_steps_reach_of_the_model_its_reward_and_prior_heads_alone() -> None:
     learner = make_learner(tiny_config())
-    learner.optimizers["model"].param_groups[0]["lr"] = 0.0
+    batch = make_batch(learner.config)
+    f = learner.networks.encoder(batch.windows.frames).detach()
     before = snapshot(learner)
-    learner.update(make_batch(learner.config))
-    assert changed(learner, before) == ALL - {"encoder", "latent_model"}
+    learner._update_actor_critic(f, batch.windows, learner._transitions(batch.context), batch.params)
+    after = learner.networks.state_dict()
+    moved = {".".join(name.split(".")[:2]) for name in before if not torch.equal(before[name], after[name])}
+    assert {name for name in moved if name.startswith(("encoder", "latent_model"))} == {
+        "latent_model.reward",
+        "latent_model.z1_prior",
+    }
+
+
+def test_the_kl_pulls_beliefs_towards_the_prior() -> None:
+    kls = []
+    for weight in (0.0, 100.0):
+        config = tiny_config(kl_weight=weight, context_min=5)
+        learner = make_learner(replace(config, train=replace(config.train, lr_context=0.03)))
+        batch = make_batch(learner.config)
+        for _ in range(15):
+            metrics = learner.update(batch)
+        kls.append(float(metrics["task/kl"]))
+    assert kls[1] < 0.5 * kls[0]
+
+
+def test_context_transitions_keep_their_order_in_time() -> None:
+    learner = make_learner(tiny_config())
+    context = make_batch(learner.config).context
+    transitions = learner._transitions(context)
+    assert transitions is not None
+    tasks, segments, length = context.r.shape
+    for k in range(tasks):
+        for n in range(segments * length):
+            s, t = divmod(n, length)
+            f, f_next = learner.networks.encoder(context.frames[k, s, t : t + 2])
+            torch.testing.assert_close(transitions.f[k, n], f)
+            torch.testing.assert_close(transitions.f_next[k, n], f_next)
+            assert (
+                transitions.r[k, n] == context.r[k, s, t]
+                and transitions.valid[k, n] == context.valid[k, s, t]
+            )
+            assert torch.equal(transitions.a[k, n], context.a[k, s, t])
 
 
 @pytest.mark.parametrize("terminates", [False, True])
@@ -138,6 +175,35 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(ter
     torch.testing.assert_close(
         metrics["critic/loss"], torch.stack(expected).mean(0).sum(), rtol=1e-4, atol=1e-5
     )
+
+
+def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics() -> None:
+    """Its gradient against that of a plain loop over windows, with every random number fixed."""
+    config = tiny_config(inference="oracle")
+    config = replace(config, train=replace(config.train, steps_per_batch=1))
+    learner = make_learner(config)
+    networks, batch = learner.networks, make_batch(config)
+    learner._noise = lambda *shape: torch.full(shape, 0.5)  # type: ignore[method-assign]
+    for name in ("model", "actor", "alpha"):
+        learner.optimizers[name].param_groups[0]["lr"] = 0.0
+    learner.update(batch)
+    gradients = [
+        parameter.grad.clone() for parameter in networks.actor.parameters() if parameter.grad is not None
+    ]
+
+    losses = []
+    for k in range(3):
+        for w in range(config.train.windows):
+            window = type(batch.windows)(*(part[k, w][None] for part in batch.windows))
+            f, m = networks.encoder(window.frames).detach(), batch.params[k][None]
+            with torch.no_grad():
+                z = networks.latent_model.infer(f, window.a, m, window.restart, torch.full((1, 4, 7), 0.5)).z
+            mean, std = networks.actor(f[:, :-1], window.a[:, :-1], m)
+            u = mean + 0.5 * std
+            log_pi = torch.distributions.Normal(mean, std).log_prob(u) - (1 - u.tanh() ** 2).log()
+            losses.append(0.1 * log_pi.sum() - networks.critic(z[:, -2], u.tanh(), m).min())
+    expected = torch.autograd.grad(torch.stack(losses).mean(), list(networks.actor.parameters()))
+    torch.testing.assert_close(gradients, list(expected), rtol=1e-3, atol=1e-5)
 
 
 def test_the_target_follows_the_critic_by_tau() -> None:

@@ -3,12 +3,14 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fakes import CPU, FakeFamily, tiny_config
 
+from metaslac import rollout
 from metaslac.agent import load_agent
 from metaslac.checkpoint import load_checkpoint
 from metaslac.errors import MetaslacError
@@ -101,6 +103,54 @@ def test_more_tasks_at_once_than_there_are_is_refused(setting: str) -> None:
     config = replace(config, train=replace(config.train, **{setting: 5}))
     with pytest.raises(MetaslacError, match=rf"train\.{setting} is 5, but fake has 4 training tasks"):
         check_tasks(config, FakeFamily())
+
+
+def test_params_in_a_batch_are_those_of_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = MetaTrainer(tiny_config(inference="oracle"), FakeFamily(), CPU)
+    trainer.collect_random(FakeFamily().make_vector_env(2))
+    drawn = []
+    sample_windows = trainer.replay.sample_windows
+
+    def spy(tasks: torch.Tensor, *others: Any) -> Any:
+        drawn.append(tasks)
+        return sample_windows(tasks, *others)
+
+    monkeypatch.setattr(trainer.replay, "sample_windows", spy)
+    batch = trainer.sample_batch()
+    goals = [trainer.family.train_tasks[i].params[0] for i in drawn[0]]
+    assert batch.params[:, 0].tolist() == pytest.approx(goals)
+    assert len(set(drawn[0].tolist())) == 3
+
+
+def test_training_explores_with_noise_and_evaluation_is_greedy_on_numbers_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = MetaTrainer(tiny_config(), FakeFamily(), CPU)
+    greedy: list[bool] = []
+    keys: list[tuple[int, ...]] = []
+    act, rng_of = trainer.agent.act, rollout.rng_of
+
+    def spy_act(deterministic: bool = False) -> Any:
+        greedy.append(deterministic)
+        return act(deterministic)
+
+    def spy_rng(*key: int) -> Any:
+        keys.append(key)
+        return rng_of(*key)
+
+    monkeypatch.setattr(trainer.agent, "act", spy_act)
+    monkeypatch.setattr(rollout, "rng_of", spy_rng)
+    env = FakeFamily().make_vector_env(2)
+    trainer.collect_random(env)
+    trainer.visit(env)
+    assert greedy and not any(greedy)
+    training = set(keys)
+    assert len(training) == len(keys)
+    greedy.clear()
+    keys.clear()
+    trainer.evaluate(env)
+    assert greedy and all(greedy)
+    assert keys and not training & set(keys)
 
 
 def test_every_episode_has_its_own_key() -> None:
