@@ -3,14 +3,15 @@
 The model is the one installed with gymnasium; only what is drawn of it is changed here.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import gymnasium
 import mujoco
 import numpy as np
 
-from envs.family import Array, Task, TaskFamily
+from envs.arrays import Array
+from envs.family import Step, Task, TaskFamily, TaskParams
+from envs.simulation import State
 
 
 class CheetahVel(TaskFamily):
@@ -23,11 +24,13 @@ class CheetahVel(TaskFamily):
     name = "cheetah_vel"
     param_names = ("target_velocity",)
     action_size = 6
+    state_size = 20
     horizon = 200
     frame_skip = 5
     camera = "track"
+    reads = ("xpos",)
 
-    def task_params(self) -> tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]]:
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
         targets = np.random.RandomState(1337).uniform(0.0, 3.0, 130)[:, None]
         return targets[:100].tolist(), targets[100:].tolist()
 
@@ -39,14 +42,22 @@ class CheetahVel(TaskFamily):
         qpos = model.qpos0 + rng.uniform(-0.1, 0.1, model.nq)
         return qpos, 0.1 * rng.standard_normal(model.nv)
 
-    def reward(self, params: Array, qpos_before: Array, qpos_after: Array, actions: Array) -> Array:
-        velocity = (qpos_after[:, 0] - qpos_before[:, 0]) / CONTROL_STEP_SECONDS
-        cost = 0.05 * np.square(actions).sum(axis=1)
-        reward: Array = -np.abs(velocity - params[:, 0]) - cost
+    def reward(self, step: Step) -> Array:
+        velocity = (step.after.qpos[:, 0] - step.before.qpos[:, 0]) / step.seconds
+        cost = 0.05 * np.square(step.actions).sum(axis=1)
+        reward: Array = -np.abs(velocity - step.params[:, 0]) - cost
         return reward
 
+    def state_observation(self, state: State) -> Array:
+        return cheetah_state(state)
 
-CONTROL_STEP_SECONDS = 0.05
+
+def cheetah_state(state: State) -> Array:
+    """PEARL's state (N, 20): positions but for x, velocities, and where the torso is."""
+    return np.concatenate([state.qpos[:, 1:], state.qvel, state["xpos"][:, TORSO]], axis=1)
+
+
+TORSO = 1  # the torso's number among the bodies
 
 
 def cheetah_model() -> mujoco.MjModel:

@@ -1,30 +1,31 @@
-"""What a task family is: a MuJoCo model, a reward with parameters, and frozen lists of tasks.
+"""What a task family is: frozen lists of tasks, and a MuJoCo model with a reward that has parameters.
 
-Stepping many worlds of a family is in vector_env.py, drawing them in rendering.py.
+How the worlds of a family are stepped is in worlds.py, gymnasium's interface to them in vector_env.py.
 """
 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import mujoco
 import numpy as np
-import numpy.typing as npt
 
+from envs.arrays import Array, Flags, Ids
 from envs.errors import FamilyError
+from envs.simulation import Simulation, State
 
 if TYPE_CHECKING:
-    from envs.simulation import Simulation
     from envs.vector_env import TaskVectorEnv
-
-Array = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.intp]
+    from envs.worlds import Worlds
 
 IMAGE_SIZES = (32, 64, 128)
+OBSERVATIONS = ("pixels", "state")
+
+TaskParams = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -36,28 +37,39 @@ class Task:
     params: tuple[float, ...]
 
 
-class TaskFamily(ABC):
-    """A family of tasks that differ in `param_names` only.
+@dataclass(frozen=True)
+class Step:
+    """A control step of N worlds."""
 
-    A subclass sets the class attributes and gives the task lists, the model, the start state and the reward;
-    the other hooks have defaults. What happens in a step is vectorised: N worlds, P parameters, A actions.
+    params: Array  # (N, P), of the tasks played
+    actions: Array  # (N, A), in [-1, 1]
+    before: State
+    after: State
+    seconds: float  # that the step took
+
+
+class Family(ABC):
+    """Frozen lists of tasks that differ in `param_names` only, and the worlds to play them in.
+
+    Subclass TaskFamily for a family of your own; this class is what the families of dm_control's suite
+    share with it.
 
     Args:
         image_size: side of the square RGB picture in pixels, one of 32, 64, 128.
         action_repeat: control steps that one action is held for, their rewards summed. Divides the horizon.
+        observation: what the agent gets, "pixels" or the family's "state".
 
     Raises:
         FamilyError: an option is out of its range.
     """
 
-    name: ClassVar[str]
-    param_names: ClassVar[tuple[str, ...]]
-    action_size: ClassVar[int]
-    horizon: ClassVar[int]  # control steps in an episode
-    frame_skip: ClassVar[int]  # physics steps in a control step
-    camera: ClassVar[str]  # name of the camera that the agent sees through
+    name: str
+    param_names: tuple[str, ...]
+    action_size: int
+    state_size: int  # of the state observation
+    horizon: int  # control steps in an episode
 
-    def __init__(self, image_size: int = 64, action_repeat: int = 1) -> None:
+    def __init__(self, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels") -> None:
         if image_size not in IMAGE_SIZES:
             raise FamilyError(f"{self.name}: image_size must be one of {IMAGE_SIZES}, got {image_size!r}")
         if isinstance(action_repeat, bool) or not isinstance(action_repeat, int) or action_repeat < 1:
@@ -66,8 +78,11 @@ class TaskFamily(ABC):
             raise FamilyError(
                 f"{self.name}: action_repeat must divide the horizon of {self.horizon}, got {action_repeat}"
             )
+        if observation not in OBSERVATIONS:
+            raise FamilyError(f"{self.name}: observation must be one of {OBSERVATIONS}, got {observation!r}")
         self.image_size = image_size
         self.action_repeat = action_repeat
+        self.observation = observation
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
@@ -76,6 +91,8 @@ class TaskFamily(ABC):
         rows = [tuple(float(value) for value in row) for row in (*train, *test)]
         if any(len(row) != len(self.param_names) for row in rows):
             raise FamilyError(f"{self.name}: every task needs a value for each of {self.param_names}")
+        if not train or not test:
+            raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
         return tuple(Task(i, "train" if i < len(train) else "test", row) for i, row in enumerate(rows))
 
     @property
@@ -116,8 +133,32 @@ class TaskFamily(ABC):
         return TaskVectorEnv(self, num_envs, threads)
 
     @abstractmethod
-    def task_params(self) -> tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]]:
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
         """Rows of P parameters of the training and of the held-out tasks; the same at every call."""
+
+    @abstractmethod
+    def make_worlds(self, num_worlds: int, threads: int) -> "Worlds":
+        """`num_worlds` worlds to step."""
+
+
+class TaskFamily(Family):
+    """A family on one MuJoCo model; the class to derive a family from.
+
+    A subclass sets the class attributes and gives the task lists, the model, the start state and the reward;
+    the other hooks have defaults. What happens in a step is vectorised: N worlds, P parameters, A actions.
+    Nothing that is drawn may depend on the task.
+    """
+
+    frame_skip: int  # physics steps in a control step
+    camera: str  # name of the camera that the agent sees through
+    reads: tuple[str, ...] = ()  # fields of mujoco.MjData that State needs besides qpos and qvel
+    randomises: tuple[str, ...] = ()  # fields of mujoco.MjModel that differ between tasks
+
+    def make_worlds(self, num_worlds: int, threads: int) -> "Worlds":
+        """`num_worlds` worlds to step."""
+        from envs.worlds import BatchWorlds
+
+        return BatchWorlds(self, num_worlds, threads)
 
     @abstractmethod
     def model(self) -> mujoco.MjModel:
@@ -128,13 +169,28 @@ class TaskFamily(ABC):
         """(qpos, qvel) at the start of an episode of `task`, all chance drawn from `rng`."""
 
     @abstractmethod
-    def reward(self, params: Array, qpos_before: Array, qpos_after: Array, actions: Array) -> Array:
-        """Rewards (N,) of a control step: params (N, P), positions (N, nq) around it, actions (N, A)."""
+    def reward(self, step: Step) -> Array:
+        """Rewards (N,) of a control step: what the agent is judged by and infers the task from."""
 
-    def terminated(self, params: Array, qpos: Array, qvel: Array) -> npt.NDArray[np.bool_]:
+    def dense_reward(self, step: Step) -> Array | None:
+        """Rewards (N,) to train on in place of sparse ones; never shown to task inference. Default: none."""
+        return None
+
+    def terminated(self, params: Array, state: State) -> Flags:
         """Which worlds (N,) ended for good in the state reached; the time limit is no end. Default: none."""
-        return np.zeros(len(qpos), dtype=bool)
+        return np.zeros(len(state.qpos), dtype=bool)
 
-    def apply_action(self, simulation: "Simulation", worlds: Ids, actions: Array) -> None:
-        """Write actions (N, A) into these worlds before a control step. Default: they are the controls."""
-        simulation.ctrl[worlds] = actions
+    def task_model(self, model: mujoco.MjModel, task: Task) -> Mapping[str, Array]:
+        """For each field that the family `randomises`, its values in the worlds of `task`."""
+        return {}
+
+    def apply_action(self, simulation: Simulation, worlds: Ids, actions: Array) -> None:
+        """Write actions (N, A) into these worlds before a control step.
+
+        Default: they are the controls, [-1, 1] stretched to each actuator's control range.
+        """
+        simulation.ctrl[worlds] = simulation.ctrl_middle + simulation.ctrl_reach * actions
+
+    def state_observation(self, state: State) -> Array:
+        """The state observation (N, state_size). Default: positions, then velocities."""
+        return np.concatenate([state.qpos, state.qvel], axis=1)

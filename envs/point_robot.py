@@ -3,13 +3,12 @@
 The point is a real MuJoCo body, so that it is stepped and drawn like everything else.
 """
 
-from collections.abc import Sequence
-
 import mujoco
 import numpy as np
 
-from envs.family import Array, Ids, Task, TaskFamily
-from envs.simulation import Simulation
+from envs.arrays import Array, Ids
+from envs.family import Step, Task, TaskFamily, TaskParams
+from envs.simulation import Simulation, State
 
 
 class PointRobot(TaskFamily):
@@ -22,11 +21,12 @@ class PointRobot(TaskFamily):
     name = "point_robot"
     param_names = ("goal_x", "goal_y")
     action_size = 2
+    state_size = 2
     horizon = 20
     frame_skip = 1
     camera = "above"
 
-    def task_params(self) -> tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]]:
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
         goals = np.random.RandomState(1337).uniform(-1.0, 1.0, (100, 2))
         return goals[:80].tolist(), goals[80:].tolist()
 
@@ -36,13 +36,16 @@ class PointRobot(TaskFamily):
     def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
         return rng.uniform(-1.0, 1.0, model.nq), np.zeros(model.nv)
 
-    def reward(self, params: Array, qpos_before: Array, qpos_after: Array, actions: Array) -> Array:
-        distance: Array = np.linalg.norm(qpos_after - params, axis=1)
+    def reward(self, step: Step) -> Array:
+        distance: Array = np.linalg.norm(step.after.qpos - step.params, axis=1)
         return -distance
 
     def apply_action(self, simulation: Simulation, worlds: Ids, actions: Array) -> None:
         # With no force anywhere, one step of 0.1 s at velocity a is a move by 0.1 * a.
         simulation.qvel[worlds] = actions
+
+    def state_observation(self, state: State) -> Array:
+        return state.qpos
 
 
 # Flat colours by emission alone: a pixel shows the point or the ground, wherever the point is. The picture

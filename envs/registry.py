@@ -20,7 +20,9 @@ def family_names() -> tuple[str, ...]:
     return tuple(sorted(_families()))
 
 
-def make_family(name: str, image_size: int = 64, action_repeat: int = 1) -> TaskFamily:
+def make_family(
+    name: str, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels"
+) -> TaskFamily:
     """The family called `name`.
 
     Raises:
@@ -33,7 +35,7 @@ def make_family(name: str, image_size: int = 64, action_repeat: int = 1) -> Task
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(family_names())
         raise UnknownFamilyError(f"unknown family {name!r}; the families are {known}{hint}")
-    return families[name](image_size=image_size, action_repeat=action_repeat)
+    return families[name](image_size, action_repeat, observation)
 
 
 def gymnasium_id(name: str) -> str:

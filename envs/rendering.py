@@ -1,37 +1,35 @@
 """Pixels: a pool of threads that draw the worlds of a simulation, each with an OpenGL context of its own.
 
-Which OpenGL that is was chosen in back_end.py; where the worlds stand is told by simulation.py.
+Which OpenGL that is was chosen in back_end.py; what to draw is told by a PictureSource of worlds.py.
 """
 
 import atexit
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 import mujoco
 import numpy as np
-import numpy.typing as npt
 
+from envs.arrays import Frames, Ids
 from envs.back_end import BACK_END, GLContext, make_context, require_pixels
 from envs.errors import FamilyError, RenderingUnavailable
-from envs.family import Array, Ids
-
-Frames = npt.NDArray[np.uint8]
+from envs.worlds import PictureSource
 
 FIRST_FRAME_SECONDS = 60.0
 
 
 class RenderPool:
-    """Draws worlds of one model through one of its cameras.
+    """Draws worlds through one of their model's cameras.
 
     Args:
-        model: its visual settings are changed here to those that are fast at small sizes.
-        picture: field of mujoco.MjData -> live array with one row per world (Simulation.picture).
-        camera: name of the camera.
+        pictures: what to draw. The visual settings of its model are changed here to those that are fast at
+            small sizes.
+        camera: number of the camera.
         size: side of the square picture in pixels.
         threads: how many threads draw. The pixels do not depend on it.
 
@@ -39,17 +37,15 @@ class RenderPool:
         RenderingUnavailable: OpenGL cannot start, or does not answer within a minute.
     """
 
-    def __init__(
-        self, model: mujoco.MjModel, picture: Mapping[str, Array], camera: str, size: int, threads: int
-    ) -> None:
+    def __init__(self, pictures: PictureSource, camera: int, size: int, threads: int) -> None:
         require_pixels()
-        _make_fast(model, size)
+        _make_fast(pictures.model, size)
         self._workers = [_Worker() for _ in range(threads)]
         self._finalizer = weakref.finalize(self, _stop, self._workers)
         try:
             # One after the other: the first context of a process initialises the display for all of them.
             for worker in self._workers:
-                _first_answer(worker.submit(partial(worker.start_drawing, model, picture, camera, size)))
+                _first_answer(worker.submit(partial(worker.start_drawing, pictures, camera, size)))
         except RenderingUnavailable:
             self.close()
             raise
@@ -96,10 +92,8 @@ class _Worker:
         self._jobs.put((job, future))
         return future
 
-    def start_drawing(
-        self, model: mujoco.MjModel, picture: Mapping[str, Array], camera: str, size: int
-    ) -> None:
-        self._canvas = _Canvas(model, picture, camera, size)
+    def start_drawing(self, pictures: PictureSource, camera: int, size: int) -> None:
+        self._canvas = _Canvas(pictures, camera, size)
         self._canvas.draw(0, np.zeros((size, size, 3), dtype=np.uint8))
 
     def draw(self, worlds: Ids, frames: Frames) -> None:
@@ -127,11 +121,11 @@ class _Worker:
 class _Canvas:
     """One context, one scene and a scratch state; used in one thread only."""
 
-    def __init__(self, model: mujoco.MjModel, picture: Mapping[str, Array], camera: str, size: int) -> None:
+    def __init__(self, pictures: PictureSource, camera: int, size: int) -> None:
         self._gl: GLContext = make_context(size, size)
-        self._model = model
-        self._data = mujoco.MjData(model)
-        self._copies = [(getattr(self._data, name), rows) for name, rows in picture.items() if rows.size]
+        self._pictures = pictures
+        self._scratch = pictures.scratch()
+        model = pictures.model
         self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 100)
         for flag in (
             mujoco.mjtRndFlag.mjRND_SHADOW,
@@ -143,7 +137,7 @@ class _Canvas:
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = model.camera(camera).id
+        self._camera.fixedcamid = camera
         try:
             self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except mujoco.FatalError as error:
@@ -153,11 +147,8 @@ class _Canvas:
         self._rows = np.zeros((size, size, 3), dtype=np.uint8)
 
     def draw(self, world: int, out: Frames) -> None:
-        for scratch, rows in self._copies:
-            scratch[...] = rows[world]
-        mujoco.mjv_updateScene(
-            self._model, self._data, self._option, None, self._camera, _ALL_CATEGORIES, self._scene
-        )
+        model, data = self._pictures.show(world, self._scratch)
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, _ALL_CATEGORIES, self._scene)
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
         out[...] = self._rows[::-1]  # OpenGL's first row is the lowest

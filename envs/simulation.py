@@ -3,16 +3,17 @@
 Knows nothing of tasks, rewards or pixels; it keeps the fields that a picture needs up to date.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 import numpy.typing as npt
 from mujoco.batch import Batch, SimulationError
 
-from envs.family import Array, Ids
+from envs.arrays import Array, Ids
 
-# All that mjv_updateScene reads of a state, for models without flexes, skins and tendons.
+# All that mjv_updateScene reads of a state: of every model, and of models with skins, flexes or tendons.
 PICTURE_FIELDS = (
     "geom_xpos",
     "geom_xmat",
@@ -23,42 +24,112 @@ PICTURE_FIELDS = (
     "light_xpos",
     "light_xdir",
 )
+SKIN_FIELDS = ("xpos", "xquat")
+FLEX_FIELDS = ("flexvert_xpos",)
+TENDON_FIELDS = ("ten_wrapadr", "ten_wrapnum", "ten_length", "wrap_obj", "wrap_xpos")
+
+_AT_POSITION = frozenset(
+    (
+        *PICTURE_FIELDS,
+        "xpos",
+        "xquat",
+        "xmat",
+        "xipos",
+        "ximat",
+        "subtree_com",
+        "cinert",
+        "cdof",
+        "ten_length",
+    )
+)
+_AT_VELOCITY = frozenset(("cvel", "cdof_dot", "ten_velocity", "actuator_velocity"))
+
+
+@dataclass(frozen=True)
+class State:
+    """N worlds at one moment."""
+
+    qpos: Array  # (N, nq)
+    qvel: Array  # (N, nv)
+    fields: Mapping[str, npt.NDArray[np.float64]]  # further fields of mujoco.MjData, each (N, ...)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
+        return self.fields[name]
+
+    def rows(self, which: npt.NDArray[np.bool_]) -> "State":
+        """Some of the worlds."""
+        fields = {name: values[which] for name, values in self.fields.items()}
+        return State(self.qpos[which], self.qvel[which], fields)
 
 
 class Simulation:
     """`num_worlds` worlds of `model`.
 
     `qpos`, `qvel` and `ctrl` are live arrays (num_worlds, ...): what is written there is the state at the
-    next call. `picture` maps PICTURE_FIELDS to live arrays that describe the state after the last call, not a
-    substep before it. A world's trajectory is bit-equal to stepping it alone, whatever the number of worlds
-    and threads.
+    next call. `picture` maps fields of mujoco.MjData to live arrays that describe the state after the last
+    call, not a substep before it; so are the fields that it `reads`. A world's trajectory is bit-equal to
+    stepping it alone, whatever the number of worlds and threads.
+
+    Args:
+        model: the model; copied.
+        num_worlds: how many worlds.
+        threads: on how many threads they are stepped.
+        reads: fields of mujoco.MjData that states() gives besides qpos and qvel. Fields that depend on
+            accelerations or forces cost a forward pass per call; they are those of the state reached, under
+            the controls last held.
+        randomises: fields of mujoco.MjModel that reset() takes a value of for each world.
     """
 
-    def __init__(self, model: mujoco.MjModel, num_worlds: int, threads: int) -> None:
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_worlds: int,
+        threads: int,
+        reads: Sequence[str] = (),
+        randomises: Sequence[str] = (),
+    ) -> None:
         self._batch = Batch(model, num_worlds, threads)
         self.model = model
         self.qpos: Array = self._batch.bind("qpos")
         self.qvel: Array = self._batch.bind("qvel")
         self.ctrl: Array = self._batch.bind("ctrl")
         self.picture: Mapping[str, npt.NDArray[np.float64]] = {
-            name: self._batch.bind(name) for name in PICTURE_FIELDS
+            name: self._batch.bind(name) for name in picture_fields(model)
         }
+        self._fields = {name: self._batch.bind(name) for name in reads}
+        self._model_fields = {name: self._batch.expand(name) for name in randomises}
+        self._derives = not set(randomises).isdisjoint(mujoco.MjModel._setconst_inputs)
+        self._stage = _stage(reads).value
+        limited = model.actuator_ctrllimited.astype(bool)
+        low, high = np.where(limited[:, None], model.actuator_ctrlrange, (-1.0, 1.0)).T
+        self.ctrl_middle: Array = (high + low) / 2  # (nu,), of each actuator's control range
+        self.ctrl_reach: Array = (high - low) / 2
         self._batch.reset()
 
-    def reset(self, worlds: Ids, qpos: Array, qvel: Array) -> None:
-        """Put these worlds (rising order) at rest, then into the states qpos (N, nq), qvel (N, nv)."""
+    def reset(
+        self, worlds: Ids, qpos: Array, qvel: Array, model_fields: Mapping[str, Array] | None = None
+    ) -> None:
+        """Put these worlds (rising order) at rest, then into the states qpos (N, nq), qvel (N, nv).
+
+        `model_fields` gives every randomised field its values (N, ...); None leaves them as they are.
+        """
         ids = worlds.astype(np.int32)
+        if model_fields:
+            for name, live in self._model_fields.items():
+                live[worlds] = model_fields[name]
+            if self._derives:
+                self._batch.set_const(ids)
         self._batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
         self._batch.warning[worlds] = 0
         self.qpos[worlds] = qpos
         self.qvel[worlds] = qvel
-        self._batch.forward(ids, stage=mujoco.mjtStage.mjSTAGE_POS.value)
+        self._batch.forward(ids, stage=self._stage)
 
     def step(self, worlds: Ids, substeps: int) -> dict[int, str]:
         """Advance these worlds (rising order) by `substeps` physics steps; returns failed world -> reason."""
         failed: dict[int, str] = {}
         try:
-            self._batch.step(worlds.astype(np.int32), substeps, mujoco.mjtStage.mjSTAGE_POS.value)
+            self._batch.step(worlds.astype(np.int32), substeps, self._stage)
         except SimulationError as error:
             failed = {int(world): self._batch.error(int(world)) for world in error.ids}
         finite = np.isfinite(self.qpos[worlds]).all(axis=1) & np.isfinite(self.qvel[worlds]).all(axis=1)
@@ -67,9 +138,45 @@ class Simulation:
             failed.setdefault(int(world), self._reason(int(world)))
         return failed
 
+    def states(self, worlds: Ids) -> State:
+        """A copy of the states of these worlds."""
+        fields = {name: live[worlds] for name, live in self._fields.items()}
+        return State(self.qpos[worlds], self.qvel[worlds], fields)
+
+    def scratch(self) -> mujoco.MjData:
+        """A state for one drawing thread to hand to show()."""
+        return mujoco.MjData(self.model)
+
+    def show(self, world: int, scratch: mujoco.MjData) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The model and state to draw this world from; writes into `scratch`."""
+        for name, rows in self.picture.items():
+            getattr(scratch, name)[...] = rows[world]
+        return self.model, scratch
+
     def _reason(self, world: int) -> str:
         raised = [kind.name for kind in _WARNINGS if self._batch.warning[world, int(kind), 1]]
         return "MuJoCo warning " + ", ".join(raised) if raised else "the state is not finite"
+
+
+def picture_fields(model: mujoco.MjModel) -> tuple[str, ...]:
+    """The fields of mujoco.MjData that a picture of this model depends on."""
+    wanted = (
+        *PICTURE_FIELDS,
+        *(SKIN_FIELDS if model.nskin else ()),
+        *(FLEX_FIELDS if model.nflex else ()),
+        *(TENDON_FIELDS if model.ntendon else ()),
+    )
+    data = mujoco.MjData(model)
+    return tuple(name for name in wanted if getattr(data, name).size)
+
+
+def _stage(reads: Sequence[str]) -> mujoco.mjtStage:
+    """The stage of the forward pass after which all these fields are those of the state reached."""
+    if _AT_POSITION.issuperset(reads):
+        return mujoco.mjtStage.mjSTAGE_POS
+    if (_AT_POSITION | _AT_VELOCITY).issuperset(reads):
+        return mujoco.mjtStage.mjSTAGE_VEL
+    return mujoco.mjtStage.mjSTAGE_ACC
 
 
 _WARNINGS = [kind for kind in mujoco.mjtWarning.__members__.values() if kind != mujoco.mjtWarning.mjNWARNING]

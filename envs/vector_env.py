@@ -1,11 +1,11 @@
 """Worlds of a family behind gymnasium's interfaces: many at once (TaskVectorEnv) and a single one (TaskEnv).
 
-Physics is in simulation.py, pictures in rendering.py, rewards in the families; who plays what is here.
+What is played in them is in worlds.py, pictures in rendering.py; here are seeds, time limits, observations.
 """
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.arrays import Array, Flags, Frames, Ids
 from envs.errors import FamilyError, SimulationDiverged
-from envs.family import Array, Ids, Task, TaskFamily
+from envs.family import Family, Task
 from envs.registry import make_family
-from envs.rendering import Frames, RenderPool
-from envs.simulation import Simulation
+from envs.rendering import RenderPool
 
-Flags = npt.NDArray[np.bool_]
+Observations = Frames | Array
 Seed = int | np.random.SeedSequence | np.random.Generator | None
 
 ACTION_TOLERANCE = 1e-6
@@ -27,11 +27,11 @@ _SEED_OBJECTS = (np.random.SeedSequence, np.random.Generator, type(None))
 _WORLDS_PER_THREAD = 4  # fewer do not repay handing the work to another thread
 
 
-class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
+class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     """`num_envs` worlds of one family. Worlds are never reset on their own.
 
-    A world whose episode has ended is not simulated further: it repeats its last frame with reward 0 and its
-    last flags until it is reset.
+    A world whose episode has ended is not simulated further: it repeats its last observation with reward 0
+    and its last flags until it is reset.
 
     Args:
         family: what the worlds play.
@@ -46,7 +46,7 @@ class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
-    def __init__(self, family: TaskFamily, num_envs: int, threads: int = 0) -> None:
+    def __init__(self, family: Family, num_envs: int, threads: int = 0) -> None:
         if num_envs < 1:
             raise FamilyError(f"num_envs must be at least 1, got {num_envs}")
         if threads < 0:
@@ -57,20 +57,21 @@ class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
         self.single_observation_space, self.single_action_space = spaces(family)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        model = family.model()
-        self.simulation = Simulation(model, num_envs, threads)
-        self._pixels = RenderPool(model, self.simulation.picture, family.camera, family.image_size, threads)
-        seconds = float(model.opt.timestep) * family.frame_skip * family.action_repeat
+        self.worlds = family.make_worlds(num_envs, threads)
+        self._threads = threads
+        self._pixels: RenderPool | None = None
+        if family.observation == "pixels":
+            self._pixels = self._render_pool()
+        seconds = self.worlds.control_seconds * family.action_repeat
         self.metadata = {**self.metadata, "render_fps": max(1, round(1.0 / seconds))}
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._tasks: list[Task | None] = [None] * num_envs
-        self._params: Array = np.zeros((num_envs, len(family.param_names)))
         self._control_steps = np.zeros(num_envs, dtype=np.int64)
         self._terminated: Flags = np.zeros(num_envs, dtype=bool)
         self._truncated: Flags = np.zeros(num_envs, dtype=bool)
         self._diverged: Flags = np.zeros(num_envs, dtype=bool)
-        size = family.image_size
-        self._frames: Frames = np.zeros((num_envs, size, size, 3), dtype=np.uint8)
+        space = self.observation_space
+        self._observations: Observations = np.zeros(space.shape or (), dtype=space.dtype)
 
     @property
     def tasks(self) -> tuple[Task | None, ...]:
@@ -79,17 +80,18 @@ class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
 
     @property
     def params(self) -> Array:
-        """The true task parameters (num_envs, P), a copy; for controls that are told the task."""
-        return self._params.copy()
+        """The true task parameters (num_envs, P); for controls that are told the task. Zero before reset."""
+        unknown = (0.0,) * len(self.family.param_names)
+        return np.array([unknown if task is None else task.params for task in self._tasks])
 
     @property
     def renderer(self) -> dict[str, str]:
         """Who draws: `back_end`, and OpenGL's `vendor` and `renderer`."""
-        return self._pixels.gl_strings()
+        return self._drawing().gl_strings()
 
     def reset(
         self, *, seed: Seed | Sequence[Seed] = None, options: dict[str, Any] | None = None
-    ) -> tuple[Frames, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start an episode in every world.
 
         Args:
@@ -100,7 +102,8 @@ class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
                 its generator. `reset_mask`, a bool array (num_envs,): only the marked worlds are reset.
 
         Returns:
-            frames uint8 (num_envs, H, W, 3), which the caller owns, and an empty info.
+            observations, frames uint8 (num_envs, H, W, 3) or states float64 (num_envs, S), which the caller
+            owns, and an empty info.
 
         Raises:
             FamilyError: unknown task or option, or a wrong number of tasks or seeds.
@@ -114,14 +117,15 @@ class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
             if world_seed is not None or self._generators[world] is None:
                 self._generators[world] = np.random.default_rng(world_seed)
         self._begin(worlds, tasks)
-        return self._frames.copy(), {}
+        return self._observations.copy(), {}
 
-    def step(self, actions: Array) -> tuple[Frames, Array, Flags, Flags, dict[str, Any]]:
+    def step(self, actions: Array) -> tuple[Observations, Array, Flags, Flags, dict[str, Any]]:
         """Hold actions (num_envs, A) in [-1, 1] for `action_repeat` control steps in every running world.
 
         Returns:
-            frames uint8 (num_envs, H, W, 3), rewards float64 (num_envs,), terminated and truncated bool
-            (num_envs,), {}. The caller owns the arrays.
+            observations as from reset, rewards float64 (num_envs,), terminated and truncated bool
+            (num_envs,), and an info: empty, or for families with sparse rewards {"dense_reward": float64
+            (num_envs,)}. The caller owns the arrays.
 
         Raises:
             FamilyError: before the first reset, or actions of wrong shape, not finite or outside [-1, 1].
@@ -132,59 +136,77 @@ class TaskVectorEnv(VectorEnv[Frames, Array, npt.NDArray[Any]]):
             raise FamilyError("reset every world before the first step")
         actions = self._checked(actions)
         rewards: Array = np.zeros(self.num_envs)
+        dense: Array = np.zeros(self.num_envs)
+        info: dict[str, Any] = {}
         failed: dict[int, str] = {}
         started = self._running()
         for _ in range(self.family.action_repeat):
-            worlds = self._running()
-            if len(worlds):
-                failed.update(self._control_step(worlds, actions[worlds], rewards))
-        drawn = started[~self._diverged[started]]
-        if len(drawn):
-            self._pixels.draw(drawn, self._frames)
+            running = self._running()
+            if not len(running):
+                break
+            outcome = self.worlds.step(running, actions[running])
+            rewards[running] += outcome.rewards
+            if outcome.dense_rewards is not None:
+                dense[running] += outcome.dense_rewards
+                info = {"dense_reward": dense}
+            failed |= outcome.failed
+            self._diverged[list(outcome.failed)] = True
+            self._terminated[running] = outcome.terminated
+            self._control_steps[running] += 1
+            late = self._control_steps[running] >= self.family.horizon
+            self._truncated[running] = late & ~outcome.terminated & ~self._diverged[running]
+        self._look(started[~self._diverged[started]])
         if failed:
             raise SimulationDiverged(tuple(sorted(failed)), self._divergence(failed))
-        return self._frames.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
+        return self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info
 
     def render(self) -> tuple[Frames, ...]:
-        """The current frame of every world."""
-        return tuple(self._frames.copy())
+        """The current picture of every world."""
+        if self.family.observation == "pixels":
+            return tuple(self._observations.copy())
+        size = self.family.image_size
+        frames: Frames = np.zeros((self.num_envs, size, size, 3), dtype=np.uint8)
+        self._drawing().draw(np.arange(self.num_envs), frames)
+        return tuple(frames)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free OpenGL contexts and threads."""
-        if hasattr(self, "_pixels"):  # not there if the constructor refused its arguments
-            self._pixels.close()
+        pixels: RenderPool | None = getattr(self, "_pixels", None)  # not there if the arguments were refused
+        if pixels is not None:
+            pixels.close()
 
     def _begin(self, worlds: Ids, tasks: list[Task | None]) -> None:
-        states = []
+        chosen, generators = [], []
         for world in worlds:
             generator = self._generators[world]
             assert generator is not None
             task = tasks[world] or self.family.train_tasks[generator.integers(len(self.family.train_tasks))]
             self._tasks[world] = task
-            self._params[world] = task.params
-            states.append(self.family.start_state(self.simulation.model, task, generator))
-        self.simulation.reset(worlds, np.stack([s[0] for s in states]), np.stack([s[1] for s in states]))
+            chosen.append(task)
+            generators.append(generator)
+        self.worlds.reset(worlds, chosen, generators)
         self._control_steps[worlds] = 0
         for flags in (self._terminated, self._truncated, self._diverged):
             flags[worlds] = False
-        self._pixels.draw(worlds, self._frames)
+        self._look(worlds)
 
-    def _control_step(self, worlds: Ids, actions: Array, rewards: Array) -> dict[int, str]:
-        """A control step of these worlds, added to `rewards` (num_envs,); returns failed world -> reason."""
-        simulation, family = self.simulation, self.family
-        family.apply_action(simulation, worlds, actions)
-        before = simulation.qpos[worlds]
-        failed = simulation.step(worlds, family.frame_skip)
-        self._control_steps[worlds] += 1
-        if failed:
-            self._diverged[list(failed)] = True
-            sound = ~self._diverged[worlds]
-            worlds, actions, before = worlds[sound], actions[sound], before[sound]
-        params, after = self._params[worlds], simulation.qpos[worlds]
-        rewards[worlds] += family.reward(params, before, after, actions)
-        self._terminated[worlds] = family.terminated(params, after, simulation.qvel[worlds])
-        self._truncated[worlds] = (self._control_steps[worlds] >= family.horizon) & ~self._terminated[worlds]
-        return failed
+    def _look(self, worlds: Ids) -> None:
+        """Bring the observations of these worlds up to date."""
+        if not len(worlds):
+            return
+        if self.family.observation == "pixels":
+            self._drawing().draw(worlds, cast(Frames, self._observations))
+        else:
+            self._observations[worlds] = self.worlds.observe(worlds)
+
+    def _drawing(self) -> RenderPool:
+        """The render pool; where pixels are not observed, it is made when first asked for."""
+        if self._pixels is None:
+            self._pixels = self._render_pool()
+        return self._pixels
+
+    def _render_pool(self) -> RenderPool:
+        return RenderPool(self.worlds.pictures, self.worlds.camera_id, self.family.image_size, self._threads)
 
     def _running(self) -> Ids:
         return np.flatnonzero(~(self._terminated | self._truncated | self._diverged))
@@ -251,7 +273,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     Args:
         family: a family or its name.
-        image_size, action_repeat: as for make_family; left alone if `family` is not a name.
+        image_size, action_repeat, observation: as for make_family; left alone if `family` is not a name.
         render_mode: None or "rgb_array".
     """
 
@@ -259,14 +281,17 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def __init__(
         self,
-        family: str | TaskFamily,
+        family: str | Family,
         image_size: int = 64,
         action_repeat: int = 1,
+        observation: str = "pixels",
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise FamilyError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-        self.family = make_family(family, image_size, action_repeat) if isinstance(family, str) else family
+        if isinstance(family, str):
+            family = make_family(family, image_size, action_repeat, observation)
+        self.family = family
         self.observation_space, self.action_space = spaces(self.family)
         self.render_mode = render_mode
         self._world = TaskVectorEnv(self.family, 1, threads=1)
@@ -274,11 +299,11 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Frames, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Start an episode of `options["task"]`, or else of a training task drawn from the generator.
 
         Returns:
-            frame uint8 (H, W, 3), and {"task": index of the task}.
+            frame uint8 (H, W, 3) or state float64 (S,), and {"task": index of the task}.
         """
         super().reset(seed=seed)
         options = dict(options or {})
@@ -286,18 +311,19 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         if options:
             raise FamilyError(f"unknown reset options {sorted(options)}; there is 'task'")
         chosen = {} if task is None else {"tasks": [task]}
-        frames, _ = self._world.reset(seed=[self.np_random], options=chosen)
+        observations, _ = self._world.reset(seed=[self.np_random], options=chosen)
         played = self._world.tasks[0]
         assert played is not None
-        return frames[0], {"task": played.index}
+        return observations[0], {"task": played.index}
 
-    def step(self, action: Array) -> tuple[Frames, float, bool, bool, dict[str, Any]]:
-        """As TaskVectorEnv.step, for an action (A,)."""
+    def step(self, action: Array) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
+        """As TaskVectorEnv.step, for an action (A,); a dense reward is a float."""
         action = _numbers(action)
         if action.shape != (self.family.action_size,):
             raise FamilyError(f"action must have shape {(self.family.action_size,)}, got {action.shape}")
-        frames, rewards, terminated, truncated, _ = self._world.step(action[None])
-        return frames[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), {}
+        observations, rewards, terminated, truncated, info = self._world.step(action[None])
+        info = {name: float(values[0]) for name, values in info.items()}
+        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Frames | None:
         """The current frame uint8 (H, W, 3), or None without a render mode."""
@@ -308,11 +334,15 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         self._world.close()
 
 
-def spaces(family: TaskFamily) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
-    """The spaces of a single observation, uint8 (H, W, 3), and of a single action, [-1, 1]^A."""
+def spaces(family: Family) -> tuple[gymnasium.spaces.Box[Any], gymnasium.spaces.Box[Any]]:
+    """The spaces of one observation, uint8 (H, W, 3) or float64 (S,), and of one action, [-1, 1]^A."""
+    box = gymnasium.spaces.Box
     size = family.image_size
-    frame = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
-    return frame, gymnasium.spaces.Box(-1.0, 1.0, (family.action_size,), np.float32)
+    if family.observation == "pixels":
+        observed = box(0, 255, (size, size, 3), np.uint8)
+    else:
+        observed = box(-np.inf, np.inf, (family.state_size,), np.float64)  # type: ignore[arg-type, assignment]
+    return observed, box(-1.0, 1.0, (family.action_size,), np.float32)
 
 
 def _numbers(actions: Any) -> Array:

@@ -26,7 +26,7 @@ def test_physics_and_rewards_equal_plain_mujoco(threads: int) -> None:
     env.reset(seed=5, options={"tasks": [0, 7, 100, 129]})
     targets = np.random.RandomState(1337).uniform(0, 3, 130)[[0, 7, 100, 129]]
     plain = [mujoco.MjData(model) for _ in range(worlds)]
-    for data, qpos, qvel in zip(plain, env.simulation.qpos, env.simulation.qvel, strict=True):
+    for data, qpos, qvel in zip(plain, env.worlds.simulation.qpos, env.worlds.simulation.qvel, strict=True):
         data.qpos[:], data.qvel[:] = qpos, qvel
         mujoco.mj_forward(model, data)
     rng = np.random.default_rng(0)
@@ -40,8 +40,8 @@ def test_physics_and_rewards_equal_plain_mujoco(threads: int) -> None:
             mujoco.mj_step(model, data, nstep=5)
             expected = -abs((data.qpos[0] - x) / 0.05 - targets[i]) - 0.05 * sum(a * a for a in actions[i])
             assert rewards[i] == pytest.approx(expected, abs=1e-12)
-            np.testing.assert_array_equal(env.simulation.qpos[i], data.qpos)
-            np.testing.assert_array_equal(env.simulation.qvel[i], data.qvel)
+            np.testing.assert_array_equal(env.worlds.simulation.qpos[i], data.qpos)
+            np.testing.assert_array_equal(env.worlds.simulation.qvel[i], data.qvel)
             contacts[i] += data.ncon
         assert not terminated.any()
     assert contacts.all(), "the comparison should include contacts"
@@ -54,8 +54,8 @@ def test_start_is_gymnasiums() -> None:
     env.reset(seed=[42], options={"tasks": [3]})
     stock.reset(seed=42)
     data = stock.unwrapped.data  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(env.simulation.qpos[0], data.qpos)
-    np.testing.assert_array_equal(env.simulation.qvel[0], data.qvel)
+    np.testing.assert_array_equal(env.worlds.simulation.qpos[0], data.qpos)
+    np.testing.assert_array_equal(env.worlds.simulation.qvel[0], data.qvel)
     stock.close()
     env.close()
 
@@ -77,8 +77,8 @@ def test_floor_shows_how_far_the_cheetah_ran(size: int) -> None:
 def test_camera_follows_the_torso_and_not_the_centre_of_mass() -> None:
     env = envs.make_family("cheetah_vel", image_size=32).make_vector_env(2)
     env.reset(seed=0)
-    x, z = env.simulation.qpos[:, 0], env.simulation.qpos[:, 1] + 0.7
-    camera = env.simulation.picture["cam_xpos"][:, 0]
+    x, z = env.worlds.simulation.qpos[:, 0], env.worlds.simulation.qpos[:, 1] + 0.7
+    camera = env.worlds.simulation.picture["cam_xpos"][:, 0]
     np.testing.assert_allclose(camera, np.stack([x, np.full(2, -3.0), z + 0.3], axis=1))
     env.close()
 
@@ -86,9 +86,9 @@ def test_camera_follows_the_torso_and_not_the_centre_of_mass() -> None:
 def _frames_at(env: envs.TaskVectorEnv, x: np.ndarray) -> np.ndarray:
     """Pictures (signed) of the current posture, moved to the torso positions x."""
     worlds = np.arange(env.num_envs)
-    qpos = env.simulation.qpos.copy()
+    qpos = env.worlds.simulation.qpos.copy()
     qpos[:, 0] = x
-    env.simulation.reset(worlds, qpos, np.zeros_like(env.simulation.qvel))
+    env.worlds.simulation.reset(worlds, qpos, np.zeros_like(env.worlds.simulation.qvel))
     frames = np.zeros((env.num_envs, *env.single_observation_space.shape), np.uint8)
-    env._pixels.draw(worlds, frames)
+    env._drawing().draw(worlds, frames)
     return frames.astype(int)

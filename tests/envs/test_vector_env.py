@@ -8,6 +8,7 @@ import pytest
 
 import envs
 from envs.point_robot import PointRobot
+from envs.simulation import State
 
 FAMILIES = envs.family_names()
 
@@ -26,7 +27,7 @@ def test_same_seed_and_task_give_the_same_episode_in_any_slot(name: str) -> None
     alone, _ = one.reset(seed=[11], options={"tasks": [4]})
     among, _ = many.reset(seed=[1, 2, 3, 11, 5], options={"tasks": [0, 1, 2, 4, 3]})
     np.testing.assert_array_equal(alone[0], among[3])
-    np.testing.assert_array_equal(one.simulation.qpos[0], many.simulation.qpos[3])
+    np.testing.assert_array_equal(one.worlds.simulation.qpos[0], many.worlds.simulation.qpos[3])
     for k in range(5):
         actions = random_actions(many, k)
         a, b = one.step(actions[3:4]), many.step(actions)
@@ -39,15 +40,15 @@ def test_same_seed_and_task_give_the_same_episode_in_any_slot(name: str) -> None
 def test_seeds_differ_between_worlds_and_generators_go_on() -> None:
     env = make("cheetah_vel", 3)
     env.reset(seed=7)
-    first = env.simulation.qpos.copy()
+    first = env.worlds.simulation.qpos.copy()
     assert len(np.unique(first[:, 1])) == 3
     env.reset()
-    second = env.simulation.qpos.copy()
+    second = env.worlds.simulation.qpos.copy()
     assert not np.array_equal(first, second)
     env.reset(seed=[7, 8, 9])
-    np.testing.assert_array_equal(env.simulation.qpos, first)
+    np.testing.assert_array_equal(env.worlds.simulation.qpos, first)
     env.reset()
-    np.testing.assert_array_equal(env.simulation.qpos, second)
+    np.testing.assert_array_equal(env.worlds.simulation.qpos, second)
     env.close()
 
 
@@ -55,7 +56,7 @@ def test_a_seed_sequence_or_a_generator_will_do() -> None:
     env = make("point_robot", 2)
     keyed = np.random.SeedSequence(0, spawn_key=(3, 1))
     env.reset(seed=[keyed, np.random.default_rng(keyed)], options={"tasks": [0, 0]})
-    np.testing.assert_array_equal(env.simulation.qpos[0], env.simulation.qpos[1])
+    np.testing.assert_array_equal(env.worlds.simulation.qpos[0], env.worlds.simulation.qpos[1])
     env.close()
 
 
@@ -93,23 +94,23 @@ def test_an_ended_world_repeats_its_last_frame_while_the_others_go_on() -> None:
     push = np.full((3, 2), 0.5)
     for _ in range(10):
         env.step(push)
-    before = env.simulation.qpos.copy()
+    before = env.worlds.simulation.qpos.copy()
     only_second = {"tasks": [3, 4, 5], "reset_mask": np.array([False, True, False])}
     frames, info = env.reset(seed=[5, 6, 7], options=only_second)
     assert info == {}
     assert [task.index for task in env.tasks if task] == [0, 4, 2]
-    np.testing.assert_array_equal(env.simulation.qpos[[0, 2]], before[[0, 2]])
-    assert not np.array_equal(env.simulation.qpos[1], before[1])
+    np.testing.assert_array_equal(env.worlds.simulation.qpos[[0, 2]], before[[0, 2]])
+    assert not np.array_equal(env.worlds.simulation.qpos[1], before[1])
     for _ in range(10):
         last, _, _, truncated, _ = env.step(-push)
     np.testing.assert_array_equal(truncated, [True, False, True])
-    ended = env.simulation.qpos.copy()
+    ended = env.worlds.simulation.qpos.copy()
     frames, rewards, terminated, truncated, _ = env.step(push)
     np.testing.assert_array_equal(frames[[0, 2]], last[[0, 2]])
     assert not np.array_equal(frames[1], last[1])
     np.testing.assert_array_equal(rewards[[0, 2]], 0.0)
     assert rewards[1] < 0
-    np.testing.assert_array_equal(env.simulation.qpos[[0, 2]], ended[[0, 2]])
+    np.testing.assert_array_equal(env.worlds.simulation.qpos[[0, 2]], ended[[0, 2]])
     np.testing.assert_array_equal(truncated, [True, False, True])
     assert not terminated.any()
     env.close()
@@ -120,18 +121,18 @@ class ShortFence(PointRobot):
 
     name = "short_fence"
 
-    def terminated(self, params: np.ndarray, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
-        return qpos[:, 0] > 0.5
+    def terminated(self, params: np.ndarray, state: State) -> np.ndarray:
+        return state.qpos[:, 0] > 0.5
 
 
 def test_termination_cuts_a_repeated_action_short_and_is_no_truncation() -> None:
     env = ShortFence(image_size=32, action_repeat=5).make_vector_env(2)
     env.reset(seed=0, options={"tasks": [0, 0]})
-    env.simulation.qpos[:] = [[0.35, 0.0], [-0.9, 0.0]]
+    env.worlds.simulation.qpos[:] = [[0.35, 0.0], [-0.9, 0.0]]
     _, rewards, terminated, truncated, _ = env.step(np.array([[1.0, 0.0], [1.0, 0.0]]))
     np.testing.assert_array_equal(terminated, [True, False])
     assert not truncated.any()
-    np.testing.assert_allclose(env.simulation.qpos[:, 0], [0.55, -0.4])
+    np.testing.assert_allclose(env.worlds.simulation.qpos[:, 0], [0.55, -0.4])
     goal = np.array(env.params[0])
     assert rewards[0] == pytest.approx(-sum(np.hypot(*(np.array([x, 0.0]) - goal)) for x in (0.45, 0.55)))
     assert env.step(np.ones((2, 2)))[1][0] == 0.0
@@ -172,19 +173,19 @@ def test_params_are_those_of_the_tasks_played() -> None:
 def test_bad_actions_are_refused_and_nothing_moves(actions: np.ndarray, said: str) -> None:
     env = make("cheetah_vel", 2)
     env.reset(seed=0, options={"tasks": [0, 1]})
-    before = env.simulation.qpos.copy()
+    before = env.worlds.simulation.qpos.copy()
     with pytest.raises(envs.FamilyError, match=said):
         env.step(actions)
-    np.testing.assert_array_equal(env.simulation.qpos, before)
+    np.testing.assert_array_equal(env.worlds.simulation.qpos, before)
     env.close()
 
 
 def test_actions_a_rounding_error_outside_are_clipped() -> None:
     env = make("point_robot", 1)
     env.reset(seed=0)
-    before = env.simulation.qpos.copy()
+    before = env.worlds.simulation.qpos.copy()
     env.step(np.full((1, 2), 1.0 + 5e-7))
-    np.testing.assert_allclose(env.simulation.qpos - before, 0.1, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(env.worlds.simulation.qpos - before, 0.1, rtol=0, atol=1e-12)
     env.close()
 
 
@@ -238,7 +239,7 @@ def test_divergence_names_world_and_task_and_the_others_go_on(
     env.reset(seed=0, options={"tasks": [10, 20, 30]})
     healthy = make("cheetah_vel", 3)
     healthy.reset(seed=0, options={"tasks": [10, 20, 30]})
-    env.simulation.qvel[1] = poison
+    env.worlds.simulation.qvel[1] = poison
     said = r"world 1 \(cheetah_vel task 20: target_velocity=.*BADQVEL"
     with pytest.raises(envs.SimulationDiverged, match=said) as caught:
         env.step(random_actions(env))
@@ -259,9 +260,11 @@ def test_pictures_are_of_the_state_after_the_step() -> None:
     env = make("cheetah_vel", 2)
     env.reset(seed=0)
     env.step(random_actions(env))
-    model = env.simulation.model
+    model = env.worlds.simulation.model
     data = mujoco.MjData(model)
-    data.qpos[:] = env.simulation.qpos[1]
+    data.qpos[:] = env.worlds.simulation.qpos[1]
     mujoco.mj_kinematics(model, data)
-    np.testing.assert_allclose(env.simulation.picture["geom_xpos"][1], data.geom_xpos, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        env.worlds.simulation.picture["geom_xpos"][1], data.geom_xpos, rtol=0, atol=1e-12
+    )
     env.close()

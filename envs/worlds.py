@@ -1,0 +1,121 @@
+"""Worlds: tasks being played in slots, with their rewards and ends. Pure physics is in simulation.py.
+
+Seeds, time limits, observations and who may do what when are the vector env's business.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+
+from envs.arrays import Array, Flags, Ids
+from envs.errors import FamilyError
+from envs.family import Step, Task, TaskFamily
+from envs.simulation import Simulation
+
+Scalar = TypeVar("Scalar", np.float64, np.bool_)
+
+
+class Outcome(NamedTuple):
+    """What came of a control step of N worlds; a failed world has reward 0."""
+
+    rewards: Array  # (N,)
+    dense_rewards: Array | None  # (N,), where the family has them
+    terminated: Flags  # (N,)
+    failed: dict[int, str]  # slot -> reason
+
+
+class PictureSource(Protocol):
+    """What a render pool draws."""
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """Whose textures, meshes and visual settings are drawn."""
+
+    def scratch(self) -> mujoco.MjData:
+        """A state for one drawing thread to hand to show()."""
+
+    def show(self, world: int, scratch: mujoco.MjData) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """The model and state to draw a world from; may write into `scratch`."""
+
+
+class Worlds(Protocol):
+    """Slots in which tasks of one family are played, control step by control step."""
+
+    control_seconds: float
+    camera_id: int
+
+    @property
+    def pictures(self) -> PictureSource:
+        """What to draw."""
+
+    def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
+        """Start an episode of a task in each of these worlds, all chance drawn from its generator."""
+
+    def step(self, worlds: Ids, actions: Array) -> Outcome:
+        """One control step of these worlds (rising order) under actions (N, A) in [-1, 1]."""
+
+    def observe(self, worlds: Ids) -> Array:
+        """The state observations (N, state_size) of these worlds."""
+
+
+class BatchWorlds:
+    """The worlds of a TaskFamily: its hooks around a simulation."""
+
+    def __init__(self, family: TaskFamily, num_worlds: int, threads: int) -> None:
+        model = family.model()
+        camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, family.camera)
+        if camera < 0:
+            raise FamilyError(f"{family.name}: the model has no camera called {family.camera!r}")
+        self._family = family
+        self.camera_id = camera
+        self.control_seconds = float(model.opt.timestep) * family.frame_skip
+        self.simulation = Simulation(model, num_worlds, threads, family.reads, family.randomises)
+        self._params: Array = np.zeros((num_worlds, len(family.param_names)))
+
+    @property
+    def pictures(self) -> PictureSource:
+        """What to draw."""
+        return self.simulation
+
+    def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
+        """Start an episode of a task in each of these worlds, all chance drawn from its generator."""
+        family, model = self._family, self.simulation.model
+        starts = [family.start_state(model, task, rng) for task, rng in zip(tasks, generators, strict=True)]
+        qpos, qvel = (np.stack(part) for part in zip(*starts, strict=True))
+        values = [family.task_model(model, task) for task in tasks]
+        fields = {name: np.stack([value[name] for value in values]) for name in family.randomises}
+        self._params[worlds] = [task.params for task in tasks]
+        self.simulation.reset(worlds, qpos, qvel, fields)
+
+    def step(self, worlds: Ids, actions: Array) -> Outcome:
+        """One control step of these worlds (rising order) under actions (N, A) in [-1, 1]."""
+        family, simulation = self._family, self.simulation
+        family.apply_action(simulation, worlds, actions)
+        before = simulation.states(worlds)
+        failed = simulation.step(worlds, family.frame_skip)
+        sound = ~np.isin(worlds, list(failed))
+        params, after = self._params[worlds[sound]], simulation.states(worlds[sound])
+        step = Step(params, actions[sound], before.rows(sound), after, self.control_seconds)
+        dense = family.dense_reward(step)
+        return Outcome(
+            _spread(family.reward(step), sound),
+            None if dense is None else _spread(dense, sound),
+            _spread(family.terminated(params, after), sound),
+            failed,
+        )
+
+    def observe(self, worlds: Ids) -> Array:
+        """The state observations (N, state_size) of these worlds."""
+        return self._family.state_observation(self.simulation.states(worlds))
+
+
+def _spread(values: npt.NDArray[Scalar], sound: Flags) -> npt.NDArray[Scalar]:
+    """`values` of the sound worlds only to one for every world, zero elsewhere."""
+    if sound.all():
+        return values
+    spread = np.zeros(len(sound), dtype=values.dtype)
+    spread[sound] = values
+    return spread
