@@ -3,14 +3,12 @@
 The model is the one installed with gymnasium; only what is drawn of it is changed here.
 """
 
-from pathlib import Path
-
-import gymnasium
 import mujoco
 import numpy as np
 
 from envs.arrays import Array
 from envs.family import Step, Task, TaskFamily, TaskParams
+from envs.scenery import follow_body, gymnasium_spec, lay_checker
 from envs.simulation import State
 
 
@@ -62,27 +60,14 @@ TORSO = 1  # the torso's number among the bodies
 
 def cheetah_model() -> mujoco.MjModel:
     """gymnasium's half_cheetah.xml, its physics untouched, with camera and floor made for small pictures."""
-    spec = mujoco.MjSpec.from_file(str(_XML))
+    spec = gymnasium_spec("half_cheetah.xml")
     # `settotalmass` is deprecated and MuJoCo says so at every compilation: do by hand what it does.
     total_mass = spec.compiler.settotalmass
     spec.compiler.settotalmass = -1
     model = spec.compile()
     mujoco.mj_setTotalmass(model, total_mass)
     mujoco.mj_setConst(model, mujoco.MjData(model))
-    # Stock cameras follow the centre of mass, which would give away masses if a family changed them.
-    model.camera("track").mode[:] = mujoco.mjtCamLight.mjCAMLIGHT_TRACK.value
-    _lay_floor(model)
+    follow_body(model, "track")
+    # One period of the checker is 2 m: unambiguous up to 5 m/s at an action repeat of 4.
+    lay_checker(model)
     return model
-
-
-def _lay_floor(model: mujoco.MjModel) -> None:
-    # Long enough that no run leaves it. One period of the checker is 2 m: motion between two pictures is
-    # unambiguous below 1 m, which is 5 m/s at an action repeat of 4.
-    floor = model.geom("floor")
-    half_length = 160.0
-    floor.size[:2] = half_length
-    model.mat_texrepeat[floor.matid[0]] = 2.0 * half_length / CHECKER_PERIOD_METRES
-
-
-CHECKER_PERIOD_METRES = 2.0
-_XML = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
