@@ -10,6 +10,7 @@ import platform
 import sys
 from typing import Any, Protocol
 
+from envs.egl_devices import cuda_devices, devices, place_of_cuda_device
 from envs.errors import RenderingUnavailable
 
 _OFF = ("off", "disable", "disabled", "false", "0")
@@ -29,7 +30,8 @@ class GLContext(Protocol):
 def prepare() -> tuple[str, str]:
     """Choose a back end; returns its name and the reason why pixels are impossible, '' if they are not.
 
-    A back end that the user named in MUJOCO_GL is kept. Otherwise OSMesa and EGL are tried in this order.
+    A back end that the user named in MUJOCO_GL is kept. Otherwise OSMesa and EGL are tried in this order, and
+    in the other where EGL has a GPU.
     Where nothing can be loaded, MuJoCo is imported with rendering off, so that physics still works.
     """
     # One 64x64 picture is a single llvmpipe tile: more threads only hand it back and forth.
@@ -38,7 +40,7 @@ def prepare() -> tuple[str, str]:
     if platform.system() != "Linux":
         return asked or "system", ""
     if not asked:
-        found = next((name for name in _HEADLESS if loads(name)), None)
+        found = next((name for name in _preferred() if loads(name)), None)
         if found is None:
             _import_mujoco_without_rendering()
             return "off", f"neither OSMesa nor EGL can be loaded; {_REMEDY}"
@@ -63,7 +65,19 @@ def loads(name: str) -> bool:
     if name == "osmesa":
         return _library("OSMesa") is not None
     egl = _library("EGL")
-    return egl is not None and (_library("OpenGL") or _library("GL")) is not None and _egl_devices(egl) > 0
+    return egl is not None and (_library("OpenGL") or _library("GL")) is not None and bool(devices(egl))
+
+
+def draw_on_cuda_device(number: int) -> None:
+    """Draw on the GPU that computes, where there are several and EGL draws; before the first environment.
+
+    MUJOCO_EGL_DEVICE_ID is set for MuJoCo to read, unless the user has set it.
+    """
+    if BACK_END != "egl" or "MUJOCO_EGL_DEVICE_ID" in os.environ or (egl := _library("EGL")) is None:
+        return
+    place = place_of_cuda_device(number, cuda_devices(egl))
+    if place is not None:
+        os.environ["MUJOCO_EGL_DEVICE_ID"] = str(place)
 
 
 def make_context(width: int, height: int) -> GLContext:
@@ -89,6 +103,11 @@ def require_pixels() -> None:
         raise RenderingUnavailable(f"pixels cannot be rendered: {UNAVAILABLE}")
 
 
+def _preferred() -> tuple[str, ...]:
+    egl = _library("EGL")
+    return ("egl", "osmesa") if egl is not None and cuda_devices(egl) else _HEADLESS
+
+
 def _import_mujoco_without_rendering() -> None:
     # With a back end that does not load, `import mujoco` itself fails. The user's value is put back
     # afterwards, so that child processes see it.
@@ -111,17 +130,6 @@ def _library(name: str) -> ctypes.CDLL | None:
         except OSError:
             continue
     return None
-
-
-def _egl_devices(egl: ctypes.CDLL) -> int:
-    """How many devices EGL offers; without Mesa's drivers its library loads all the same, with none."""
-    egl.eglGetProcAddress.restype = ctypes.c_void_p
-    address = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
-    if not address:
-        return 0
-    prototype = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
-    count = ctypes.c_int(0)
-    return count.value if prototype(address)(0, None, ctypes.byref(count)) else 0
 
 
 def _start_errors() -> tuple[type[BaseException], ...]:

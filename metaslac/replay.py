@@ -18,7 +18,8 @@ class Episode(NamedTuple):
 
     frames: NDArray[np.uint8]  # (n + 1, H, W, 3)
     actions: NDArray[np.float32]  # (n, A)
-    rewards: NDArray[np.float32]  # (n,)
+    rewards: NDArray[np.float32]  # (n,), what the task is judged and inferred by
+    dense_rewards: NDArray[np.float32]  # (n,), what is trained on: the same unless the rewards are sparse
     terminated: bool  # a true end of the task, not a time limit
 
 
@@ -31,7 +32,7 @@ class Windows(NamedTuple):
 
     frames: Tensor  # (K, W, L + 1, H, W, 3) uint8
     a: Tensor  # (K, W, L, A)
-    r: Tensor  # (K, W, L)
+    r: Tensor  # (K, W, L), dense
     restart: Tensor  # (K, W, L + 1) bool: the filter starts afresh at this frame
     valid: Tensor  # (K, W, L + 1) bool: this frame is real, not padding
     terminated: Tensor  # (K, W) bool: the last transition ended the task
@@ -42,7 +43,7 @@ class Context(NamedTuple):
 
     frames: Tensor  # (K, S, N + 1, H, W, 3) uint8
     a: Tensor  # (K, S, N, A)
-    r: Tensor  # (K, S, N)
+    r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
 
 
@@ -66,6 +67,7 @@ class TaskReplay:
         )
         self.actions = torch.zeros(*shape, episode_steps, action_size, device=device)
         self.rewards = torch.zeros(*shape, episode_steps, device=device)
+        self.dense_rewards = torch.zeros_like(self.rewards)
         self.lengths = torch.zeros(shape, dtype=torch.long, device=device)
         self.terminated = torch.zeros(shape, dtype=torch.bool, device=device)
         self.in_context = torch.zeros(shape, dtype=torch.bool, device=device)
@@ -84,6 +86,7 @@ class TaskReplay:
         self.frames[task, slot, : n + 1] = torch.from_numpy(episode.frames).to(self.device)
         self.actions[task, slot, :n] = torch.from_numpy(episode.actions).to(self.device)
         self.rewards[task, slot, :n] = torch.from_numpy(episode.rewards).to(self.device)
+        self.dense_rewards[task, slot, :n] = torch.from_numpy(episode.dense_rewards).to(self.device)
         self.lengths[task, slot] = n
         self.terminated[task, slot] = episode.terminated
         self._added[task] += 1
@@ -107,7 +110,7 @@ class TaskReplay:
         return Windows(
             frames=self._gather_frames(task, slot_, frame),
             a=self.actions[task, slot_, frame[..., :-1]] * real[..., None],
-            r=self.rewards[task, slot_, frame[..., :-1]] * real,
+            r=self.dense_rewards[task, slot_, frame[..., :-1]] * real,
             restart=(index <= 0) | (steps == 0),
             valid=valid,
             terminated=self.terminated[tasks[:, None], slot] & (t + 1 == self.lengths[tasks[:, None], slot]),
@@ -158,5 +161,5 @@ def replay_bytes(
 ) -> int:
     """Memory of a TaskReplay when full, in bytes."""
     frames = (episode_steps + 1) * image_size * image_size * 3
-    steps = episode_steps * 4 * (action_size + 1)
+    steps = episode_steps * 4 * (action_size + 2)
     return num_tasks * episodes_per_task * (frames + steps + 10)

@@ -26,7 +26,11 @@ class Task(Protocol):
 
 
 class VectorEnv(Protocol):
-    """What is needed of an environment: gymnasium's VectorEnv with autoreset disabled."""
+    """What is needed of an environment: gymnasium's VectorEnv with autoreset disabled.
+
+    An environment whose rewards are sparse may put "dense_reward" (N,) into a step's info: it is what
+    training learns from, and nothing that acts ever sees it.
+    """
 
     num_envs: int
 
@@ -115,23 +119,25 @@ def play(
     observe: Callable[..., None] | None,
 ) -> list[Episode]:
     """Step until every slot's episode is over; slots that end early wait for the others."""
-    frames, actions, rewards = [first], [], []
+    frames, actions, rewards, dense_rewards = [first], [], [], []
     active = np.ones(len(first), dtype=bool)
     lengths = np.zeros(len(first), dtype=int)
     terminated = np.zeros(len(first), dtype=bool)
     while active.any():
         action = act()
-        frame, reward, ended, truncated, _ = env.step(action)
+        frame, reward, ended, truncated, info = env.step(action)
         if observe is not None:
             observe(action, reward, frame, active)
         frames.append(frame)
         actions.append(action)
         rewards.append(reward)
+        dense_rewards.append(info.get("dense_reward", reward))
         lengths += active
         terminated |= active & ended
         active &= ~(ended | truncated)
-    stacked = np.stack(frames, 1), np.stack(actions, 1), np.stack(rewards, 1).astype(np.float32)
+    pixels, acted = np.stack(frames, 1), np.stack(actions, 1)
+    received, dense = (np.stack(parts, 1).astype(np.float32) for parts in (rewards, dense_rewards))
     return [
-        Episode(stacked[0][i, : n + 1], stacked[1][i, :n], stacked[2][i, :n], bool(terminated[i]))
+        Episode(pixels[i, : n + 1], acted[i, :n], received[i, :n], dense[i, :n], bool(terminated[i]))
         for i, n in enumerate(lengths)
     ]

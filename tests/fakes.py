@@ -36,6 +36,7 @@ class FakeTask:
 class FakeVectorEnv:
     """A point on a line, drawn as a bright column; reward -|position - goal|.
 
+    If the family is sparse, that is the dense reward, and the reward is 1 within 0.3 of the goal, else 0.
     Task i ends after `lengths[i]` steps, truly if `terminates`, else by the time limit.
     """
 
@@ -57,10 +58,14 @@ class FakeVectorEnv:
         self.t += going
         goals = np.array([self.family.tasks[i].params[0] for i in self.tasks])
         rewards = np.where(going, -np.abs(self.position - goals), 0.0)
+        info = {}
+        if self.family.sparse:
+            info["dense_reward"] = self.family.dense_scale * rewards
+            rewards = np.where(going & (rewards > -0.3), 1.0, 0.0)
         done = going & (self.t == [self.family.length(i) for i in self.tasks])
         self.over |= done
         flags = done & self.family.terminates, done & (not self.family.terminates)
-        return self.draw(), rewards, *flags, {}
+        return self.draw(), rewards, *flags, info
 
     def draw(self) -> NDArray[np.uint8]:
         frames = np.zeros((self.num_envs, SIZE, SIZE, 3), dtype=np.uint8)
@@ -79,8 +84,13 @@ class FakeFamily:
     action_size = 1
     task_hash = "0" * 64
 
-    def __init__(self, episode_steps: int = 6, uneven: bool = False, terminates: bool = False) -> None:
+    dense_scale = 1.0
+
+    def __init__(
+        self, episode_steps: int = 6, uneven: bool = False, terminates: bool = False, sparse: bool = False
+    ) -> None:
         self.episode_steps, self.uneven, self.terminates = episode_steps, uneven, terminates
+        self.sparse = sparse
         self.tasks = tuple(FakeTask(i, (float(g),)) for i, g in enumerate(np.linspace(-1, 1, 6)))
         self.train_tasks, self.test_tasks = self.tasks[:4], self.tasks[4:]
 

@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from fakes import CPU, FakeFamily, make_agent, tiny_config
+from fakes import CPU, SIZE, FakeFamily, make_agent, tiny_config
 
 from metaslac.adaptation import TaskAdaptation, adapt, slots_for
 from metaslac.meta_train import MetaTrainer
@@ -34,6 +34,24 @@ def test_a_poisoned_replay_changes_nothing() -> None:
     trainer.replay.rewards.fill_(float("nan"))
     trainer.replay.in_context.fill_(True)
     assert same(clean, trainer.evaluate(family.make_vector_env(2)))
+
+
+def test_dense_rewards_train_and_sparse_ones_are_judged_and_inferred_from() -> None:
+    family = FakeFamily(sparse=True)
+    trainer = MetaTrainer(tiny_config(), family, CPU)
+    env = family.make_vector_env(2)
+    trainer.collect_random(env)
+    trainer.visit(env)
+    batch = trainer.sample_batch(64)
+    positions = batch.windows.frames[..., 0].float().mean(-2).argmax(-1) / (SIZE - 4) * 2 - 1  # (K, W, L + 1)
+    expected = -(positions[..., 1:] - batch.params[:, None]).abs()
+    real = batch.windows.valid[..., :-1]
+    assert (batch.windows.r - expected)[real].abs().max() < 4 / SIZE
+    assert set(batch.context.r[batch.context.valid].tolist()) == {0.0, 1.0}
+    held_out = trainer.evaluate(family.make_vector_env(2))
+    assert all(float(value).is_integer() and value >= 0 for entry in held_out for value in entry.returns)
+    family.dense_scale = float("nan")
+    assert same(held_out, trainer.evaluate(family.make_vector_env(2)))
 
 
 def test_the_agent_cannot_reach_a_replay() -> None:

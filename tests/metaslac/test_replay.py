@@ -11,11 +11,11 @@ STEPS, WINDOW = 10, 4
 
 
 def counting_episode(episode: int, length: int = STEPS, terminated: bool = False) -> Episode:
-    """Frame t shows 20 * episode + t; action and reward t are the same number plus a half."""
+    """Frame t shows 20 * episode + t; dense reward t is that plus a half, the reward its negative."""
     numbers = 20 * episode + np.arange(length + 1)
     frames = np.broadcast_to(numbers[:, None, None, None], (length + 1, 4, 4, 3)).astype(np.uint8)
     step = (numbers[:-1] + 0.5).astype(np.float32)
-    return Episode(frames, np.stack((step, -step), -1), step, terminated)
+    return Episode(frames, np.stack((step, -step), -1), -step, step, terminated)
 
 
 def counting_replay(lengths: list[list[int]], capacity: int = 8) -> TaskReplay:
@@ -67,8 +67,8 @@ def test_context_comes_from_the_pool_alone_in_whole_segments() -> None:
     numbers = context.frames[..., 0, 0, 0].int()
     steps = numbers[..., :-1][context.valid], numbers[..., 1:][context.valid]
     assert torch.equal(steps[1], steps[0] + 1)
-    assert torch.equal(context.r[context.valid], steps[0] + 0.5)
-    assert torch.equal(context.a[..., 0], context.r) and torch.equal(context.a[..., 1], -context.r)
+    assert torch.equal(context.r[context.valid], -steps[0] - 0.5)
+    assert torch.equal(context.a[..., 0], -context.r) and torch.equal(context.a[..., 1], context.r)
     for task, first, length in ((0, 20, 10), (1, 60, 4)):  # the last episode of each, all of it, evenly
         seen, counts = numbers[task, :, :-1][context.valid[task]].unique(return_counts=True)
         assert seen.tolist() == list(range(first, first + length))
