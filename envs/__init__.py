@@ -7,14 +7,18 @@ This file is the package's whole public face. See family.py for what a family is
 import envs.back_end  # isort: skip  # noqa: F401
 
 from envs.errors import FamilyError, RenderingUnavailable, SimulationDiverged, UnknownFamilyError
-from envs.family import Task, TaskFamily
+from envs.family import Family, Step, Task, TaskFamily
 from envs.registry import family_names, make_family, register_with_gymnasium
+from envs.simulation import State
 from envs.vector_env import TaskEnv, TaskVectorEnv
 
 __all__ = [
+    "Family",
     "FamilyError",
     "RenderingUnavailable",
     "SimulationDiverged",
+    "State",
+    "Step",
     "Task",
     "TaskEnv",
     "TaskFamily",

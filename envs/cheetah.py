@@ -1,4 +1,4 @@
-"""The families of gymnasium's half-cheetah: run at a target velocity, seen from the side.
+"""The families of gymnasium's half-cheetah, seen from the side: run at a velocity, or in a direction.
 
 The model is the one installed with gymnasium; only what is drawn of it is changed here.
 """
@@ -8,7 +8,15 @@ import numpy as np
 
 from envs.arrays import Array
 from envs.family import Step, Task, TaskFamily, TaskParams
-from envs.scenery import follow_body, gymnasium_spec, lay_checker
+from envs.scenery import (
+    BACK_COLOUR,
+    FRONT_COLOUR,
+    TRUNK_COLOUR,
+    follow_body,
+    gymnasium_spec,
+    lay_checker,
+    see_from_side,
+)
 from envs.simulation import State
 
 
@@ -36,18 +44,54 @@ class CheetahVel(TaskFamily):
         return cheetah_model()
 
     def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
-        # The start distribution of gymnasium's HalfCheetah-v5.
-        qpos = model.qpos0 + rng.uniform(-0.1, 0.1, model.nq)
-        return qpos, 0.1 * rng.standard_normal(model.nv)
+        return cheetah_start(model, rng)
 
     def reward(self, step: Step) -> Array:
-        velocity = (step.after.qpos[:, 0] - step.before.qpos[:, 0]) / step.seconds
-        cost = 0.05 * np.square(step.actions).sum(axis=1)
-        reward: Array = -np.abs(velocity - step.params[:, 0]) - cost
+        reward: Array = -np.abs(_velocity(step) - step.params[:, 0]) - _effort(step)
         return reward
 
     def state_observation(self, state: State) -> Array:
         return cheetah_state(state)
+
+
+class CheetahDir(TaskFamily):
+    """Run backward (-1) or forward (+1). PEARL's family: the two directions are trained on and tested on.
+
+    Reward of a control step of 0.05 s: direction * dx/dt - 0.05 * sum(a^2), with x the torso's position.
+    Source of reward and directions: katerakelly/oyster, `half_cheetah_dir`.
+    """
+
+    name = "cheetah_dir"
+    param_names = ("direction",)
+    action_size = 6
+    state_size = 20
+    horizon = 200
+    frame_skip = 5
+    camera = "track"
+    reads = ("xpos",)
+
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
+        directions = [[-1.0], [1.0]]
+        return directions, directions
+
+    def model(self) -> mujoco.MjModel:
+        return cheetah_model()
+
+    def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+        return cheetah_start(model, rng)
+
+    def reward(self, step: Step) -> Array:
+        reward: Array = step.params[:, 0] * _velocity(step) - _effort(step)
+        return reward
+
+    def state_observation(self, state: State) -> Array:
+        return cheetah_state(state)
+
+
+def cheetah_start(model: mujoco.MjModel, rng: np.random.Generator) -> tuple[Array, Array]:
+    """(qpos, qvel) drawn from the start distribution of gymnasium's HalfCheetah-v5."""
+    qpos = model.qpos0 + rng.uniform(-0.1, 0.1, model.nq)
+    return qpos, 0.1 * rng.standard_normal(model.nv)
 
 
 def cheetah_state(state: State) -> Array:
@@ -55,12 +99,28 @@ def cheetah_state(state: State) -> Array:
     return np.concatenate([state.qpos[:, 1:], state.qvel, state["xpos"][:, TORSO]], axis=1)
 
 
+def _velocity(step: Step) -> Array:
+    """Mean velocity (N,) of the torso over a control step, m/s."""
+    return (step.after.qpos[:, 0] - step.before.qpos[:, 0]) / step.seconds
+
+
+def _effort(step: Step) -> Array:
+    """What the actions cost (N,)."""
+    cost: Array = 0.05 * np.square(step.actions).sum(axis=1)
+    return cost
+
+
 TORSO = 1  # the torso's number among the bodies
+
+
+_LEGS = {"f": FRONT_COLOUR, "b": BACK_COLOUR}
 
 
 def cheetah_model() -> mujoco.MjModel:
     """gymnasium's half_cheetah.xml, its physics untouched, with camera and floor made for small pictures."""
     spec = gymnasium_spec("half_cheetah.xml")
+    limbs = {f"{side}{limb}": colour for side, colour in _LEGS.items() for limb in ("thigh", "shin", "foot")}
+    see_from_side(spec, (0.0, -3.0, 0.35), 40.0, {**limbs, "": TRUNK_COLOUR})
     # `settotalmass` is deprecated and MuJoCo says so at every compilation: do by hand what it does.
     total_mass = spec.compiler.settotalmass
     spec.compiler.settotalmass = -1

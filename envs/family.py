@@ -95,12 +95,12 @@ class Family(ABC):
             raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
         return tuple(Task(i, "train" if i < len(train) else "test", row) for i, row in enumerate(rows))
 
-    @property
+    @cached_property
     def train_tasks(self) -> tuple[Task, ...]:
         """The tasks to train on."""
         return tuple(task for task in self.tasks if task.split == "train")
 
-    @property
+    @cached_property
     def test_tasks(self) -> tuple[Task, ...]:
         """The tasks held out from training."""
         return tuple(task for task in self.tasks if task.split == "test")

@@ -17,6 +17,7 @@ import numpy as np
 
 from envs.arrays import Frames, Ids
 from envs.back_end import BACK_END, GLContext, make_context, require_pixels
+from envs.capsules import Capsules
 from envs.errors import FamilyError, RenderingUnavailable
 from envs.worlds import PictureSource
 
@@ -143,12 +144,17 @@ class _Canvas:
         except mujoco.FatalError as error:
             raise RenderingUnavailable(f"OpenGL ({BACK_END}) does not start: {error}") from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._capsules = Capsules(model, self._scene, self._context)
         self._viewport = mujoco.MjrRect(0, 0, size, size)
+        self._terrains = np.unique(model.geom_dataid[model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD])
+        self._terrain_data = model.hfield_data.copy()
         self._rows = np.zeros((size, size, 3), dtype=np.uint8)
 
     def draw(self, world: int, out: Frames) -> None:
         model, data = self._pictures.show(world, self._scratch)
+        self._bring_terrain(model)
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, _ALL_CATEGORIES, self._scene)
+        self._capsules.replace()
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
         out[...] = self._rows[::-1]  # OpenGL's first row is the lowest
@@ -156,6 +162,13 @@ class _Canvas:
     def free(self) -> None:
         self._context.free()
         self._gl.free()
+
+    def _bring_terrain(self, model: mujoco.MjModel) -> None:
+        # OpenGL holds the height fields of one model at a time; they take longer to bring there than to draw.
+        if len(self._terrains) and not np.array_equal(model.hfield_data, self._terrain_data):
+            for terrain in self._terrains:
+                mujoco.mjr_uploadHField(model, self._context, terrain)
+            self._terrain_data = model.hfield_data.copy()
 
 
 _ALL_CATEGORIES = mujoco.mjtCatBit.mjCAT_ALL.value

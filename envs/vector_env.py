@@ -25,6 +25,7 @@ Seed = int | np.random.SeedSequence | np.random.Generator | None
 ACTION_TOLERANCE = 1e-6
 _SEED_OBJECTS = (np.random.SeedSequence, np.random.Generator, type(None))
 _WORLDS_PER_THREAD = 4  # fewer do not repay handing the work to another thread
+_PARAMS_NAMED = 3  # in an error message; randomised bodies have dozens
 
 
 class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
@@ -258,10 +259,12 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         task = self._tasks[world]
         if task is None:
             return f"world {world}"
-        values = ", ".join(
-            f"{name}={value:.4g}" for name, value in zip(self.family.param_names, task.params, strict=True)
-        )
-        return f"world {world} ({self.family.name} task {task.index}: {values})"
+        named = list(zip(self.family.param_names, task.params, strict=True))
+        values = [f"{name}={value:.4g}" for name, value in named[:_PARAMS_NAMED]]
+        if len(named) > _PARAMS_NAMED:
+            values.append(f"and {len(named) - _PARAMS_NAMED} more")
+        params = f": {', '.join(values)}" if values else ""
+        return f"world {world} ({self.family.name} task {task.index}{params})"
 
     def _divergence(self, failed: dict[int, str]) -> str:
         named = [f"{self._named(world)}: {failed[world]}" for world in sorted(failed)]

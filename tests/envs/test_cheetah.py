@@ -1,4 +1,4 @@
-"""cheetah_vel against plain MuJoCo stepped in a loop, and what can be seen of it."""
+"""The cheetah families against plain MuJoCo stepped in a loop, and what can be seen of the body."""
 
 from pathlib import Path
 
@@ -48,8 +48,46 @@ def test_physics_and_rewards_equal_plain_mujoco(threads: int) -> None:
     env.close()
 
 
-def test_start_is_gymnasiums() -> None:
-    env = envs.make_family("cheetah_vel", image_size=32).make_vector_env(1)
+def test_running_either_way_pays_and_costs_as_in_plain_mujoco() -> None:
+    model = mujoco.MjModel.from_xml_path(str(XML))
+    family = envs.make_family("cheetah_dir", image_size=32, observation="state")
+    env = family.make_vector_env(4)
+    env.reset(seed=[8, 8, 9, 9], options={"tasks": [0, 1, 2, 3]})
+    directions = [-1, 1, -1, 1]
+    plain = [mujoco.MjData(model) for _ in directions]
+    for data, qpos, qvel in zip(plain, env.worlds.simulation.qpos, env.worlds.simulation.qvel, strict=True):
+        data.qpos[:], data.qvel[:] = qpos, qvel
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        actions = np.repeat(rng.uniform(-1, 1, (2, 6)), 2, axis=0)
+        states, rewards, terminated, _, info = env.step(actions)
+        for i, data in enumerate(plain):
+            x = data.qpos[0]
+            data.ctrl[:] = actions[i]
+            mujoco.mj_step(model, data, nstep=5)
+            velocity, cost = (data.qpos[0] - x) / 0.05, 0.05 * sum(a * a for a in actions[i])
+            assert rewards[i] == pytest.approx(directions[i] * velocity - cost, abs=1e-12)
+            np.testing.assert_array_equal(env.worlds.simulation.qpos[i], data.qpos)
+            np.testing.assert_array_equal(env.worlds.simulation.qvel[i], data.qvel)
+            mujoco.mj_kinematics(model, data)
+            expected = np.concatenate([data.qpos[1:], data.qvel, data.body("torso").xpos])
+            np.testing.assert_allclose(states[i], expected, rtol=0, atol=1e-12)
+        assert not terminated.any()
+        assert info == {}
+    assert states.shape == (4, 20)
+    env.close()
+
+
+def test_both_directions_are_trained_on_and_tested_on() -> None:
+    family = envs.make_family("cheetah_dir")
+    assert [task.params for task in family.tasks] == [(-1.0,), (1.0,)] * 2
+    assert [task.split for task in family.tasks] == ["train"] * 2 + ["test"] * 2
+    assert family.horizon == 200
+
+
+@pytest.mark.parametrize("name", ["cheetah_dir", "cheetah_vel"])
+def test_start_is_gymnasiums(name: str) -> None:
+    env = envs.make_family(name, image_size=32).make_vector_env(1)
     stock = gymnasium.make("HalfCheetah-v5")
     env.reset(seed=[42], options={"tasks": [3]})
     stock.reset(seed=42)
@@ -79,8 +117,16 @@ def test_camera_follows_the_torso_and_not_the_centre_of_mass() -> None:
     env.reset(seed=0)
     x, z = env.worlds.simulation.qpos[:, 0], env.worlds.simulation.qpos[:, 1] + 0.7
     camera = env.worlds.simulation.picture["cam_xpos"][:, 0]
-    np.testing.assert_allclose(camera, np.stack([x, np.full(2, -3.0), z + 0.3], axis=1))
+    np.testing.assert_allclose(camera, np.stack([x, np.full(2, -3.0), z + 0.35], axis=1))
     env.close()
+
+
+def test_the_families_of_the_cheetah_look_alike() -> None:
+    made = [envs.make_family(name).make_vector_env(2) for name in ("cheetah_dir", "cheetah_vel")]
+    first, second = (env.reset(seed=4, options={"tasks": [0, 1]})[0] for env in made)
+    np.testing.assert_array_equal(first, second)
+    for env in made:
+        env.close()
 
 
 def _frames_at(env: envs.TaskVectorEnv, x: np.ndarray) -> np.ndarray:

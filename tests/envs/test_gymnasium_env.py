@@ -10,7 +10,18 @@ from gymnasium.vector import AutoresetMode
 
 import envs
 
-IDS = {"cheetah_vel": "metaslac/CheetahVel-v0", "point_robot": "metaslac/PointRobot-v0"}
+IDS = {
+    "ant_dir": "metaslac/AntDir-v0",
+    "ant_goal": "metaslac/AntGoal-v0",
+    "cheetah_dir": "metaslac/CheetahDir-v0",
+    "cheetah_vel": "metaslac/CheetahVel-v0",
+    "hopper_rand_params": "metaslac/HopperRandParams-v0",
+    "humanoid_dir": "metaslac/HumanoidDir-v0",
+    "point_robot": "metaslac/PointRobot-v0",
+    "reacher_goal": "metaslac/ReacherGoal-v0",
+    "sparse_point_robot": "metaslac/SparsePointRobot-v0",
+    "walker_rand_params": "metaslac/WalkerRandParams-v0",
+}
 
 
 @pytest.mark.parametrize("name", envs.family_names())

@@ -1,4 +1,4 @@
-"""point_robot: the move of a step, the reward, and where the point is in the picture."""
+"""The point families: the move of a step, the rewards, and where the point is in the picture."""
 
 import numpy as np
 import pytest
@@ -34,6 +34,122 @@ def test_starts_fill_the_square() -> None:
     assert starts.max() > 0.9
     assert np.abs(starts.mean(axis=0)).max() < 0.15
     env.close()
+
+
+def half_circle_goals() -> np.ndarray:
+    goals = np.array([[np.cos(angle), np.sin(angle)] for angle in np.linspace(0, np.pi, 100)])
+    np.random.RandomState(1337).shuffle(goals)
+    return goals
+
+
+def test_sparse_goals_are_all_of_the_half_circle_shuffled() -> None:
+    family = envs.make_family("sparse_point_robot")
+    goals = np.array([task.params for task in family.tasks])
+    np.testing.assert_array_equal(goals, half_circle_goals())
+    assert (len(family.train_tasks), len(family.test_tasks)) == (80, 20)
+    held_out = np.arctan2(*goals[80:].T[::-1])
+    assert held_out.min() < 0.5, "held-out goals lie all along the arc"
+    assert held_out.max() > np.pi - 0.5
+
+
+def test_sparse_rewards_appear_near_the_goal_only_and_dense_ones_in_the_info() -> None:
+    env = envs.make_family("sparse_point_robot", image_size=32).make_vector_env(4)
+    tasks = [0, 1, 80, 99]
+    env.reset(seed=0, options={"tasks": tasks})
+    np.testing.assert_array_equal(env.worlds.simulation.qpos, np.zeros((4, 2)))
+    goals, position = half_circle_goals()[tasks], np.zeros((4, 2))
+    inside = np.zeros(4, int)
+    rng = np.random.default_rng(2)
+    for step in range(20):
+        actions = np.clip((goals - position) / 0.1 + rng.uniform(-1, 1, (4, 2)), -1, 1)
+        _, rewards, terminated, truncated, info = env.step(actions)
+        position += 0.1 * actions
+        np.testing.assert_allclose(env.worlds.simulation.qpos, position, rtol=0, atol=1e-12)
+        assert set(info) == {"dense_reward"}
+        for i in range(4):
+            distance = np.hypot(*(position[i] - goals[i]))
+            sparse = 1 - distance if distance <= 0.2 else 0.0
+            assert rewards[i] == pytest.approx(sparse, abs=1e-12)
+            assert info["dense_reward"][i] == pytest.approx(-distance, abs=1e-12)
+            inside[i] += distance <= 0.2
+        assert truncated.all() == truncated.any() == (step == 19)
+        assert not terminated.any()
+    assert (inside > 5).all(), "both sides of the edge should be seen"
+    assert (inside < 18).all()
+    env.close()
+
+
+@pytest.mark.parametrize("distance", [0.1999, 0.2001])
+def test_sparse_reward_ends_at_a_fifth(distance: float) -> None:
+    env = envs.make_family("sparse_point_robot", image_size=32).make_vector_env(1)
+    env.reset(seed=0, options={"tasks": [7]})
+    env.worlds.simulation.qpos[0] = half_circle_goals()[7] * (1 - distance)
+    _, rewards, _, _, info = env.step(np.zeros((1, 2)))
+    assert rewards[0] == pytest.approx(0.8001 if distance < 0.2 else 0.0, abs=1e-12)
+    assert info["dense_reward"][0] == pytest.approx(-distance, abs=1e-12)
+    env.close()
+
+
+def test_a_repeated_action_sums_dense_rewards_too() -> None:
+    env = envs.make_family("sparse_point_robot", image_size=32, action_repeat=4).make_vector_env(2)
+    env.reset(seed=0, options={"tasks": [0, 1]})
+    goals = half_circle_goals()[:2]
+    for first in range(0, 20, 4):
+        _, rewards, _, _, info = env.step(0.7 * goals)
+        distances = np.array([abs(1 - 0.07 * k) for k in range(first + 1, first + 5)])
+        sparse = np.where(distances <= 0.2, 1 - distances, 0).sum()
+        np.testing.assert_allclose(rewards, [sparse] * 2, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(info["dense_reward"], [-distances.sum()] * 2, rtol=0, atol=1e-12)
+    env.close()
+
+
+def test_only_sparse_families_have_dense_rewards() -> None:
+    with_dense = set()
+    for name in envs.family_names():
+        env = envs.make_family(name, image_size=32, observation="state").make_vector_env(1)
+        env.reset(seed=0)
+        if "dense_reward" in env.step(np.zeros((1, env.family.action_size)))[4]:
+            with_dense.add(name)
+        env.close()
+    assert with_dense == {"sparse_point_robot"}
+
+
+def test_playing_with_a_known_goal_earns_the_known_returns() -> None:
+    family = envs.make_family("sparse_point_robot", image_size=32, observation="state")
+    env = family.make_vector_env(100)
+    positions, _ = env.reset(seed=0, options={"tasks": np.arange(100)})
+    sparse, dense = np.zeros(100), np.zeros(100)
+    for _ in range(family.horizon):
+        positions, rewards, _, _, info = env.step(np.clip((env.params - positions) / 0.1, -1, 1))
+        sparse += rewards
+        dense += info["dense_reward"]
+    assert sparse.mean() == pytest.approx(13.36, abs=0.005)
+    assert sparse.min() == pytest.approx(11.9, abs=0.05)
+    assert sparse.max() == pytest.approx(14.8, abs=0.05)
+    assert dense.mean() == pytest.approx(-3.85, abs=0.005)
+    env.close()
+
+
+@pytest.mark.parametrize("name", ["point_robot", "sparse_point_robot"])
+def test_state_is_the_position(name: str) -> None:
+    env = envs.make_family(name, observation="state").make_vector_env(3)
+    start, _ = env.reset(seed=0)
+    actions = np.array([[0.5, -1.0], [0.0, 0.3], [1.0, 1.0]])
+    states, *_ = env.step(actions)
+    assert states.shape == (3, 2)
+    np.testing.assert_allclose(states, start + 0.1 * actions, rtol=0, atol=1e-12)
+    env.close()
+
+
+def test_the_families_of_the_point_look_alike() -> None:
+    made = [envs.make_family(name).make_vector_env(5) for name in ("point_robot", "sparse_point_robot")]
+    frames = []
+    for env in made:
+        env.reset(seed=0)
+        env.worlds.simulation.qpos[:] = CORNERS
+        frames.append(env.step(np.zeros((5, 2)))[0])
+        env.close()
+    np.testing.assert_array_equal(*frames)
 
 
 @pytest.mark.parametrize("size", [32, 64])
