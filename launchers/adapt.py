@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from launchers.family import same_family_option
 from launchers.outputs import check_writable, table, write_json
 from launchers.picture import check_picture_name, write_picture
 from launchers.trained import Trained, checkpoint_option, device_options, load_trained, play
-from launchers.video import Clip, check_video_name, spread, write_video
+from launchers.video import Clip, caption, check_video_name, spread, write_video
 from metaslac.errors import MetaslacError
 
 if TYPE_CHECKING:
-    from envs import Task, TaskFamily
+    from envs import Task
+    from envs.family import Family
     from metaslac.adaptation import TaskAdaptation
 
 MOST_TILES = 9
 MOST_ROWS = 3
+MOST_COLUMNS = 4  # of task parameters
 
 
 @click.command(short_help="Adapt to held-out tasks and show the returns.")
 @checkpoint_option
+@same_family_option
 @click.option(
     "--episodes", type=click.IntRange(min=1), default=2, show_default=True, help="Episodes on each task."
 )
@@ -55,6 +59,7 @@ MOST_ROWS = 3
 @device_options
 def adapt(
     checkpoint: Path,
+    family: str | None,
     episodes: int,
     task_index: int | None,
     seed: int,
@@ -74,7 +79,7 @@ def adapt(
     check_writable(picture)
     check_video_name(video)
     check_picture_name(picture)
-    trained = load_trained(checkpoint, device, threads)
+    trained = load_trained(checkpoint, family, device, threads)
     tasks = _chosen_tasks(trained.family, task_index)
     results = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=bool(video or picture))
     report = _report(trained, checkpoint, results)
@@ -87,7 +92,7 @@ def adapt(
         write_picture(picture, _clips(trained.family, results, MOST_ROWS))
 
 
-def _chosen_tasks(family: TaskFamily, index: int | None) -> Sequence[Task]:
+def _chosen_tasks(family: Family, index: int | None) -> Sequence[Task]:
     if index is None:
         return family.test_tasks
     chosen = [task for task in family.test_tasks if task.index == index]
@@ -102,6 +107,7 @@ def _report(trained: Trained, checkpoint: Path, results: Sequence[TaskAdaptation
     return {
         "family": trained.family.name,
         "checkpoint": str(checkpoint),
+        "task_hash": trained.family.task_hash,
         "tasks": [
             {
                 "index": result.task.index,
@@ -115,36 +121,37 @@ def _report(trained: Trained, checkpoint: Path, results: Sequence[TaskAdaptation
     }
 
 
-def _as_table(family: TaskFamily, report: dict[str, Any]) -> str:
+def _as_table(family: Family, report: dict[str, Any]) -> str:
     episodes = range(1, len(report["mean_returns"]) + 1)
+    shown = family.param_names[:MOST_COLUMNS]
+    more = ["..."] * (len(shown) < len(family.param_names))
     header = [
         "task",
-        *family.param_names,
+        *shown,
+        *more,
         *(f"return {e}" for e in episodes),
         *(f"belief {e}" for e in episodes),
     ]
     rows = [
         [
             str(task["index"]),
-            *(f"{value:.3f}" for value in task["params"]),
+            *(f"{value:.3f}" for value in task["params"][:MOST_COLUMNS]),
+            *more,
             *(f"{value:.2f}" for value in task["returns"]),
             *(f"{value:.3f}" for value in task["belief_std"]),
         ]
         for task in report["tasks"]
     ]
-    blank = [""] * len(family.param_names)
+    blank = [""] * (len(shown) + len(more))
     means = [f"{value:.2f}" for value in report["mean_returns"]]
     rows.append(["mean", *blank, *means, *[""] * len(episodes)])
     return table(header, rows)
 
 
-def _clips(family: TaskFamily, results: Sequence[TaskAdaptation], most: int) -> list[Clip]:
+def _clips(family: Family, results: Sequence[TaskAdaptation], most: int) -> list[Clip]:
     return [
         Clip(
-            title="  ".join(
-                f"{name} {value:.2f}"
-                for name, value in zip(family.param_names, result.task.params, strict=True)
-            ),
+            title=caption(family.param_names, result.task.params),
             episodes=list(result.frames),
             returns=[float(value) for value in result.returns],
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from launchers.family import same_family_option
 from launchers.outputs import check_writable, table, write_json
 from launchers.trained import checkpoint_option, device_options, load_trained, play
 from metaslac.version import library_versions
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Statistics of adaptation over all held-out tasks.")
 @checkpoint_option
+@same_family_option
 @click.option(
     "--episodes", type=click.IntRange(min=1), default=3, show_default=True, help="Episodes in each trial."
 )
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @device_options
 def evaluate(
     checkpoint: Path,
+    family: str | None,
     episodes: int,
     trials: int,
     seed: int,
@@ -54,7 +57,7 @@ def evaluate(
     Shows mean, interquartile mean (IQM) and its 95 % bootstrap interval of the return of each episode.
     """
     check_writable(json_path)
-    trained = load_trained(checkpoint, device, threads)
+    trained = load_trained(checkpoint, family, device, threads)
 
     from metaslac.evaluation import returns_array, summarise
 

@@ -1,33 +1,180 @@
-"""`metaslac families`: which task families there are.
+"""`metaslac families`: which task families there are, and what they look like.
 
 The families themselves are in `envs`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from launchers.outputs import table
+from launchers.family import blamed_on, open_family
+from launchers.outputs import check_writable, table
+from launchers.picture import MOMENTS, Strip, check_picture_name, write_sheet
+from launchers.video import Frames, caption, spread
+from metaslac.config import FamilyConfig
+from metaslac.errors import MetaslacError
+
+if TYPE_CHECKING:
+    from envs.family import Family, Task
+
+SUITE = "dmc:<domain>-<task> makes any task of dm_control's suite a family of one task"
+NAMES_WIDTH = 32  # of all parameters' names together; of more, the first is listed
+HOLD = 5  # decisions that each random action is held for
+
+Flags = NDArray[np.bool_]
 
 
-@click.command(short_help="List the task families.")
-def families() -> None:
-    """List every task family: parameters, train and held-out tasks, episode length and task-list hash."""
-    from envs import family_names, make_family
+@click.command(short_help="List the task families, or draw one.")
+@click.option(
+    "--suite", is_flag=True, show_default="off", help="List the names of dm_control's suite instead."
+)
+@click.option("--show", metavar="NAME", show_default="none", help="Draw a contact sheet of a family instead.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), show_default="none", help="Where --show writes its .png."
+)
+@click.option(
+    "--tasks", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks that --show draws."
+)
+@click.option(
+    "--image-size",
+    type=int,
+    default=FamilyConfig().image_size,
+    show_default=True,
+    help="Height and width of the pixels that --show draws.",
+)
+@click.option(
+    "--action-repeat",
+    type=int,
+    default=FamilyConfig().action_repeat,
+    show_default=True,
+    help="Control steps per action in --show.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the start and the random actions in --show.",
+)
+def families(
+    suite: bool,
+    show: str | None,
+    out: Path | None,
+    tasks: int,
+    image_size: int,
+    action_repeat: int,
+    seed: int,
+) -> None:
+    """List every task family: parameters, train and held-out tasks, episode length and task-list hash.
 
-    header = ("family", "parameters", "train", "held out", "horizon", "actions", "task list")
-    rows = []
+    With --show, draw some tasks of one as the agent sees them: a row for each, from the same start under the
+    same random actions.
+    """
+    if (show is None) != (out is None):
+        raise MetaslacError("--show NAME and --out FILE.png go together")
+    if suite and show is not None:
+        raise MetaslacError("--suite and --show do not go together")
+    if suite:
+        _list_suite()
+    elif show is None or out is None:
+        _list_families()
+    else:
+        check_picture_name(out, "--out")
+        check_writable(out)
+        family = open_family(show, image_size=image_size, action_repeat=action_repeat)
+        with blamed_on(show):
+            headings, strips = contact_sheet(family, spread(family.tasks, tasks), seed)
+        write_sheet(out, headings, strips)
+
+
+def contact_sheet(family: Family, tasks: Sequence[Task], seed: int) -> tuple[list[str], list[Strip]]:
+    """Headings of the columns and a strip for each task: the same moments of each, until it is over."""
+    # Played twice, as nobody knows before how long an episode is, and all its frames may not fit in memory.
+    over = np.array([flags for _, flags in _play(family, tasks, seed)])  # (steps + 1, tasks)
+    steps = np.linspace(0, len(over) - 1, MOMENTS).round().astype(int)
+    ends = (~over).sum(axis=0)  # the first step at which each is over
+    again = enumerate(_play(family, tasks, seed))
+    frames = {step: pictures for step, (pictures, _) in again if step in steps}
+    strips = []
+    for row, (task, end) in enumerate(zip(tasks, ends, strict=True)):
+        shown = np.stack([frames[step][row] for step in steps if step <= end])
+        strips.append(Strip(_title(family, task, int(end)), shown))
+    return [f"step {step}" for step in steps], strips
+
+
+def _play(family: Family, tasks: Sequence[Task], seed: int) -> Iterator[tuple[Frames, Flags]]:
+    """Frames (tasks, H, W, 3) and which tasks are over: at the start and after each decision."""
+    rng = np.random.default_rng((seed, 1))
+    action = np.zeros(family.action_size)
+    over: Flags = np.zeros(len(tasks), dtype=bool)
+    with closing(family.make_vector_env(len(tasks))) as env:
+        options = {"tasks": [task.index for task in tasks]}
+        frames, _ = env.reset(seed=[seed] * len(tasks), options=options)
+        yield np.asarray(frames, dtype=np.uint8), over
+        for step in range(family.episode_steps):
+            if over.all():
+                return
+            if step % HOLD == 0:
+                action = rng.uniform(-1.0, 1.0, family.action_size)
+            frames, _, terminated, truncated, _ = env.step(np.tile(action, (len(tasks), 1)))
+            over = terminated | truncated
+            yield np.asarray(frames, dtype=np.uint8), over
+
+
+def _title(family: Family, task: Task, end: int) -> str:
+    split = "training" if task.split == "train" else "held out"
+    ended = f"over after {end} steps" if end < family.episode_steps else ""
+    parts = [f"task {task.index} ({split})", caption(family.param_names, task.params), ended]
+    return "   ".join(part for part in parts if part)
+
+
+def _list_suite() -> None:
+    from envs.suite import suite_names
+
+    names = suite_names()
+    click.echo("\n".join(names))
+    click.echo(f"{SUITE}: these are {len(names)}")
+
+
+def _list_families() -> None:
+    from envs import FamilyError, family_names
+    from envs.registry import refused_offers
+
+    options = FamilyConfig()
+    rows, faults = [], list(refused_offers())
     for name in family_names():
-        family = make_family(name)
-        rows.append(
-            (
-                name,
-                ", ".join(family.param_names),
-                str(len(family.train_tasks)),
-                str(len(family.test_tasks)),
-                str(family.horizon),
-                str(family.action_size),
-                family.task_hash[:12],
-            )
-        )
+        try:
+            family = open_family(name, image_size=options.image_size, action_repeat=options.action_repeat)
+        except FamilyError as error:
+            faults.append(str(error))
+        else:
+            rows.append(_row(name, family))
+    header = ("family", "parameters", "train", "held out", "horizon", "actions", "task list")
     click.echo(table(header, rows))
+    click.echo(f"{SUITE}; `metaslac families --suite` lists them")
+    for fault in faults:
+        click.echo(f"metaslac: {fault}", err=True)
+
+
+def _row(name: str, family: Family) -> tuple[str, ...]:
+    return (
+        name,
+        _names(family.param_names),
+        str(len(family.train_tasks)),
+        str(len(family.test_tasks)),
+        str(family.horizon),
+        str(family.action_size),
+        family.task_hash[:12],
+    )
+
+
+def _names(names: Sequence[str]) -> str:
+    whole = ", ".join(names)
+    return whole if len(whole) <= NAMES_WIDTH else f"{names[0]}, ... ({len(names)})"

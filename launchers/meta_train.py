@@ -5,12 +5,16 @@ Everything that can be wrong is checked here before anything is written; the loo
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 import click
 
-from launchers.presets import FAMILY_PRESETS, PRESETS, resolve
-from launchers.process import choose_device, use_threads
+from launchers.family import open_family, try_out
+from launchers.presets import FAMILY_PRESETS, PRESETS, fit_to_tasks, resolve
+from launchers.process import choose_device, draw_on, use_threads
 from metaslac.config import DEVICES, TASK_INFERENCE, Config
 
 # named flag -> the setting it is short for
@@ -33,7 +37,10 @@ def _default(name: str) -> str:
 
 @click.command("meta-train", short_help="Meta-train an agent on a task family.")
 @click.option(
-    "--family", default=Config().family.name, show_default=True, help="As listed by `metaslac families`."
+    "--family",
+    default=Config().family.name,
+    show_default=True,
+    help="As listed by `metaslac families`, dmc:<domain>-<task>, or module:attribute of your own.",
 )
 @click.option(
     "--preset",
@@ -87,30 +94,45 @@ def meta_train(
     """
     named = [f"{FLAGS[flag]}={value}" for flag, value in flags.items() if value is not None]
     config = resolve(preset, [*named, *assignments])
-    train(config, run_dir or default_run_dir(config, preset), quiet)
+    asked = {assignment.partition("=")[0].strip() for assignment in assignments}
+    train(config, run_dir or default_run_dir(config, preset), quiet, asked)
 
 
-def train(config: Config, run_dir: Path, quiet: bool) -> None:
-    """Check device, family, renderer, memory and run directory in turn, then run."""
+def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = ()) -> None:
+    """Check device, family, run directory, memory and renderer in turn, then run.
+
+    `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
+    """
     device = choose_device(config.runtime.device)
+    draw_on(device)
 
     import metaslac.meta_train
-    from envs import make_family
     from metaslac.limits import check_memory, check_tasks
     from metaslac.run_directory import prepare_run_directory, start_run_directory
 
     options = config.family
-    family = make_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_tasks(config, family)
     prepare_run_directory(run_dir, config)
     check_memory(config, family, device)
-    family.make_vector_env(1).close()  # a machine that cannot render says so before anything is written
+    try_out(family, options.name)  # what cannot be played or rendered says so before anything is written
     use_threads(config.runtime.threads)
+    if note:
+        click.echo(note)
     start_run_directory(run_dir, config, {"task_hash": family.task_hash})
     metaslac.meta_train.meta_train(config, family, run_dir, device, quiet=quiet)
-    click.echo(f"finished; try: metaslac adapt --checkpoint {run_dir} --episodes 2")
+    click.echo(f"finished; try: {_next_command(run_dir, options.name)} --episodes 2")
 
 
 def default_run_dir(config: Config, preset: str) -> Path:
-    """runs/<family>-<preset>-<inference>-s<seed>"""
-    return Path("runs") / f"{config.family.name}-{preset}-{config.task.inference}-s{config.train.seed}"
+    """runs/<family>-<preset>-<inference>-s<seed>, where a family's name has - for whatever is no word."""
+    family = re.sub(r"[^\w.]+", "-", config.family.name)
+    return Path("runs") / f"{family}-{preset}-{config.task.inference}-s{config.train.seed}"
+
+
+def _next_command(run_dir: Path, family: str) -> str:
+    from envs.registry import names_a_module
+
+    named = f" --family {shlex.quote(family)}" if names_a_module(family) else ""
+    return f"metaslac adapt --checkpoint {run_dir}{named}"

@@ -5,7 +5,7 @@ Weakest first: defaults, the preset, the preset for that family, then flags and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from metaslac.config import Config, validate
@@ -80,6 +80,10 @@ FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
 }
 
 
+# What cannot exceed the number of training tasks.
+TASK_COUNTS = ("train.tasks_per_visit", "train.tasks_per_update")
+
+
 def resolve(preset: str, assignments: Sequence[str]) -> Config:
     """The whole, validated configuration for a preset and `section.field=value` texts, later ones winning.
 
@@ -91,3 +95,15 @@ def resolve(preset: str, assignments: Sequence[str]) -> Config:
     config = apply_settings(config, assignments)
     validate(config)
     return config
+
+
+def fit_to_tasks(config: Config, tasks: int, asked: Collection[str]) -> tuple[Config, str]:
+    """`config` for a family with so few training tasks, and a line that says what was lowered, if anything.
+
+    Only what nobody `asked` for is lowered: values of defaults and presets, which know no small family.
+    """
+    values = {name: getattr(config.train, name.partition(".")[2]) for name in TASK_COUNTS}
+    high = [name for name, value in values.items() if value > tasks and name not in asked]
+    lowered = ", ".join(f"{name} from {values[name]}" for name in high)
+    note = f"{config.family.name} has {tasks} training task{'s' * (tasks > 1)}: lowered {lowered} to {tasks}"
+    return with_values(config, dict.fromkeys(high, tasks)), note if high else ""

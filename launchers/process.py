@@ -46,6 +46,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
+def draw_on(device: torch.device) -> None:
+    """Have pictures drawn on the GPU that computes, where one does and EGL can; before any is drawn."""
+    if device.type == "cuda":
+        from envs.back_end import draw_on_cuda_device
+
+        draw_on_cuda_device(device.index or 0)
+
+
 def use_threads(threads: int) -> int:
     """Give torch that many CPU threads, 0 for every core this process may use; returns how many."""
     import torch

@@ -5,6 +5,7 @@ Shared by the commands that take --checkpoint; reading the files is `metaslac/ch
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from launchers.process import choose_device, use_threads
+from launchers.family import open_family
+from launchers.process import choose_device, draw_on, use_threads
 from metaslac.config import DEVICES
 from metaslac.errors import MetaslacError
 
 if TYPE_CHECKING:
-    from envs import Task, TaskFamily
+    from envs import Task
+    from envs.family import Family
     from metaslac.adaptation import TaskAdaptation
     from metaslac.agent import Agent
     from metaslac.config import Config
@@ -56,27 +59,31 @@ class Trained(NamedTuple):
     """What adapt and evaluate need."""
 
     agent: Agent
-    family: TaskFamily
+    family: Family
     config: Config
     manifest: dict[str, Any]
     threads: int
 
 
-def load_trained(checkpoint: Path, device_name: str, threads: int) -> Trained:
+def load_trained(checkpoint: Path, family_name: str | None, device_name: str, threads: int) -> Trained:
     """Load a checkpoint or the last one of a run, and make its family.
 
-    Raises MetaslacError for a damaged checkpoint or one whose task list is not the family's today.
+    A checkpoint alone has no code imported: of a family called module:attribute, the user must give the
+    same name as `family_name`.
+
+    Raises MetaslacError for a damaged checkpoint, one of another family than `family_name`, or one whose
+    task list is not the family's today.
     """
     device = choose_device(device_name)
+    draw_on(device)
 
     from metaslac.agent import agent_from_checkpoint
     from metaslac.checkpoint import load_checkpoint
 
     saved = load_checkpoint(checkpoint)
-    from envs import make_family
-
     options = saved.config.family
-    family = make_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    _check_name(saved.path, options.name, family_name)
+    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
     if saved.manifest["task_hash"] != family.task_hash:
         raise MetaslacError(
             f"{saved.path} was trained on another task list of {family.name} than this version has"
@@ -108,4 +115,16 @@ def play(
             trials=trials,
             seed=seed,
             keep_frames=keep_frames,
+        )
+
+
+def _check_name(path: Path, saved: str, asked: str | None) -> None:
+    from envs.registry import names_a_module
+
+    if asked is not None and asked != saved:
+        raise MetaslacError(f"--family {asked}: {path} was trained on {saved}")
+    if asked is None and names_a_module(saved):
+        raise MetaslacError(
+            f"{path} was trained on {saved}, which is code to import and not part of metaslac: "
+            f"if you trust it, add --family {shlex.quote(saved)}"
         )

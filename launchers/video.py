@@ -19,6 +19,7 @@ from metaslac.errors import MetaslacError
 PICTURE = 256  # least height and width of one picture; codecs want multiples of 16
 CAPTION = 32
 FRAMES_PER_SECOND = 20
+PARAMETERS_SHOWN = 3
 HOLD = 10  # frames the end of an episode stays on the screen
 
 Frames = NDArray[np.uint8]
@@ -60,6 +61,13 @@ def write_video(path: Path, clips: Sequence[Clip]) -> None:
         raise MetaslacError(f"cannot write {path}: {' '.join(str(error).split())}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def caption(names: Sequence[str], values: Sequence[float]) -> str:
+    """Task parameters in a line; of many, the first few and how many there are."""
+    shown = [f"{name} {value:.2f}" for name, value in zip(names, values, strict=True)][:PARAMETERS_SHOWN]
+    more = [f"... ({len(names)})"] * (len(names) > PARAMETERS_SHOWN)
+    return "  ".join([*shown, *more])
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:

@@ -96,7 +96,7 @@ class ImageEncoder(nn.Module):
             x = F.leaky_relu(convolution(x), LEAK)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (N, 4 * 4 * C)
         f: Tensor = F.leaky_relu(self.linear(x), LEAK)
-        return f.view(*frames.shape[:-3], -1)
+        return f.view(*frames.shape[:-3], f.shape[-1])
 
 
 class ImageDecoder(nn.Module):

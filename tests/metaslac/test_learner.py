@@ -58,6 +58,15 @@ def test_an_update_moves_every_network(gradient: str) -> None:
     assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in metrics.values())
 
 
+def test_every_window_may_be_a_window_of_the_model() -> None:
+    config = tiny_config()
+    config = replace(config, train=replace(config.train, model_windows=config.train.windows))
+    learner = make_learner(config)
+    before = snapshot(learner)
+    learner.update(make_batch(config))
+    assert changed(learner, before) == ALL
+
+
 @pytest.mark.parametrize("inference", ["oracle", "blind"])
 def test_the_controls_leave_the_context_encoder_alone(inference: str) -> None:
     learner = make_learner(tiny_config(inference=inference))
