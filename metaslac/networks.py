@@ -6,6 +6,7 @@ What they are combined into lives in latent_model.py, context_encoder.py and act
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -44,7 +45,9 @@ def mlp(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
     for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         if index:
             layers.append(activation())
-        layers.append(nn.Linear(inputs, outputs))
+        with warnings.catch_warnings():  # a layer without outputs, as for a task variable of size 0, is meant
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            layers.append(nn.Linear(inputs, outputs))
     network = nn.Sequential(*layers)
     network.apply(glorot_)
     return network
