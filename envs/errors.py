@@ -3,6 +3,8 @@
 Raised all over the package; nothing here decides when.
 """
 
+from typing import Any
+
 
 class FamilyError(ValueError):
     """Something asked of a family cannot be done; the message says what would be right."""
@@ -19,9 +21,10 @@ class RenderingUnavailable(FamilyError):
 class SimulationDiverged(FamilyError):
     """Worlds left the range that MuJoCo can simulate. They have ended until reset; the other worlds go on.
 
-    `worlds` lists the slots, in rising order.
+    `worlds` lists the slots, in rising order; `result` is what the step returned otherwise.
     """
 
-    def __init__(self, worlds: tuple[int, ...], message: str) -> None:
+    def __init__(self, worlds: tuple[int, ...], message: str, result: tuple[Any, ...]) -> None:
         super().__init__(message)
         self.worlds = worlds
+        self.result = result

@@ -126,11 +126,13 @@ class Family(ABC):
             raise FamilyError(f"{self.name}: unknown task {index!r}; the tasks are 0 to {last}")
         return self.tasks[index]
 
-    def make_vector_env(self, num_envs: int, threads: int = 0) -> "TaskVectorEnv":
+    def make_vector_env(
+        self, num_envs: int, threads: int = 0, raise_on_divergence: bool = True
+    ) -> "TaskVectorEnv":
         """`num_envs` worlds stepped and drawn together on `threads` threads (0: as many as pay off)."""
         from envs.vector_env import TaskVectorEnv
 
-        return TaskVectorEnv(self, num_envs, threads)
+        return TaskVectorEnv(self, num_envs, threads, raise_on_divergence)
 
     @abstractmethod
     def task_params(self) -> tuple[TaskParams, TaskParams]:

@@ -48,7 +48,7 @@ def offers() -> list[Offer]:
     found: dict[tuple[str, str], Offer] = {}
     for distribution in metadata.distributions():
         # Looked for in the text first: another package's unreadable entry points are not our business.
-        if ENTRY_POINTS in (distribution.read_text("entry_points.txt") or ""):
+        if ENTRY_POINTS in _entry_points_text(distribution):
             for offer in _offered(distribution):
                 package = re.sub("[-_.]+", "-", offer.package).lower()
                 found.setdefault((offer.name, package), offer)  # met twice on the path, the first counts
@@ -67,6 +67,13 @@ def blame(error: BaseException) -> str:
     said = " ".join(str(error).split())
     where = f" ({theirs[-1].filename}, line {theirs[-1].lineno})" if theirs else ""
     return f"{type(error).__name__}: {said}{where}"
+
+
+def _entry_points_text(distribution: metadata.Distribution) -> str:
+    try:
+        return distribution.read_text("entry_points.txt") or ""
+    except UnicodeDecodeError:
+        return ""
 
 
 def _offered(distribution: metadata.Distribution) -> Iterator[Offer]:

@@ -90,7 +90,10 @@ def _family(name: str) -> type[Family]:
     if name in built_in:
         return built_in[name]
     if names_a_module(name):
-        return from_module(name)
+        found = from_module(name)
+        if built_in.get(found.name, found) is not found:
+            raise FamilyError(f"family {name!r} calls itself {found.name!r}, which is a family of metaslac")
+        return found
     usable, refused = _offered()
     if name in usable:
         return usable[name].load()

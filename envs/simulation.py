@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 import numpy.typing as npt
-from mujoco.batch import Batch, SimulationError
+from mujoco.batch import DATA_FIELDS, MODEL_FIELDS, Batch, SimulationError
 
 from envs.arrays import Array, Ids
+from envs.errors import FamilyError
 
 # All that mjv_updateScene reads of a state: of every model, and of models with skins, flexes or tendons.
 PICTURE_FIELDS = (
@@ -42,6 +43,21 @@ _AT_POSITION = frozenset(
         "ten_length",
     )
 )
+# Fields that MuJoCo computes only for a model with a sensor of one of these kinds.
+_SENSORS = mujoco.mjtSensor
+_FORCE_SENSORS = (
+    _SENSORS.mjSENS_ACCELEROMETER,
+    _SENSORS.mjSENS_FORCE,
+    _SENSORS.mjSENS_TORQUE,
+    _SENSORS.mjSENS_FRAMELINACC,
+    _SENSORS.mjSENS_FRAMEANGACC,
+)
+_SUBTREE_SENSORS = (_SENSORS.mjSENS_SUBTREELINVEL, _SENSORS.mjSENS_SUBTREEANGMOM)
+_ON_DEMAND = {
+    **dict.fromkeys(("cacc", "cfrc_int", "cfrc_ext"), _FORCE_SENSORS),
+    **dict.fromkeys(("subtree_linvel", "subtree_angmom"), _SUBTREE_SENSORS),
+    **dict.fromkeys(("energy", "qfrc_inverse"), ()),
+}
 _AT_VELOCITY = frozenset(("cvel", "cdof_dot", "ten_velocity", "actuator_velocity"))
 
 
@@ -77,7 +93,11 @@ class Simulation:
         reads: fields of mujoco.MjData that states() gives besides qpos and qvel. Fields that depend on
             accelerations or forces cost a forward pass per call; they are those of the state reached, under
             the controls last held.
-        randomises: fields of mujoco.MjModel that reset() takes a value of for each world.
+        randomises: fields of mujoco.MjModel, or "opt." and one of its options, that reset() takes a value of
+            for each world.
+
+    Raises:
+        FamilyError: MuJoCo has no such field, or does not compute it for this model.
     """
 
     def __init__(
@@ -88,6 +108,7 @@ class Simulation:
         reads: Sequence[str] = (),
         randomises: Sequence[str] = (),
     ) -> None:
+        _check_fields(model, reads, randomises)
         self._batch = Batch(model, num_worlds, threads)
         self.model = model
         self.qpos: Array = self._batch.bind("qpos")
@@ -98,7 +119,8 @@ class Simulation:
         }
         self._fields = {name: self._batch.bind(name) for name in reads}
         self._model_fields = {name: self._batch.expand(name) for name in randomises}
-        self._derives = not set(randomises).isdisjoint(mujoco.MjModel._setconst_inputs)
+        inputs = set(mujoco.MjModel._setconst_inputs)
+        self._derives = any(name in inputs or name.startswith("opt.") for name in randomises)
         self._stage = _stage(reads).value
         limited = model.actuator_ctrllimited.astype(bool)
         low, high = np.where(limited[:, None], model.actuator_ctrlrange, (-1.0, 1.0)).T
@@ -168,6 +190,21 @@ def picture_fields(model: mujoco.MjModel) -> tuple[str, ...]:
     )
     data = mujoco.MjData(model)
     return tuple(name for name in wanted if getattr(data, name).size)
+
+
+def _check_fields(model: mujoco.MjModel, reads: Sequence[str], randomises: Sequence[str]) -> None:
+    sensors = set(model.sensor_type.tolist())
+    for name in reads:
+        if name not in DATA_FIELDS:
+            raise FamilyError(f"reads: {name!r} is no field of mujoco.MjData that can be read")
+        wanted = _ON_DEMAND.get(name)
+        if wanted is not None and sensors.isdisjoint(int(kind) for kind in wanted):
+            kinds = ", ".join(kind.name for kind in wanted)
+            how = f"; give the model a sensor, one of {kinds}" if kinds else ""
+            raise FamilyError(f"reads: MuJoCo does not compute {name!r} for this model{how}")
+    for name in randomises:
+        if name not in MODEL_FIELDS or name == "opt.timestep":
+            raise FamilyError(f"randomises: {name!r} is no field of mujoco.MjModel that worlds can differ in")
 
 
 def _stage(reads: Sequence[str]) -> mujoco.mjtStage:

@@ -38,6 +38,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         family: what the worlds play.
         num_envs: how many worlds.
         threads: threads for physics and for drawing; 0 takes as many as pay off on this machine.
+        raise_on_divergence: whether a simulation that cannot go on is an error or an end like others.
 
     Raises:
         FamilyError: num_envs or threads out of range.
@@ -47,7 +48,9 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
 
-    def __init__(self, family: Family, num_envs: int, threads: int = 0) -> None:
+    def __init__(
+        self, family: Family, num_envs: int, threads: int = 0, raise_on_divergence: bool = True
+    ) -> None:
         if num_envs < 1:
             raise FamilyError(f"num_envs must be at least 1, got {num_envs}")
         if threads < 0:
@@ -60,6 +63,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.worlds = family.make_worlds(num_envs, threads)
         self._threads = threads
+        self._raises = raise_on_divergence
         self._pixels: RenderPool | None = None
         if family.observation == "pixels":
             self._pixels = self._render_pool()
@@ -125,20 +129,21 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
 
         Returns:
             observations as from reset, rewards float64 (num_envs,), terminated and truncated bool
-            (num_envs,), and an info: empty, or for families with sparse rewards {"dense_reward": float64
-            (num_envs,)}. The caller owns the arrays.
+            (num_envs,), and an info of arrays (num_envs,): "control_steps", those made in this step; for
+            families with sparse rewards "dense_reward", float64. The caller owns the arrays.
 
         Raises:
             FamilyError: before the first reset, or actions of wrong shape, not finite or outside [-1, 1].
-            SimulationDiverged: names the worlds that MuJoCo could not go on with. They have ended until
-                reset; the others have made the step.
+            SimulationDiverged: names the worlds that MuJoCo could not go on with. They are truncated, with
+                their last sound observation; the others have made the step, which the error's `result`
+                holds. With `raise_on_divergence` off the info says so instead: "diverged", bool.
         """
         if any(task is None for task in self._tasks):
             raise FamilyError("reset every world before the first step")
         actions = self._checked(actions)
         rewards: Array = np.zeros(self.num_envs)
         dense: Array = np.zeros(self.num_envs)
-        info: dict[str, Any] = {}
+        info: dict[str, Any] = {"control_steps": np.zeros(self.num_envs, dtype=np.int64)}
         failed: dict[int, str] = {}
         started = self._running()
         for _ in range(self.family.action_repeat):
@@ -149,17 +154,21 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             rewards[running] += outcome.rewards
             if outcome.dense_rewards is not None:
                 dense[running] += outcome.dense_rewards
-                info = {"dense_reward": dense}
+                info["dense_reward"] = dense
             failed |= outcome.failed
             self._diverged[list(outcome.failed)] = True
             self._terminated[running] = outcome.terminated
             self._control_steps[running] += 1
+            info["control_steps"][running] += 1
             late = self._control_steps[running] >= self.family.horizon
-            self._truncated[running] = late & ~outcome.terminated & ~self._diverged[running]
+            self._truncated[running] = (late & ~outcome.terminated) | self._diverged[running]
         self._look(started[~self._diverged[started]])
+        result = (self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info)
         if failed:
-            raise SimulationDiverged(tuple(sorted(failed)), self._divergence(failed))
-        return self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info
+            if self._raises:
+                raise SimulationDiverged(tuple(sorted(failed)), self._divergence(failed), result)
+            info["diverged"] = np.isin(np.arange(self.num_envs), list(failed))
+        return result
 
     def render(self) -> tuple[Frames, ...]:
         """The current picture of every world."""
@@ -320,12 +329,12 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         return observations[0], {"task": played.index}
 
     def step(self, action: Array) -> tuple[Observations, float, bool, bool, dict[str, Any]]:
-        """As TaskVectorEnv.step, for an action (A,); a dense reward is a float."""
+        """As TaskVectorEnv.step, for an action (A,); what the info holds are numbers."""
         action = _numbers(action)
         if action.shape != (self.family.action_size,):
             raise FamilyError(f"action must have shape {(self.family.action_size,)}, got {action.shape}")
         observations, rewards, terminated, truncated, info = self._world.step(action[None])
-        info = {name: float(values[0]) for name, values in info.items()}
+        info = {name: values[0].item() for name, values in info.items()}
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> Frames | None:

@@ -83,7 +83,10 @@ class BatchWorlds:
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode of a task in each of these worlds, all chance drawn from its generator."""
         family, model = self._family, self.simulation.model
-        starts = [family.start_state(model, task, rng) for task, rng in zip(tasks, generators, strict=True)]
+        starts = [
+            self._start(family.start_state(model, task, rng), task)
+            for task, rng in zip(tasks, generators, strict=True)
+        ]
         qpos, qvel = (np.stack(part) for part in zip(*starts, strict=True))
         values = [family.task_model(model, task) for task in tasks]
         fields = {name: np.stack([value[name] for value in values]) for name in family.randomises}
@@ -100,16 +103,32 @@ class BatchWorlds:
         params, after = self._params[worlds[sound]], simulation.states(worlds[sound])
         step = Step(params, actions[sound], before.rows(sound), after, self.control_seconds)
         dense = family.dense_reward(step)
+        count = len(after.qpos)
         return Outcome(
-            _spread(family.reward(step), sound),
-            None if dense is None else _spread(dense, sound),
-            _spread(family.terminated(params, after), sound),
+            _spread(self._given("reward", family.reward(step), (count,)), sound),
+            None if dense is None else _spread(self._given("dense_reward", dense, (count,)), sound),
+            _spread(self._given("terminated", family.terminated(params, after), (count,)), sound),
             failed,
         )
 
     def observe(self, worlds: Ids) -> Array:
         """The state observations (N, state_size) of these worlds."""
-        return self._family.state_observation(self.simulation.states(worlds))
+        observed = self._family.state_observation(self.simulation.states(worlds))
+        return self._given("state_observation", observed, (len(worlds), self._family.state_size))
+
+    def _start(self, state: tuple[Array, Array], task: Task) -> tuple[Array, Array]:
+        model = self.simulation.model
+        for part, size in zip(state, (model.nq, model.nv), strict=True):
+            self._given(f"start_state of task {task.index}", part, (size,))
+        return state
+
+    def _given(self, hook: str, values: npt.NDArray[Scalar], shape: tuple[int, ...]) -> npt.NDArray[Scalar]:
+        """What a hook of the family returned, which may be anybody's code; FamilyError if it will not do."""
+        if np.shape(values) != shape:
+            raise FamilyError(f"{self._family.name}: {hook} has shape {np.shape(values)} in place of {shape}")
+        if not np.isfinite(values).all():
+            raise FamilyError(f"{self._family.name}: {hook} is not finite")
+        return values
 
 
 def _spread(values: npt.NDArray[Scalar], sound: Flags) -> npt.NDArray[Scalar]:

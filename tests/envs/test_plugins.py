@@ -213,3 +213,18 @@ def test_which_names_import_what_they_name() -> None:
     assert registry.names_a_module("near:Near")
     assert not registry.names_a_module("dmc:cheetah-run")
     assert not registry.names_a_module("cheetah_vel")
+
+
+def test_bytes_that_are_no_text_in_another_package_hurt_nobody(site: Path) -> None:
+    install(site, "pkg-near", "pkg_near = near:Near", near=GOOD)
+    install(site, "pkg-other", "")
+    (site / "pkg_other-1.0.dist-info" / "entry_points.txt").write_bytes(
+        b"[console_scripts]\n\xff\xfe = x:y\n"
+    )
+    assert "pkg_near" in envs.family_names()
+
+
+def test_a_module_cannot_pass_for_a_family_of_ours(site: Path) -> None:
+    (site / "near.py").write_text(GOOD.replace("pkg_near", "point_robot"))
+    assert "near:Near' calls itself 'point_robot', which is a family of metaslac" in refusal("near:Near")
+    assert envs.make_family("envs.point_robot:PointRobot").name == "point_robot"

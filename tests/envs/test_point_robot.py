@@ -65,7 +65,7 @@ def test_sparse_rewards_appear_near_the_goal_only_and_dense_ones_in_the_info() -
         _, rewards, terminated, truncated, info = env.step(actions)
         position += 0.1 * actions
         np.testing.assert_allclose(env.worlds.simulation.qpos, position, rtol=0, atol=1e-12)
-        assert set(info) == {"dense_reward"}
+        assert set(info) == {"control_steps", "dense_reward"}
         for i in range(4):
             distance = np.hypot(*(position[i] - goals[i]))
             sparse = 1 - distance if distance <= 0.2 else 0.0

@@ -130,9 +130,10 @@ def test_termination_cuts_a_repeated_action_short_and_is_no_truncation() -> None
     env = ShortFence(image_size=32, action_repeat=5).make_vector_env(2)
     env.reset(seed=0, options={"tasks": [0, 0]})
     env.worlds.simulation.qpos[:] = [[0.35, 0.0], [-0.9, 0.0]]
-    _, rewards, terminated, truncated, _ = env.step(np.array([[1.0, 0.0], [1.0, 0.0]]))
+    _, rewards, terminated, truncated, info = env.step(np.array([[1.0, 0.0], [1.0, 0.0]]))
     np.testing.assert_array_equal(terminated, [True, False])
     assert not truncated.any()
+    assert info["control_steps"].tolist() == [2, 5]
     np.testing.assert_allclose(env.worlds.simulation.qpos[:, 0], [0.55, -0.4])
     goal = np.array(env.params[0])
     assert rewards[0] == pytest.approx(-sum(np.hypot(*(np.array([x, 0.0]) - goal)) for x in (0.45, 0.55)))
@@ -246,7 +247,11 @@ def test_divergence_names_world_and_task_and_the_others_go_on(
         env.step(random_actions(env))
     assert caught.value.worlds == (1,)
     assert "world 0" not in str(caught.value)
-    healthy.step(random_actions(env))
+    got, expected = caught.value.result, healthy.step(random_actions(env))
+    for mine, theirs in zip(got[:2], expected[:2], strict=True):
+        np.testing.assert_array_equal(mine[[0, 2]], theirs[[0, 2]])
+    assert got[1][1] == 0.0
+    assert (got[2].tolist(), got[3].tolist()) == ([False] * 3, [False, True, False])
     got, expected = env.step(random_actions(env, 1)), healthy.step(random_actions(env, 1))
     for mine, theirs in zip(got[:2], expected[:2], strict=True):
         np.testing.assert_array_equal(mine[[0, 2]], theirs[[0, 2]])
@@ -280,4 +285,25 @@ def test_pictures_are_of_the_state_after_the_step() -> None:
     np.testing.assert_allclose(
         env.worlds.simulation.picture["geom_xpos"][1], data.geom_xpos, rtol=0, atol=1e-12
     )
+    env.close()
+
+
+def test_divergence_may_be_an_end_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    family = envs.make_family("cheetah_vel", image_size=32, action_repeat=2)
+    env = family.make_vector_env(2, raise_on_divergence=False)
+    first, _ = env.reset(seed=0, options={"tasks": [0, 1]})
+    info = env.step(random_actions(env))[4]
+    assert "diverged" not in info
+    assert info["control_steps"].tolist() == [2, 2]
+    before = env.render()
+    env.worlds.simulation.qvel[1] = np.nan
+    frames, rewards, terminated, truncated, info = env.step(random_actions(env))
+    assert info["diverged"].tolist() == truncated.tolist() == [False, True]
+    assert info["control_steps"].tolist() == [2, 1]
+    assert not terminated.any()
+    assert rewards[0] != rewards[1] == 0.0
+    np.testing.assert_array_equal(frames[1], before[1])
+    assert not np.array_equal(frames[0], before[0])
+    assert "diverged" not in env.step(random_actions(env))[4]
     env.close()
