@@ -6,8 +6,9 @@ Which OpenGL that is was chosen in back_end.py; what to draw is told by a Pictur
 import atexit
 import queue
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -21,7 +22,11 @@ from envs.capsules import Capsules
 from envs.errors import FamilyError, RenderingUnavailable
 from envs.worlds import PictureSource
 
+# A driver that hangs is given up after this long: for its first picture, for the pictures of one call, and
+# when its threads are to end.
 FIRST_FRAME_SECONDS = 60.0
+DRAW_SECONDS = 60.0
+STOP_SECONDS = 5.0
 
 
 class RenderPool:
@@ -40,13 +45,16 @@ class RenderPool:
 
     def __init__(self, pictures: PictureSource, camera: int, size: int, threads: int) -> None:
         require_pixels()
-        _make_fast(pictures.model, size)
+        make_fast(pictures.model, size)
+        self._failure = ""
+        self._jobs: list[Future[Any]] = []
         self._workers = [_Worker() for _ in range(threads)]
         self._finalizer = weakref.finalize(self, _stop, self._workers)
         try:
             # One after the other: the first context of a process initialises the display for all of them.
             for worker in self._workers:
-                _first_answer(worker.submit(partial(worker.start_drawing, pictures, camera, size)))
+                start = partial(worker.start_drawing, pictures, camera, size)
+                self._wait([worker.submit(start)], FIRST_FRAME_SECONDS, "; try MUJOCO_GL=osmesa")
         except RenderingUnavailable:
             self.close()
             raise
@@ -56,26 +64,76 @@ class RenderPool:
         atexit.register(self._finalizer)
 
     def draw(self, worlds: Ids, frames: Frames) -> None:
-        """Draw these worlds into their rows of `frames` (num_worlds, size, size, 3)."""
+        """Draw these worlds into their rows of `frames` (num_worlds, size, size, 3).
+
+        Raises:
+            RenderingUnavailable: OpenGL did not answer within a minute, now or in an earlier call.
+        """
+        self.start(worlds, frames)
+        self.finish()
+
+    def start(self, worlds: Ids, frames: Frames) -> None:
+        """As draw(), but returns at once; until finish() these worlds must not change."""
+        if self._failure:
+            raise RenderingUnavailable(self._failure)
         if not self._finalizer.alive:
             raise FamilyError("the environment was closed")
-        parts = np.array_split(worlds, len(self._workers))
-        jobs = [
-            worker.submit(partial(worker.draw, part, frames))
-            for worker, part in zip(self._workers, parts, strict=True)
-            if len(part)
-        ]
-        for job in jobs:
-            job.result()
+        waiting = iter(worlds.tolist())  # the threads share it: whoever is free takes the next world
+        for worker in self._workers[: len(worlds)]:
+            self._jobs.append(worker.submit(partial(worker.draw, waiting, frames)))
+
+    def finish(self) -> None:
+        """Wait for all that was started."""
+        jobs, self._jobs = self._jobs, []
+        self._wait(jobs, DRAW_SECONDS)
 
     def gl_strings(self) -> dict[str, str]:
         """Who draws: the back end and OpenGL's own vendor and renderer strings."""
-        return {"back_end": BACK_END, **self._workers[0].submit(_gl_strings).result()}
+        strings = self._workers[0].submit(_gl_strings)
+        self._wait([strings], DRAW_SECONDS)
+        return {"back_end": BACK_END, **strings.result()}
 
     def close(self) -> None:
         """Free the contexts and end the threads. May be called twice."""
         self._finalizer()
         atexit.unregister(self._finalizer)
+
+    def _wait(self, jobs: "list[Future[Any]]", seconds: float, advice: str = "") -> None:
+        deadline = time.monotonic() + seconds
+        for job in jobs:
+            try:
+                job.result(timeout=max(0.0, deadline - time.monotonic()))
+            except TimeoutError as error:
+                self._failure = f"OpenGL ({BACK_END}) drew nothing within {seconds:.0f} s{advice}"
+                raise RenderingUnavailable(self._failure) from error
+
+
+def make_fast(model: mujoco.MjModel, size: int) -> None:
+    """Set the visual settings of a model to those that are fast at small sizes.
+
+    Without multisampling and shadows, and with fewer slices to a round body, a small picture costs about
+    1/50 of MuJoCo's default and, but for the shadow, looks the same.
+    """
+    quality = model.vis.quality
+    quality.offsamples = 0
+    quality.shadowsize = 0
+    quality.numslices = 12
+    quality.numstacks = 6
+    model.vis.global_.offwidth = size
+    model.vis.global_.offheight = size
+
+
+def make_scene(model: mujoco.MjModel) -> mujoco.MjvScene:
+    """A scene for a model, what is slow and adds little at small sizes turned off."""
+    scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 100)
+    for flag in (
+        mujoco.mjtRndFlag.mjRND_SHADOW,
+        mujoco.mjtRndFlag.mjRND_REFLECTION,
+        mujoco.mjtRndFlag.mjRND_HAZE,
+        mujoco.mjtRndFlag.mjRND_SKYBOX,
+    ):
+        scene.flags[flag] = False
+    return scene
 
 
 class _Worker:
@@ -84,7 +142,7 @@ class _Worker:
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._canvas: _Canvas | None = None
-        # A daemon: a driver that hangs in its first frame must not keep the process from ending.
+        # A daemon: a driver that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="envs-render", daemon=True)
         self._thread.start()
 
@@ -97,14 +155,16 @@ class _Worker:
         self._canvas = _Canvas(pictures, camera, size)
         self._canvas.draw(0, np.zeros((size, size, 3), dtype=np.uint8))
 
-    def draw(self, worlds: Ids, frames: Frames) -> None:
+    def draw(self, worlds: Iterator[int], frames: Frames) -> None:
         assert self._canvas is not None
         for world in worlds:
             self._canvas.draw(world, frames[world])
 
     def stop(self) -> None:
         self._jobs.put(None)
-        self._thread.join(timeout=5.0)
+
+    def join(self, seconds: float) -> None:
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while (item := self._jobs.get()) is not None:
@@ -127,14 +187,7 @@ class _Canvas:
         self._pictures = pictures
         self._scratch = pictures.scratch()
         model = pictures.model
-        self._scene = mujoco.MjvScene(model, maxgeom=model.ngeom + model.nsite + 100)
-        for flag in (
-            mujoco.mjtRndFlag.mjRND_SHADOW,
-            mujoco.mjtRndFlag.mjRND_REFLECTION,
-            mujoco.mjtRndFlag.mjRND_HAZE,
-            mujoco.mjtRndFlag.mjRND_SKYBOX,
-        ):
-            self._scene.flags[flag] = False
+        self._scene = make_scene(model)
         self._option = mujoco.MjvOption()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -154,12 +207,13 @@ class _Canvas:
         model, data = self._pictures.show(world, self._scratch)
         self._bring_terrain(model)
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, _ALL_CATEGORIES, self._scene)
-        self._capsules.replace()
+        self._capsules.replace(model)
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
         out[...] = self._rows[::-1]  # OpenGL's first row is the lowest
 
     def free(self) -> None:
+        self._capsules.free()
         self._context.free()
         self._gl.free()
 
@@ -174,27 +228,6 @@ class _Canvas:
 _ALL_CATEGORIES = mujoco.mjtCatBit.mjCAT_ALL.value
 
 
-def _make_fast(model: mujoco.MjModel, size: int) -> None:
-    # Without multisampling and shadows, and with fewer slices to a round body, a small picture costs about
-    # 1/50 of MuJoCo's default and, but for the shadow, looks the same.
-    quality = model.vis.quality
-    quality.offsamples = 0
-    quality.shadowsize = 0
-    quality.numslices = 12
-    quality.numstacks = 6
-    model.vis.global_.offwidth = size
-    model.vis.global_.offheight = size
-
-
-def _first_answer(future: "Future[Any]") -> None:
-    try:
-        future.result(timeout=FIRST_FRAME_SECONDS)
-    except TimeoutError as error:
-        raise RenderingUnavailable(
-            f"OpenGL ({BACK_END}) drew nothing within {FIRST_FRAME_SECONDS:.0f} s; try MUJOCO_GL=osmesa"
-        ) from error
-
-
 def _gl_strings() -> dict[str, str]:
     from OpenGL import GL
 
@@ -203,5 +236,8 @@ def _gl_strings() -> dict[str, str]:
 
 
 def _stop(workers: list[_Worker]) -> None:
+    deadline = time.monotonic() + STOP_SECONDS
     for worker in workers:
         worker.stop()
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))

@@ -142,27 +142,14 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             raise FamilyError("reset every world before the first step")
         actions = self._checked(actions)
         rewards: Array = np.zeros(self.num_envs)
-        dense: Array = np.zeros(self.num_envs)
         info: dict[str, Any] = {"control_steps": np.zeros(self.num_envs, dtype=np.int64)}
         failed: dict[int, str] = {}
-        started = self._running()
-        for _ in range(self.family.action_repeat):
-            running = self._running()
-            if not len(running):
-                break
-            outcome = self.worlds.step(running, actions[running])
-            rewards[running] += outcome.rewards
-            if outcome.dense_rewards is not None:
-                dense[running] += outcome.dense_rewards
-                info["dense_reward"] = dense
-            failed |= outcome.failed
-            self._diverged[list(outcome.failed)] = True
-            self._terminated[running] = outcome.terminated
-            self._control_steps[running] += 1
-            info["control_steps"][running] += 1
-            late = self._control_steps[running] >= self.family.horizon
-            self._truncated[running] = (late & ~outcome.terminated) | self._diverged[running]
-        self._look(started[~self._diverged[started]])
+        try:
+            for part in self._parts(self._running()):
+                failed |= self._play(part, actions, rewards, info)
+                self._start_look(part[~self._diverged[part]])
+        finally:
+            self._end_look()
         result = (self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info)
         if failed:
             if self._raises:
@@ -200,14 +187,48 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             flags[worlds] = False
         self._look(worlds)
 
+    def _parts(self, worlds: Ids) -> list[Ids]:
+        """The worlds in parts to be stepped one after the other, each drawn while the next is stepped."""
+        overlaps = self.family.observation == "pixels" and len(worlds) >= 2 * _WORLDS_PER_THREAD
+        return np.array_split(worlds, 2 if overlaps else 1)
+
+    def _play(self, worlds: Ids, actions: Array, rewards: Array, info: dict[str, Any]) -> dict[int, str]:
+        """Hold the actions in these worlds; adds to rewards and info, returns failed world -> reason."""
+        failed: dict[int, str] = {}
+        for _ in range(self.family.action_repeat):
+            running = worlds[~(self._terminated | self._truncated)[worlds]]
+            if not len(running):
+                break
+            outcome = self.worlds.step(running, actions[running])
+            rewards[running] += outcome.rewards
+            if outcome.dense_rewards is not None:
+                info.setdefault("dense_reward", np.zeros(self.num_envs))[running] += outcome.dense_rewards
+            failed |= outcome.failed
+            self._diverged[list(outcome.failed)] = True
+            self._terminated[running] = outcome.terminated
+            self._control_steps[running] += 1
+            info["control_steps"][running] += 1
+            late = self._control_steps[running] >= self.family.horizon
+            self._truncated[running] = (late & ~outcome.terminated) | self._diverged[running]
+        return failed
+
     def _look(self, worlds: Ids) -> None:
         """Bring the observations of these worlds up to date."""
+        self._start_look(worlds)
+        self._end_look()
+
+    def _start_look(self, worlds: Ids) -> None:
+        """As _look, but pictures may not be there before _end_look."""
         if not len(worlds):
             return
         if self.family.observation == "pixels":
-            self._drawing().draw(worlds, cast(Frames, self._observations))
+            self._drawing().start(worlds, cast(Frames, self._observations))
         else:
             self._observations[worlds] = self.worlds.observe(worlds)
+
+    def _end_look(self) -> None:
+        if self.family.observation == "pixels":
+            self._drawing().finish()
 
     def _drawing(self) -> RenderPool:
         """The render pool; where pixels are not observed, it is made when first asked for."""

@@ -4,12 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import mujoco
 import numpy as np
 import pytest
 
 import envs
+from envs import rendering
+from envs.arrays import Frames
+from envs.back_end import BACK_END
+from envs.walker import WalkerRandParams
 
 ROOT = Path(envs.__file__).resolve().parents[1]
 
@@ -32,17 +43,90 @@ try:
 except envs.RenderingUnavailable as error:
     print(error)
 """
+HASH_EPISODES = """
+import hashlib, json, sys
+import numpy as np
+import envs, envs.back_end
+def episode(name):
+    family = envs.make_family(name)
+    env = family.make_vector_env(4, threads=int(sys.argv[1]))
+    rng = np.random.default_rng(0)
+    told.setdefault("renderer", env.renderer["renderer"])
+    digest = hashlib.sha256(env.reset(seed=0)[0])
+    for _ in range(15):
+        digest.update(env.step(rng.uniform(-1, 1, (4, family.action_size)))[0])
+    env.close()
+    return digest.hexdigest()
+told = {"unavailable": envs.back_end.UNAVAILABLE} if envs.back_end.UNAVAILABLE else {}
+if not told:
+    told |= {name: [episode(name), episode(name)] for name in (*envs.family_names(), "dmc:humanoid-run")}
+print(json.dumps(told))
+"""
+
+
+class Leaking(WalkerRandParams):
+    """The walker with the camera it comes with, which follows the centre of mass and so tells the masses."""
+
+    def model(self) -> mujoco.MjModel:
+        model = super().model()
+        model.camera(self.camera).mode[:] = mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM.value
+        return model
 
 
 @pytest.mark.parametrize("name", envs.family_names())
-def test_tasks_cannot_be_told_apart_by_a_picture(name: str) -> None:
-    family = envs.make_family(name)
-    env = family.make_vector_env(8)
-    spread = np.linspace(0, len(family.tasks) - 1, 8).astype(int)
-    frames, _ = env.reset(seed=[3] * 8, options={"tasks": spread})
-    assert frames[0].max() > frames[0].min()
-    assert (frames == frames[0]).all()
+def test_no_task_can_be_told_by_a_picture(name: str) -> None:
+    assert not [task for frames in _frames_of_all_tasks(envs.make_family(name)) for task in _odd_ones(frames)]
+
+
+def test_a_camera_that_follows_the_centre_of_mass_would_be_found_out() -> None:
+    family = Leaking()
+    for frames in _frames_of_all_tasks(family):
+        assert len(_odd_ones(frames)) > len(family.tasks) / 2
+
+
+def test_egl_and_osmesa_draw_the_same_pictures() -> None:
+    egl, osmesa = _episodes("egl", 1), _episodes("osmesa", 1)
+    for back_end, told in (("egl", egl), ("osmesa", osmesa)):
+        if "unavailable" in told:
+            pytest.skip(f"{back_end} cannot be loaded here: {told['unavailable']}")
+    if egl["renderer"] != osmesa["renderer"]:
+        pytest.skip(f"EGL is not Mesa's software here: {egl['renderer']}, and not {osmesa['renderer']}")
+    assert egl == osmesa
+
+
+def test_another_process_with_more_threads_draws_the_same_pictures() -> None:
+    back_end = BACK_END if BACK_END in ("egl", "osmesa") else ""
+    told, again = _episodes(back_end, 1), _episodes(back_end, 3)
+    assert told == again
+    hashes = [told[name] for name in envs.family_names()]
+    assert len({first for first, _ in hashes}) > len(hashes) / 2  # cheetah_vel and cheetah_dir look alike
+    for first, second in hashes:
+        assert first == second
+
+
+def test_a_driver_that_hangs_later_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "DRAW_SECONDS", 0.2)
+    monkeypatch.setattr(rendering, "STOP_SECONDS", 0.2)
+    env = envs.make_family("point_robot", image_size=32).make_vector_env(4, threads=2)
+    env.reset(seed=0)
+    assert env._pixels is not None
+    driver, workers = threading.Event(), env._pixels._workers
+    for worker in workers:
+        free = cast(Any, worker._canvas).free
+        worker._canvas = cast(Any, SimpleNamespace(draw=lambda world, out: driver.wait(), free=free))
+    said = f"OpenGL \\({BACK_END}\\) drew nothing within"
+    start = time.monotonic()
+    with pytest.raises(envs.RenderingUnavailable, match=said):
+        env.step(np.zeros((4, 2)))
+    monkeypatch.setattr(rendering, "DRAW_SECONDS", 60.0)
+    with pytest.raises(envs.RenderingUnavailable, match=said):  # at once
+        env.reset()
     env.close()
+    assert time.monotonic() - start < 5.0
+    driver.set()
+    for worker in workers:
+        worker.join(5.0)
+        assert not worker._thread.is_alive()
 
 
 @pytest.mark.parametrize("name", envs.family_names())
@@ -134,12 +218,43 @@ def test_probe_prints_json() -> None:
     assert report["frames_per_second"] > 50
 
 
-def _run(program: str, back_end: str) -> subprocess.CompletedProcess[str]:
+def _frames_of_all_tasks(family: envs.TaskFamily) -> Iterator[Frames]:
+    """Pictures of a world for each task, all at the same positions: at a start, then in mid-motion."""
+    count = len(family.tasks)
+    env = type(family)(image_size=64, observation="state").make_vector_env(count)
+    env.reset(seed=[3] * count, options={"tasks": list(range(count))})
+    simulation = env.worlds.simulation  # type: ignore[attr-defined]
+    for _ in range(2):
+        qpos, qvel = simulation.qpos[0].copy(), simulation.qvel[0].copy()
+        simulation.reset(np.arange(count), np.tile(qpos, (count, 1)), np.tile(qvel, (count, 1)))
+        frames = np.stack(env.render())
+        assert frames[0].max() > frames[0].min()
+        yield frames
+        rng = np.random.default_rng(0)
+        for _ in range(8):
+            env.step(np.tile(rng.uniform(-1, 1, family.action_size), (count, 1)))
+    env.close()
+
+
+def _odd_ones(frames: Frames) -> list[int]:
+    """The pictures that differ from the first."""
+    return [place for place, frame in enumerate(frames) if not np.array_equal(frame, frames[0])]
+
+
+@cache
+def _episodes(back_end: str, threads: int) -> dict[str, Any]:
+    """Hashes of two runs of an episode of every family, drawn in a process of its own."""
+    result = _run(HASH_EPISODES, back_end, str(threads))
+    assert result.returncode == 0, result.stderr
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+def _run(program: str, back_end: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a fresh process that names `back_end`, or none if ''."""
     hidden = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "LP_NUM_THREADS")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}
     if back_end:
         environment["MUJOCO_GL"] = back_end
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)

@@ -1,0 +1,357 @@
+"""Speed of the families, beside stock environments and a plain one-world loop: `python benchmarks/envs.py`.
+
+Contenders take turns, round by round, so that a busy machine slows them alike. The stock ones: stock.py.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
+
+import mujoco  # noqa: E402
+import numpy as np  # noqa: E402
+
+import envs  # noqa: E402
+from envs.back_end import BACK_END, make_context  # noqa: E402
+from envs.family import Family, Task, TaskFamily  # noqa: E402
+from envs.rendering import make_fast, make_scene  # noqa: E402
+from envs.simulation import State  # noqa: E402
+
+STOCK = {
+    "ant": ("gymnasium", "Ant-v5"),
+    "cheetah": ("gymnasium", "HalfCheetah-v5"),
+    "hopper": ("gymnasium", "Hopper-v5"),
+    "humanoid": ("gymnasium", "Humanoid-v5"),
+    "reacher": ("dm_control", "reacher-easy"),
+    "walker": ("gymnasium", "Walker2d-v5"),
+}
+PACKAGES = ("metaslac", "mujoco", "gymnasium", "dm_control", "numpy", "PyOpenGL")
+
+Round = dict[str, float]  # count (of what is measured), wall_seconds, cpu_seconds (of all threads)
+Measure = Callable[[float], Round]  # goes on for about so many seconds
+
+
+def timed(step: Callable[[], int], seconds: float) -> Round:
+    """Call `step`, which says how much it did, again and again."""
+    count, cpu, start = 0, time.process_time(), time.perf_counter()
+    while not count or time.perf_counter() - start < seconds:
+        count += step()
+    wall = time.perf_counter() - start
+    return {"count": count, "wall_seconds": wall, "cpu_seconds": time.process_time() - cpu}
+
+
+class Ours:
+    """A vector env: with pictures, without them, and pictures alone."""
+
+    def __init__(self, name: str, worlds: int, threads: int, size: int) -> None:
+        self._pixels = envs.make_family(name, size).make_vector_env(worlds, threads)
+        self._states = envs.make_family(name, size, observation="state").make_vector_env(worlds, threads)
+        self._rng = np.random.default_rng(0)
+        self.renderer = self._pixels.renderer
+        source = self._states.worlds
+        self.substeps = round(source.control_seconds / source.pictures.model.opt.timestep)
+        for env in (self._pixels, self._states):
+            env.reset(seed=0)
+            env.render()
+
+    def pixels(self, seconds: float) -> Round:
+        """Environment steps with their pictures, resets included."""
+        return timed(lambda: self._step(self._pixels), seconds)
+
+    def physics(self, seconds: float) -> Round:
+        """MuJoCo's steps in environments whose observation is the state, resets included."""
+        return timed(lambda: self._step(self._states) * self.substeps, seconds)
+
+    def frames(self, seconds: float) -> Round:
+        """Pictures of worlds that stand still."""
+        return timed(lambda: len(self._states.render()), seconds)
+
+    def close(self) -> None:
+        """Free the OpenGL contexts."""
+        self._pixels.close()
+        self._states.close()
+
+    def _step(self, env: envs.TaskVectorEnv) -> int:
+        actions = self._rng.uniform(-1, 1, (env.num_envs, env.family.action_size))
+        _, _, terminated, truncated, _ = env.step(actions)
+        ended = terminated | truncated
+        if ended.any():
+            env.reset(options={"reset_mask": ended})
+        return env.num_envs
+
+
+class OneWorldLoop:
+    """What one would write without this package, with its settings: one world, stepped and drawn in turn."""
+
+    def __init__(self, family: TaskFamily, size: int, seed: int = 0) -> None:
+        self._family = family
+        self._rng = np.random.default_rng(seed)
+        self._base, self.model = family.model(), family.model()
+        model = self.model
+        self.data = mujoco.MjData(model)
+        make_fast(model, size)
+        limited = model.actuator_ctrllimited.astype(bool)
+        low, high = np.where(limited[:, None], model.actuator_ctrlrange, (-1.0, 1.0)).T
+        self._middle, self._reach = (high + low) / 2, (high - low) / 2
+        self._state = State(self.data.qpos[None], self.data.qvel[None], {})
+        self._ends = type(family).terminated is not TaskFamily.terminated
+        self._gl = make_context(size, size)
+        self._scene, self._option, self._camera = make_scene(model), mujoco.MjvOption(), mujoco.MjvCamera()
+        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self._camera.fixedcamid = model.camera(family.camera).id
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+        self._viewport = mujoco.MjrRect(0, 0, size, size)
+        self._rows = np.zeros((size, size, 3), dtype=np.uint8)
+        self.reset()
+
+    def reset(self, task: Task | None = None) -> np.ndarray:
+        """Start an episode, of a training task drawn unless it is given; returns its first picture."""
+        if task is None:
+            task = self._family.train_tasks[self._rng.integers(len(self._family.train_tasks))]
+        fields = self._family.task_model(self._base, task)
+        for field, values in fields.items():
+            getattr(self.model, field)[...] = values
+        if fields:
+            mujoco.mj_setConst(self.model, self.data)
+        mujoco.mj_resetData(self.model, self.data)
+        start = self._family.start_state(self.model, task, self._rng)
+        self.data.qpos[:], self.data.qvel[:] = start
+        self._params = np.array([task.params])
+        self._steps = 0
+        return self._picture()
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, bool]:
+        """A control step; returns the picture and whether the episode has ended."""
+        self.data.ctrl[:] = self._middle + self._reach * action
+        mujoco.mj_step(self.model, self.data, nstep=self._family.frame_skip)
+        self._steps += 1
+        ended = self._steps == self._family.horizon
+        if self._ends:
+            ended |= bool(self._family.terminated(self._params, self._state)[0])
+        return self._picture(), ended
+
+    def pixels(self, seconds: float) -> Round:
+        """Environment steps with their pictures, resets included."""
+        return timed(self._random_step, seconds)
+
+    def close(self) -> None:
+        """Free the OpenGL context."""
+        self._gl.make_current()
+        self._context.free()
+        self._gl.free()
+
+    def _random_step(self) -> int:
+        _, ended = self.step(self._rng.uniform(-1, 1, self._family.action_size))
+        if ended:
+            self.reset()
+        return 1
+
+    def _picture(self) -> np.ndarray:
+        model, data = self.model, self.data
+        mujoco.mj_kinematics(model, data)  # mj_step leaves what is drawn one substep behind
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, self._scene)
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
+        return self._rows[::-1].copy()
+
+
+class Stock:
+    """A stock environment in its own process, with default rendering and Mesa's own choice of threads."""
+
+    def __init__(self, library: str, name: str, size: int) -> None:
+        ours = ("LP_NUM_THREADS", "PYOPENGL_PLATFORM")
+        environment = {name: value for name, value in os.environ.items() if name not in ours}
+        command = [sys.executable, str(ROOT / "benchmarks" / "stock.py"), library, name, str(size)]
+        self.name = f"{library} {name}"
+        self._folder = tempfile.TemporaryDirectory()  # MuJoCo leaves a log of its warnings where it runs
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            cwd=self._folder.name,
+        )
+
+    def pixels(self, seconds: float) -> Round:
+        """Environment steps with their pictures, resets included."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(seconds, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended early; run benchmarks/stock.py to see why")
+        answer: Round = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+def stock_for(name: str) -> tuple[str, str] | None:
+    """Library and name of the stock environment with a family's model, if there is one."""
+    if name.startswith("dmc:"):
+        return "dm_control", name.removeprefix("dmc:")
+    return STOCK.get(name.split("_")[0])
+
+
+def loop_for(family: Family, size: int) -> OneWorldLoop | None:
+    """The plain loop of a family that MuJoCo steps and whose actions are controls."""
+    plain = isinstance(family, TaskFamily) and type(family).apply_action is TaskFamily.apply_action
+    return OneWorldLoop(family, size) if plain else None  # type: ignore[arg-type]
+
+
+def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The figures of a family, one row for each number of threads."""
+    ours = {count: Ours(name, options.worlds, count, options.image_size) for count in options.threads}
+    loop = loop_for(envs.make_family(name, options.image_size), options.image_size)
+    asked = stock_for(name)
+    stock = Stock(*asked, options.image_size) if asked else None
+    kinds = ("physics", "frames", "pixels")
+    measures: dict[Any, Measure] = {
+        (count, kind): getattr(env, kind) for count, env in ours.items() for kind in kinds
+    }
+    others = {"stock": stock, "one_world_loop": loop}
+    measures |= {key: other.pixels for key, other in others.items() if other is not None}
+    rounds: dict[Any, list[Round]] = {key: [] for key in measures}
+    for number in range(options.rounds):
+        # Back and forth, so that a load that comes and goes favours none.
+        for key in list(measures)[:: 1 if number % 2 == 0 else -1]:
+            rounds[key].append(measures[key](options.seconds))
+    rows = [row(name, count, env, rounds, stock) for count, env in ours.items()]
+    for contender in (*ours.values(), loop, stock):
+        if contender is not None:
+            contender.close()
+    return rows
+
+
+def row(
+    name: str, threads: int, env: Ours, rounds: dict[Any, list[Round]], stock: Stock | None
+) -> dict[str, Any]:
+    """The figures of a family at one number of threads."""
+    kept = {kind: rounds[threads, kind] for kind in ("physics", "frames", "pixels")}
+    kept |= {kind: rounds[kind] for kind in ("stock", "one_world_loop") if kind in rounds}
+    return {
+        "family": name,
+        "threads": threads,
+        "substeps": env.substeps,
+        "physics_steps_per_second": rate(kept["physics"]),
+        "frames_per_second": rate(kept["frames"]),
+        "env_steps_per_second": rate(kept["pixels"]),
+        "cpu_us_per_env_step": cost(kept["pixels"]),
+        "stock": against(kept, "stock", stock.name if stock else ""),
+        "one_world_loop": against(kept, "one_world_loop", "mj_step and mjr_render"),
+        "renderer": env.renderer,
+        "rounds": kept,
+    }
+
+
+def against(kept: dict[str, list[Round]], other: str, name: str) -> dict[str, Any] | None:
+    """How many times faster we are than a contender: medians over rounds of what both did in one round."""
+    if other not in kept:
+        return None
+    pairs = list(zip(kept["pixels"], kept[other], strict=True))
+
+    def ratio(seconds: str) -> float:
+        return statistics.median(
+            (mine["count"] / mine[seconds]) / (its["count"] / its[seconds]) for mine, its in pairs
+        )
+
+    return {
+        "name": name,
+        "env_steps_per_second": rate(kept[other]),
+        "cpu_us_per_env_step": cost(kept[other]),
+        "ratio_wall": ratio("wall_seconds"),
+        "ratio_cpu": ratio("cpu_seconds"),
+    }
+
+
+def rate(rounds: Sequence[Round]) -> float:
+    """Median over rounds of what was done in a second."""
+    return statistics.median(one["count"] / one["wall_seconds"] for one in rounds)
+
+
+def cost(rounds: Sequence[Round]) -> float:
+    """Median over rounds of the microseconds of CPU that one took, on all threads together."""
+    return statistics.median(1e6 * one["cpu_seconds"] / one["count"] for one in rounds)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The figures as text; ratios by wall clock, and by CPU time in brackets."""
+    lines = [
+        f"{'family':20}{'threads':>8}{'physics/s':>11}{'frames/s':>10}{'env steps/s':>12}{'CPU us':>8}"
+        f"{'times stock':>20}{'times one-world loop':>23}"
+    ]
+    for one in rows:
+        ratios = [
+            f"{other['ratio_wall']:.2f} ({other['ratio_cpu']:.2f})" if other else "-"
+            for other in (one["stock"], one["one_world_loop"])
+        ]
+        lines.append(
+            f"{one['family']:20}{one['threads']:8}{one['physics_steps_per_second']:11.0f}"
+            f"{one['frames_per_second']:10.0f}{one['env_steps_per_second']:12.0f}"
+            f"{one['cpu_us_per_env_step']:8.0f}{ratios[0]:>20}{ratios[1]:>23}"
+        )
+    return "\n".join(lines)
+
+
+def hardware() -> dict[str, Any]:
+    """The processor, how many of its cores this process may use, and how busy the machine is."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = named[0] if named else platform.processor()
+    return {"cpu": cpu, "cores": cores, "load_average": os.getloadavg()}
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--families", default=",".join(envs.family_names()), help="names, by commas")
+    parser.add_argument("--threads", default="1,2", help="numbers of threads, by commas")
+    parser.add_argument("--worlds", type=int, default=16)
+    parser.add_argument("--image-size", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    options = parser.parse_args()
+    options.families = options.families.split(",")
+    options.threads = [int(count) for count in options.threads.split(",")]
+    before = hardware()
+    rows = []
+    for name in options.families:
+        rows += measure(name, options)
+        print(table(rows[-len(options.threads) :]), flush=True)
+    if options.json:
+        report = {
+            "settings": {key: value for key, value in vars(options).items() if key != "json"},
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "hardware": {**before, "load_average_after": os.getloadavg()},
+            "python": platform.python_version(),
+            "back_end": BACK_END,
+            "families": rows,
+        }
+        options.json.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
