@@ -90,7 +90,9 @@ class TaskConfig:
     )
     context_segments: int = count(8, "segments of consecutive transitions in a training context")
     context_length: int = count(16, "transitions per segment of a training context")
-    context_min: int = count(8, "fewest context transitions a belief is inferred from in training")
+    context_min: int = count(
+        8, "fewest context transitions a training belief is inferred from, if there are so many"
+    )
     context_max: int = count(128, "most context transitions a belief is inferred from in training")
 
 
@@ -111,8 +113,12 @@ class ActorCriticConfig:
 class ReplayConfig:
     """What is kept of every training task."""
 
-    episodes_per_task: int = count(40, "newest episodes kept per training task")
-    context_episodes: int = count(2, "newest episodes of a task that its training contexts are drawn from")
+    episodes_per_task: int = count(
+        40, "newest episodes kept per training task: so many full ones, more short ones"
+    )
+    context_episodes: int = count(
+        2, "newest episodes of a task that training contexts come from; more of short ones, for as many steps"
+    )
 
 
 @dataclass(frozen=True)
@@ -121,14 +127,20 @@ class TrainConfig:
 
     seed: int = setting(0, "seed of everything random in the run", low=0, high=2**32 - 1)
     updates: int = count(20_000, "meta-training updates after pre-training")
-    initial_episodes: int = count(2, "random episodes on every training task before anything is learned")
+    initial_episodes: int = count(
+        2, "random episodes on every training task at the start; more of short ones, for as many steps"
+    )
     random_hold: int = count(1, "decisions that each random action of those episodes is held for")
     pretrain_updates: int = count(1_000, "model-only updates on the random episodes", low=0)
     pretrain_windows: int = count(2, "windows per task in a pre-training update")
     pretrain_lr: float = setting(1e-3, "Adam step of the model while pre-training", above=0)
-    tasks_per_visit: int = count(8, "training tasks visited side by side between updates")
-    prior_episodes: int = count(1, "episodes per visited task with m ~ N(0, I), for the task's context pool")
-    posterior_episodes: int = count(1, "episodes per visited task with m ~ q(m | those before)", low=0)
+    tasks_per_visit: int = count(
+        8, "training tasks visited between updates, a trial each; more trials, up to 8, if episodes are short"
+    )
+    prior_episodes: int = count(
+        1, "episodes of a visit's trial with m ~ N(0, I), for the task's context pool"
+    )
+    posterior_episodes: int = count(1, "episodes of a visit's trial with m ~ q(m | those before)", low=0)
     posterior_context: bool = setting(True, "whether posterior episodes go into the task's context pool too")
     updates_per_visit: int = count(40, "updates after each visit")
     tasks_per_update: int = count(8, "tasks in an update's meta-batch")

@@ -55,11 +55,12 @@ def summarise(returns: Returns, *, seed: int = 0, resamples: int = 2_000) -> lis
 def iqm(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Interquartile mean along the first axis: the mean without the lowest and the highest quarter.
 
-    As in Agarwal et al. 2021: floor(n / 4) values are cut at either end.
+    As in Agarwal et al. 2021: floor(n / 4) values are cut at either end. Not a number where a value is none,
+    which sorting would else put among the highest.
     """
     cut = len(values) // 4
     middle: NDArray[np.float64] = np.sort(values, axis=0)[cut : len(values) - cut].mean(0)
-    return middle
+    return np.where(np.isnan(values).any(0), np.nan, middle)
 
 
 def bootstrap_interval(

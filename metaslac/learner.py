@@ -36,6 +36,7 @@ class Transitions(NamedTuple):
     r: Tensor  # (K, C)
     f_next: Tensor  # (K, C, F)
     valid: Tensor  # (K, C)
+    distinct: Tensor  # (K,) how many different ones there were to draw from
 
 
 class MetaSLAC(nn.Module):
@@ -123,17 +124,22 @@ class Learner:
         with torch.no_grad():
             f = self.networks.encoder(context.frames)  # (K, S, N + 1, F)
         parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], context.valid
-        return Transitions(*(part.flatten(1, 2) for part in parts))
+        f, a, r, f_next, valid = (part.flatten(1, 2) for part in parts)
+        return Transitions(f, a, r, f_next, valid, context.distinct)
 
     def _belief(self, transitions: Transitions | None) -> TaskBelief | None:
-        """q(m | c) of every task, from a random number of its context transitions."""
+        """q(m | c) of every task, from a random number of its context transitions.
+
+        Never from more than there are different ones: every factor counts as independent evidence, also
+        that of a transition drawn again.
+        """
         if transitions is None:
             return None
         config, valid = self.config.task, transitions.valid
         tasks, device = len(valid), valid.device
         most = torch.randint(
             config.context_min, config.context_max + 1, (tasks, 1), device=device, generator=self.generator
-        )
+        ).minimum(transitions.distinct[:, None])
         scores = torch.rand(valid.shape, device=device, generator=self.generator).masked_fill(~valid, 2.0)
         chosen = (scores.argsort(1).argsort(1) < most) & valid
         mu, s2 = self.networks.context_encoder(*transitions[:4])

@@ -39,16 +39,16 @@ def check_tasks(config: Config, family: SizedFamily) -> None:
 
 def check_memory(config: Config, family: SizedFamily, device: torch.device) -> None:
     """Raise MetaslacError, with the size needed and the setting to lower, if the full replay cannot fit."""
-    per_slot = replay_bytes(
-        len(family.train_tasks), 1, family.episode_steps, config.family.image_size, family.action_size
+    episodes = config.replay.episodes_per_task
+    needed = replay_bytes(
+        len(family.train_tasks), episodes, family.episode_steps, config.family.image_size, family.action_size
     )
-    slots = config.replay.episodes_per_task
     free = free_bytes(device)
-    if slots * per_slot > HEADROOM * free:
-        most = int(HEADROOM * free // per_slot)
+    if needed > HEADROOM * free:
+        most = int(HEADROOM * free / needed * episodes)
         raise MetaslacError(
-            f"the replay needs {slots * per_slot / GIB:.1f} GiB and {device.type} has {free / GIB:.1f} GiB "
-            f"free: lower replay.episodes_per_task from {slots} to {most} or less"
+            f"the replay needs {needed / GIB:.1f} GiB and {device.type} has {free / GIB:.1f} GiB "
+            f"free: lower replay.episodes_per_task from {episodes} to {most} or less"
             + ("" if most else ", and family.image_size with it")
         )
 

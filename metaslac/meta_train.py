@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,15 +17,21 @@ from metaslac.adaptation import TaskAdaptation, adapt, slots_for
 from metaslac.agent import Agent
 from metaslac.checkpoint import save_checkpoint
 from metaslac.config import Config
+from metaslac.errors import MetaslacError
 from metaslac.evaluation import returns_array
 from metaslac.learner import Batch, Learner
-from metaslac.replay import TaskReplay
+from metaslac.replay import Episode, TaskReplay
 from metaslac.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
 from metaslac.run_log import RunLog
 
 COLLECTION_STREAM = 0
 VISIT_STREAM = 3
 NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6
+
+MOST_TRIALS = 8  # on a task in one visit
+MOST_FAILURES = 20  # random episodes of a task, one after the other, that fail in their first step
+
+Item = TypeVar("Item")
 
 
 class Family(Protocol):
@@ -45,7 +51,7 @@ class Family(Protocol):
     def train_tasks(self) -> Sequence[Task]: ...
     @property
     def test_tasks(self) -> Sequence[Task]: ...
-    def make_vector_env(self, num_envs: int, threads: int = 0) -> Any: ...
+    def make_vector_env(self, num_envs: int, threads: int = 0, raise_on_divergence: bool = True) -> Any: ...
 
 
 class MetaTrainer:
@@ -76,6 +82,7 @@ class MetaTrainer:
             device,
         )
         self.env_steps = 0
+        self.diverged_episodes = 0
         self.update_count = 0
         self._episodes = [0] * len(family.train_tasks)  # played so far, per task: the last part of a key
         self._visits = 0
@@ -93,17 +100,38 @@ class MetaTrainer:
                     self._after_update(self.learner.update(self.sample_batch()), run_dir, log, test_env)
 
     def collect_random(self, env: VectorEnv) -> None:
-        """`initial_episodes` of random actions on every training task; they are its first context pool."""
-        tasks = [task for task in self.family.train_tasks for _ in range(self.config.train.initial_episodes)]
-        for start in range(0, len(tasks), env.num_envs):
-            chunk = tasks[start : start + env.num_envs]
-            slots = chunk + chunk[:1] * (env.num_envs - len(chunk))
-            keys = [self._key(task) for task in chunk]
-            keys += keys[:1] * (env.num_envs - len(chunk))
-            episodes = run_random(env, slots, keys, self.family.action_size, self.config.train.random_hold)
-            for task, episode in zip(chunk, episodes, strict=False):
-                self.replay.add(task.index, episode, context=True)
-                self.env_steps += self._control_steps(len(episode.rewards))
+        """Random actions on every training task; these episodes are its first context pool.
+
+        Each task is played until it has made `initial_episodes * episode_steps` decisions: in so many
+        episodes if none ends early, else in more. What is played does not depend on the number of worlds.
+
+        Raises:
+            MetaslacError: a task's simulation diverges in the first step of every episode.
+        """
+        tasks, most = self.family.train_tasks, self.family.episode_steps
+        missing = [self.config.train.initial_episodes * most for _ in tasks]
+        failures = [0 for _ in tasks]
+        # Every round plays the episodes that are needed even if none of them ends early.
+        while jobs := [task for task in tasks for _ in range(-(-missing[task.index] // most))]:
+            for task, decisions in zip(jobs, self._play_random(env, jobs), strict=True):
+                missing[task.index] -= decisions
+                failures[task.index] = 0 if decisions else failures[task.index] + 1
+                if failures[task.index] == MOST_FAILURES:
+                    raise MetaslacError(
+                        f"{self.family.name} task {task.index}: the simulation diverged in the first step of "
+                        f"{MOST_FAILURES} random episodes in a row"
+                    )
+
+    def _play_random(self, env: VectorEnv, jobs: Sequence[Task]) -> list[int]:
+        """One random episode for each job, kept; the decisions it made."""
+        made = []
+        for start in range(0, len(jobs), env.num_envs):
+            chunk = jobs[start : start + env.num_envs]
+            keys = filled([self._key(task) for task in chunk], env.num_envs)
+            slots, hold = filled(chunk, env.num_envs), self.config.train.random_hold
+            episodes = run_random(env, slots, keys, self.family.action_size, hold)
+            made += [self._keep(*played, context=True) for played in zip(chunk, episodes, strict=False)]
+        return made
 
     def pretrain(self, log: RunLog) -> None:
         """Model-only updates on what has been collected."""
@@ -114,22 +142,45 @@ class MetaTrainer:
                 log.pretraining(update + 1, train.pretrain_updates, to_floats(metrics))
 
     def visit(self, env: VectorEnv) -> None:
-        """Prior, then posterior episodes on a few tasks; they are marked for the tasks' context pools."""
+        """Trials on a few tasks, each of prior, then posterior episodes, marked for the tasks' context pools.
+
+        A task gets one trial, and where episodes end early another one, and so on, until it has made at
+        least half of the decisions that a trial can have; at most MOST_TRIALS.
+        """
         train = self.config.train
         rng = rng_of(train.seed, VISIT_STREAM, self._visits)
         self._visits += 1
         chosen = rng.choice(len(self.family.train_tasks), env.num_envs, replace=False)
         tasks = [self.family.train_tasks[index] for index in chosen]
+        most = (train.prior_episodes + train.posterior_episodes) * self.family.episode_steps
+        made = dict.fromkeys(chosen.tolist(), 0)
+        for _ in range(MOST_TRIALS):
+            for task, decisions in zip(tasks, self._play_trials(env, tasks), strict=True):
+                made[task.index] += decisions
+            tasks = [task for task in tasks if 2 * made[task.index] < most]
+            if not tasks:
+                break
+
+    def _play_trials(self, env: VectorEnv, tasks: Sequence[Task]) -> list[int]:
+        """One trial on each task, kept; the decisions it made. Tasks may be fewer than the worlds."""
+        train = self.config.train
         keys = [
-            [self._key(task) for task in tasks]
+            filled([self._key(task) for task in tasks], env.num_envs)
             for _ in range(train.prior_episodes + train.posterior_episodes)
         ]
-        trials = run_trial(env, self.agent, tasks, keys, train.prior_episodes)
+        trials = run_trial(env, self.agent, filled(tasks, env.num_envs), keys, train.prior_episodes)
         pooled = train.prior_episodes + (train.posterior_episodes if train.posterior_context else 0)
-        for task, episodes in zip(tasks, trials, strict=True):
-            for number, entry in enumerate(episodes):
-                self.replay.add(task.index, entry.episode, context=number < pooled)
-                self.env_steps += self._control_steps(len(entry.episode.rewards))
+        return [
+            sum(self._keep(task, entry.episode, number < pooled) for number, entry in enumerate(trial))
+            for task, trial in zip(tasks, trials, strict=False)
+        ]
+
+    def _keep(self, task: Task, episode: Episode, context: bool) -> int:
+        """Store and count a training episode; the number of its decisions."""
+        self.replay.add(task.index, episode, context)
+        self.env_steps += episode.control_steps
+        self.diverged_episodes += episode.diverged
+        return len(episode.rewards)
 
     def sample_batch(self, windows: int | None = None) -> Batch:
         """A meta-batch of distinct training tasks: RL windows from all replay, context from the pools."""
@@ -184,7 +235,8 @@ class MetaTrainer:
         else:
             held_out = dict.fromkeys(evaluation_columns(evaluation.episodes))
         if self._due(runtime.log_every) or self._due(evaluation.every):
-            log.row(self.update_count, {"env_steps": self.env_steps, **to_floats(metrics), **held_out})
+            counts = {"env_steps": self.env_steps, "diverged_episodes": self.diverged_episodes}
+            log.row(self.update_count, {**counts, **to_floats(metrics), **held_out})
         if self._due(runtime.checkpoint_every):
             self.save(run_dir)
 
@@ -194,11 +246,13 @@ class MetaTrainer:
 
     @contextmanager
     def _environments(self) -> Iterator[tuple[VectorEnv, VectorEnv]]:
-        """One vector environment to train in and one to evaluate in."""
+        """One vector environment to train in and one to evaluate in; no divergence ends the run."""
         jobs = len(self.family.test_tasks) * self.config.evaluation.trials
-        threads, worlds = self.config.runtime.threads, self.config.runtime.worlds
-        env = self.family.make_vector_env(self.config.train.tasks_per_visit, threads)
-        test_env = self.family.make_vector_env(slots_for(jobs, worlds), threads)
+        threads = self.config.runtime.threads
+        env, test_env = (
+            self.family.make_vector_env(worlds, threads, raise_on_divergence=False)
+            for worlds in (self.config.train.tasks_per_visit, slots_for(jobs, self.config.runtime.worlds))
+        )
         try:
             yield env, test_env
         finally:
@@ -211,9 +265,6 @@ class MetaTrainer:
         self._episodes[task.index] += 1
         return self.config.train.seed, COLLECTION_STREAM, task.index, episode
 
-    def _control_steps(self, decisions: int) -> int:
-        return decisions * self.config.family.action_repeat
-
 
 def meta_train(
     config: Config, family: Family, run_dir: Path, device: torch.device, *, quiet: bool = False
@@ -225,7 +276,10 @@ def meta_train(
 
 
 def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float | None]:
-    """Columns of progress.csv: the mean held-out return of each episode, and the belief's width after it."""
+    """Columns of progress.csv: the mean held-out return of each episode, and the belief's width after it.
+
+    Where a simulation diverged, the mean return is not a number rather than that of the other tasks.
+    """
     returns = returns_array(adaptations).mean((0, 1))
     stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
     return dict(zip(evaluation_columns(len(returns)), map(float, (*returns, *stds)), strict=True))
@@ -234,6 +288,11 @@ def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float
 def evaluation_columns(episodes: int) -> list[str]:
     """Names of what evaluation_metrics gives, in its order."""
     return [f"test/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
+
+
+def filled(jobs: Sequence[Item], size: int) -> list[Item]:
+    """`jobs`, and the first of them again for every slot left over; those are played and dropped."""
+    return [*jobs, *[jobs[0]] * (size - len(jobs))]
 
 
 def to_floats(metrics: dict[str, torch.Tensor]) -> dict[str, float]:

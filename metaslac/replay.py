@@ -1,10 +1,11 @@
 """Per-task replay: whole episodes as tensors on one device, every frame stored once.
 
-Windows and context transitions are drawn by index arithmetic on [task, episode, step].
+Windows and context transitions are drawn by index arithmetic on a table of each task's episodes.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ class Episode(NamedTuple):
     rewards: NDArray[np.float32]  # (n,), what the task is judged and inferred by
     dense_rewards: NDArray[np.float32]  # (n,), what is trained on: the same unless the rewards are sparse
     terminated: bool  # a true end of the task, not a time limit
+    diverged: bool  # the simulation failed in the step after the last one here
+    control_steps: int  # made in all, those of a step that failed included
 
 
 class Windows(NamedTuple):
@@ -45,10 +48,19 @@ class Context(NamedTuple):
     a: Tensor  # (K, S, N, A)
     r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
+    distinct: Tensor  # (K,) transitions in the task's pool; those drawn may repeat some of them
 
 
 class TaskReplay:
-    """A ring of episodes per task; the newest `context_episodes` marked ones are the task's context pool."""
+    """A ring of frames per task, which holds as many of its newest episodes as fit.
+
+    The ring has `episodes_per_task * (episode_steps + 1)` places: that many episodes of full length, or
+    more shorter ones. An episode of n steps takes n + 1 places in a row; where they would run over the
+    end of the ring, it begins at the start. What is in its way is forgotten, whole episodes, oldest first.
+
+    The context pool of a task is its newest marked episodes that together hold at least
+    `context_episodes * episode_steps` transitions, or all marked ones while they hold fewer.
+    """
 
     def __init__(
         self,
@@ -60,40 +72,52 @@ class TaskReplay:
         action_size: int,
         device: torch.device,
     ) -> None:
-        shape = (num_tasks, episodes_per_task)
         self.device = device
-        self.frames = torch.empty(
-            *shape, episode_steps + 1, image_size, image_size, 3, dtype=torch.uint8, device=device
-        )
-        self.actions = torch.zeros(*shape, episode_steps, action_size, device=device)
-        self.rewards = torch.zeros(*shape, episode_steps, device=device)
+        self.episode_steps = episode_steps
+        self.context_steps = context_episodes * episode_steps
+        self.places = episodes_per_task * (episode_steps + 1)
+        shape = (num_tasks, self.places)
+        self.frames = torch.empty(*shape, image_size, image_size, 3, dtype=torch.uint8, device=device)
+        # The step from the frame at a place to the next; there is none from an episode's last frame.
+        self.actions = torch.zeros(*shape, action_size, device=device)
+        self.rewards = torch.zeros(shape, device=device)
         self.dense_rewards = torch.zeros_like(self.rewards)
-        self.lengths = torch.zeros(shape, dtype=torch.long, device=device)
-        self.terminated = torch.zeros(shape, dtype=torch.bool, device=device)
-        self.in_context = torch.zeros(shape, dtype=torch.bool, device=device)
-        self.context_episodes = context_episodes
+        # The table: a row per episode, of length zero where there is none. Rows are taken in turn, and
+        # as no episode has fewer than two frames, there are enough.
+        table = (num_tasks, self.places // 2)
+        self.offsets = torch.zeros(table, dtype=torch.long, device=device)
+        self.lengths = torch.zeros(table, dtype=torch.long, device=device)
+        self.terminated = torch.zeros(table, dtype=torch.bool, device=device)
+        self.in_context = torch.zeros(table, dtype=torch.bool, device=device)
         self._added = [0] * num_tasks
-        self._pools: list[list[int]] = [[] for _ in range(num_tasks)]  # slots, oldest first
+        self._next_place = [0] * num_tasks
+        self._stored: list[deque[_Entry]] = [deque() for _ in range(num_tasks)]  # oldest first
 
     def add(self, task: int, episode: Episode, context: bool) -> None:
-        """Store an episode over the task's oldest; `context` marks it for the task's context pool."""
-        slot = self._added[task] % self.lengths.shape[1]
+        """Store an episode over the task's oldest; `context` marks it for the task's context pool.
+
+        An episode without a single step is ignored.
+        """
         n = len(episode.rewards)
-        if not 0 < n <= self.rewards.shape[2]:
-            raise ValueError(
-                f"an episode of {n} steps does not fit a replay of {self.rewards.shape[2]} a slot"
-            )
-        self.frames[task, slot, : n + 1] = torch.from_numpy(episode.frames).to(self.device)
-        self.actions[task, slot, :n] = torch.from_numpy(episode.actions).to(self.device)
-        self.rewards[task, slot, :n] = torch.from_numpy(episode.rewards).to(self.device)
-        self.dense_rewards[task, slot, :n] = torch.from_numpy(episode.dense_rewards).to(self.device)
-        self.lengths[task, slot] = n
-        self.terminated[task, slot] = episode.terminated
+        if n > self.episode_steps:
+            raise ValueError(f"an episode of {n} steps is too long for a replay of {self.episode_steps}")
+        if n == 0:
+            return
+        offset = self._make_room(task, n + 1)
+        row = self._added[task] % self.lengths.shape[1]
+        steps = slice(offset, offset + n)
+        self.frames[task, offset : offset + n + 1] = torch.from_numpy(episode.frames).to(self.device)
+        self.actions[task, steps] = torch.from_numpy(episode.actions).to(self.device)
+        self.rewards[task, steps] = torch.from_numpy(episode.rewards).to(self.device)
+        self.dense_rewards[task, steps] = torch.from_numpy(episode.dense_rewards).to(self.device)
+        self.offsets[task, row] = offset
+        self.lengths[task, row] = n
+        self.terminated[task, row] = episode.terminated
         self._added[task] += 1
-        pool = [*(other for other in self._pools[task] if other != slot), *([slot] if context else [])]
-        self._pools[task] = pool[-self.context_episodes :]
+        self._next_place[task] = offset + n + 1
+        self._stored[task].append(_Entry(row, offset, n, context))
         self.in_context[task] = False
-        self.in_context[task, self._pools[task]] = True
+        self.in_context[task, self._pool(task)] = True
 
     def steps(self) -> int:
         """Transitions stored, all tasks together."""
@@ -101,65 +125,109 @@ class TaskReplay:
 
     def sample_windows(self, tasks: Tensor, count: int, window: int, generator: torch.Generator) -> Windows:
         """`count` windows of each task (K,), their last transitions uniform over all that is stored."""
-        slot, t = self._draw(self.lengths[tasks], count, generator)  # (K, W)
+        row, t = self._draw(self.lengths[tasks], count, generator)  # (K, W)
+        at = tasks[:, None], row
         steps = torch.arange(window + 1, device=self.device)
         index = t[..., None] + 1 - window + steps  # (K, W, L + 1), negative before the episode
-        task, slot_, frame = tasks[:, None, None], slot[..., None], index.clamp_min(0)
+        place = self._first_place(*at) + index.clamp_min(0)
         valid = index >= 0
         real = valid[..., :-1]
         return Windows(
-            frames=self._gather_frames(task, slot_, frame),
-            a=self.actions[task, slot_, frame[..., :-1]] * real[..., None],
-            r=self.dense_rewards[task, slot_, frame[..., :-1]] * real,
+            frames=gather(self.frames, place),
+            a=gather(self.actions, place[..., :-1]) * real[..., None],
+            r=gather(self.dense_rewards, place[..., :-1]) * real,
             restart=(index <= 0) | (steps == 0),
             valid=valid,
-            terminated=self.terminated[tasks[:, None], slot] & (t + 1 == self.lengths[tasks[:, None], slot]),
+            terminated=self.terminated[at] & (t + 1 == self.lengths[at]),
         )
 
     def sample_context(
         self, tasks: Tensor, segments: int, length: int, generator: torch.Generator
     ) -> Context:
         """Segments of each task (K,), every transition of its context pool as likely as any other."""
-        lengths = self.lengths[tasks] * self.in_context[tasks]
-        slot, _ = self._draw(lengths, segments, generator)  # (K, S)
-        n = lengths.gather(1, slot)
-        uniform = torch.rand(slot.shape, dtype=torch.float64, device=self.device, generator=generator)
-        # A segment may stick out at either end, so that every transition is as likely as any other.
-        start = (uniform * (n + length - 1)).long() - (length - 1)
-        index = start[..., None] + torch.arange(length + 1, device=self.device)  # (K, S, N + 1)
-        task, slot, n = tasks[:, None, None], slot[..., None], n[..., None]
+        lengths, pooled = self.lengths[tasks], self.in_context[tasks]
+        # A segment may stick out of its episode at either end: of the n + length - 1 segments with a
+        # transition of an episode, all as likely, `length` show any one of its n transitions.
+        row, position = self._draw((lengths + (length - 1)) * pooled, segments, generator)  # (K, S)
+        at = tasks[:, None], row
+        n = self.lengths[at][..., None]
+        index = (position - (length - 1))[..., None] + torch.arange(length + 1, device=self.device)
         valid = (index[..., :-1] >= 0) & (index[..., :-1] < n)
-        index = index.clamp_min(0)
-        step = index[..., :-1].minimum(n - 1)
+        first, index = self._first_place(*at), index.clamp_min(0)  # (K, S, 1) and (K, S, N + 1)
+        step = first + index[..., :-1].minimum(n - 1)
         return Context(
-            frames=self._gather_frames(task, slot, index.minimum(n)),
-            a=self.actions[task, slot, step],
-            r=self.rewards[task, slot, step],
+            frames=gather(self.frames, first + index.minimum(n)),
+            a=gather(self.actions, step),
+            r=gather(self.rewards, step),
             valid=valid,
+            distinct=(lengths * pooled).sum(1),
         )
 
-    def _draw(self, lengths: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Slot and step, both (K, count), uniform over the steps counted by lengths (K, E)."""
-        ends = lengths.cumsum(1)
+    def _draw(self, weights: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Row of the table and position in it, both (K, count), uniform over all positions.
+
+        `weights` (K, E) says how many positions each row has.
+        """
+        ends = weights.cumsum(1)
         uniform = torch.rand(
-            len(lengths), count, dtype=torch.float64, device=self.device, generator=generator
+            len(weights), count, dtype=torch.float64, device=self.device, generator=generator
         )
         position = (uniform * ends[:, -1:]).long()
-        slot = torch.searchsorted(ends, position, right=True)
-        return slot, position - (ends - lengths).gather(1, slot)
+        row = torch.searchsorted(ends, position, right=True)
+        return row, position - ends.gather(1, row) + weights.gather(1, row)
 
-    def _gather_frames(self, task: Tensor, slot: Tensor, step: Tensor) -> Tensor:
-        """Frames at broadcast indices, as one row gather from the flat store."""
-        _, slots, steps = self.frames.shape[:3]
-        index = (task * slots + slot) * steps + step
-        rows = self.frames.view(-1, self.frames[0, 0, 0].numel()).index_select(0, index.flatten())
-        return rows.view(*index.shape, *self.frames.shape[3:])
+    def _first_place(self, task: Tensor, row: Tensor) -> Tensor:
+        """Place of an episode's first frame in the flat stores, (K, C, 1), for its task and row (K, C)."""
+        return (task * self.places + self.offsets[task, row])[..., None]
+
+    def _make_room(self, task: int, size: int) -> int:
+        """The first of `size` places in a row, with nothing stored there any more."""
+        start = self._next_place[task]
+        if start + size > self.places:
+            self._forget(task, start, self.places)  # or these would outlive newer ones
+            start = 0
+        self._forget(task, start, start + size)
+        return start
+
+    def _forget(self, task: int, start: int, end: int) -> None:
+        """Drop the episodes that begin in these places. What lies ahead in the ring is the oldest."""
+        stored, rows = self._stored[task], []
+        while stored and start <= stored[0].offset < end:
+            rows.append(stored.popleft().row)
+        self.lengths[task, rows] = 0
+
+    def _pool(self, task: int) -> list[int]:
+        """Rows of the task's context pool."""
+        rows: list[int] = []
+        steps = 0
+        for entry in reversed(self._stored[task]):
+            if steps >= self.context_steps:
+                break
+            if entry.marked:
+                rows.append(entry.row)
+                steps += entry.length
+        return rows
+
+
+class _Entry(NamedTuple):
+    """What the host knows of a stored episode."""
+
+    row: int
+    offset: int
+    length: int
+    marked: bool
+
+
+def gather(store: Tensor, place: Tensor) -> Tensor:
+    """Rows of a store (tasks, places, ...) at flat places of any shape, as one row gather."""
+    rows = store.flatten(0, 1).index_select(0, place.flatten())
+    return rows.view(*place.shape, *store.shape[2:])
 
 
 def replay_bytes(
     num_tasks: int, episodes_per_task: int, episode_steps: int, image_size: int, action_size: int
 ) -> int:
-    """Memory of a TaskReplay when full, in bytes."""
-    frames = (episode_steps + 1) * image_size * image_size * 3
-    steps = episode_steps * 4 * (action_size + 2)
-    return num_tasks * episodes_per_task * (frames + steps + 10)
+    """Memory of a TaskReplay, in bytes."""
+    places = episodes_per_task * (episode_steps + 1)
+    frame, step, row = image_size * image_size * 3, 4 * (action_size + 2), 8 + 8 + 1 + 1
+    return num_tasks * (places * (frame + step) + places // 2 * row)

@@ -6,6 +6,7 @@ Collection, adaptation and evaluation are all trials; they differ in what is kep
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -28,8 +29,11 @@ class Task(Protocol):
 class VectorEnv(Protocol):
     """What is needed of an environment: gymnasium's VectorEnv with autoreset disabled.
 
-    An environment whose rewards are sparse may put "dense_reward" (N,) into a step's info: it is what
-    training learns from, and nothing that acts ever sees it.
+    A step's info has "control_steps" (N,), the control steps that were made of it: the whole of an action
+    repeat, what there was of it before the episode's end, none after that. Where simulations failed in
+    this step it has "diverged" (N,), which ones: their episode is over, and the step did not happen. An
+    environment whose rewards are sparse may put "dense_reward" (N,) there: it is what training learns
+    from, and nothing that acts ever sees it.
     """
 
     num_envs: int
@@ -47,8 +51,8 @@ class TrialEpisode(NamedTuple):
 
     @property
     def episode_return(self) -> float:
-        """Sum of the episode's rewards."""
-        return float(self.episode.rewards.sum(dtype=np.float64))
+        """Sum of the episode's rewards; not a number if the simulation diverged before its end."""
+        return math.nan if self.episode.diverged else float(self.episode.rewards.sum(dtype=np.float64))
 
 
 Key = tuple[int, ...]
@@ -118,14 +122,20 @@ def play(
     act: Callable[[], NDArray[np.float32]],
     observe: Callable[..., None] | None,
 ) -> list[Episode]:
-    """Step until every slot's episode is over; slots that end early wait for the others."""
+    """Step until every slot's episode is over; slots that end early wait for the others.
+
+    An episode whose simulation diverges ends before that step, which is not observed either.
+    """
     frames, actions, rewards, dense_rewards = [first], [], [], []
     active = np.ones(len(first), dtype=bool)
-    lengths = np.zeros(len(first), dtype=int)
-    terminated = np.zeros(len(first), dtype=bool)
+    lengths, control_steps = (np.zeros(len(first), dtype=int) for _ in range(2))
+    terminated, diverged = (np.zeros(len(first), dtype=bool) for _ in range(2))
     while active.any():
         action = act()
         frame, reward, ended, truncated, info = env.step(action)
+        control_steps += info["control_steps"]
+        diverged |= active & info.get("diverged", False)
+        active &= ~diverged
         if observe is not None:
             observe(action, reward, frame, active)
         frames.append(frame)
@@ -138,6 +148,14 @@ def play(
     pixels, acted = np.stack(frames, 1), np.stack(actions, 1)
     received, dense = (np.stack(parts, 1).astype(np.float32) for parts in (rewards, dense_rewards))
     return [
-        Episode(pixels[i, : n + 1], acted[i, :n], received[i, :n], dense[i, :n], bool(terminated[i]))
+        Episode(
+            pixels[i, : n + 1],
+            acted[i, :n],
+            received[i, :n],
+            dense[i, :n],
+            bool(terminated[i]),
+            bool(diverged[i]),
+            int(control_steps[i]),
+        )
         for i, n in enumerate(lengths)
     ]

@@ -37,35 +37,46 @@ class FakeVectorEnv:
     """A point on a line, drawn as a bright column; reward -|position - goal|.
 
     If the family is sparse, that is the dense reward, and the reward is 1 within 0.3 of the goal, else 0.
-    Task i ends after `lengths[i]` steps, truly if `terminates`, else by the time limit.
+    Task i ends after `family.length(i)` steps, truly if `terminates`, else by the time limit, and stays
+    as it then is. A step makes `action_repeat` control steps, an episode's last one `last_repeat`.
+    With i in `diverges`, every episode of task i fails in its step number `diverges[i]`, counted from 0.
     """
 
-    def __init__(self, family: FakeFamily, num_envs: int) -> None:
-        self.family, self.num_envs = family, num_envs
+    def __init__(self, family: FakeFamily, num_envs: int, raise_on_divergence: bool = True) -> None:
+        self.family, self.num_envs, self.raise_on_divergence = family, num_envs, raise_on_divergence
 
     def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         assert len(seed) == len(options["tasks"]) == self.num_envs
         self.tasks = list(options["tasks"])
         self.position = np.array([np.random.default_rng(s).uniform(-1, 1) for s in seed])
         self.t = np.zeros(self.num_envs, dtype=int)
-        self.over = np.zeros(self.num_envs, dtype=bool)
+        self.terminated = np.zeros(self.num_envs, dtype=bool)
+        self.truncated = np.zeros(self.num_envs, dtype=bool)
         return self.draw(), {}
 
     def step(self, actions: NDArray[np.float32]) -> tuple[Any, ...]:
         assert actions.shape == (self.num_envs, self.family.action_size) and np.abs(actions).max() <= 1
-        going = ~self.over
+        running = ~(self.terminated | self.truncated)
+        failing = running & (self.t == [self.family.diverges.get(i, -1) for i in self.tasks])
+        going = running & ~failing
         self.position = np.where(going, np.clip(self.position + 0.3 * actions[:, 0], -1, 1), self.position)
         self.t += going
         goals = np.array([self.family.tasks[i].params[0] for i in self.tasks])
         rewards = np.where(going, -np.abs(self.position - goals), 0.0)
-        info = {}
+        info: dict[str, Any] = {}
         if self.family.sparse:
             info["dense_reward"] = self.family.dense_scale * rewards
             rewards = np.where(going & (rewards > -0.3), 1.0, 0.0)
         done = going & (self.t == [self.family.length(i) for i in self.tasks])
-        self.over |= done
-        flags = done & self.family.terminates, done & (not self.family.terminates)
-        return self.draw(), rewards, *flags, info
+        self.terminated |= done & self.family.terminates
+        self.truncated |= done & (not self.family.terminates) | failing
+        repeats = np.where(done | failing, self.family.last_repeat, self.family.action_repeat)
+        info["control_steps"] = running * repeats
+        if failing.any():
+            if self.raise_on_divergence:
+                raise RuntimeError("diverged")
+            info["diverged"] = failing
+        return self.draw(), rewards, self.terminated.copy(), self.truncated.copy(), info
 
     def draw(self) -> NDArray[np.uint8]:
         frames = np.zeros((self.num_envs, SIZE, SIZE, 3), dtype=np.uint8)
@@ -87,18 +98,30 @@ class FakeFamily:
     dense_scale = 1.0
 
     def __init__(
-        self, episode_steps: int = 6, uneven: bool = False, terminates: bool = False, sparse: bool = False
+        self,
+        episode_steps: int = 6,
+        uneven: bool = False,
+        terminates: bool = False,
+        sparse: bool = False,
+        lengths: dict[int, int] | None = None,
+        diverges: dict[int, int] | None = None,
+        action_repeat: int = 1,
+        last_repeat: int | None = None,
     ) -> None:
         self.episode_steps, self.uneven, self.terminates = episode_steps, uneven, terminates
         self.sparse = sparse
+        self.lengths, self.diverges = lengths or {}, diverges or {}
+        self.action_repeat, self.last_repeat = action_repeat, last_repeat or action_repeat
         self.tasks = tuple(FakeTask(i, (float(g),)) for i, g in enumerate(np.linspace(-1, 1, 6)))
         self.train_tasks, self.test_tasks = self.tasks[:4], self.tasks[4:]
 
     def length(self, task: int) -> int:
-        return self.episode_steps - task if self.uneven else self.episode_steps
+        return self.lengths.get(task, self.episode_steps - task if self.uneven else self.episode_steps)
 
-    def make_vector_env(self, num_envs: int, threads: int = 0) -> FakeVectorEnv:
-        return FakeVectorEnv(self, num_envs)
+    def make_vector_env(
+        self, num_envs: int, threads: int = 0, raise_on_divergence: bool = True
+    ) -> FakeVectorEnv:
+        return FakeVectorEnv(self, num_envs, raise_on_divergence)
 
 
 def tiny_config(**task: Any) -> Config:

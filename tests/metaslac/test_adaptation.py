@@ -9,7 +9,7 @@ import torch
 from fakes import CPU, SIZE, FakeFamily, make_agent, tiny_config
 
 from metaslac.adaptation import TaskAdaptation, adapt, slots_for
-from metaslac.meta_train import MetaTrainer
+from metaslac.meta_train import MetaTrainer, evaluation_metrics
 from metaslac.replay import TaskReplay
 
 
@@ -92,6 +92,16 @@ def test_trials_differ_and_the_belief_starts_at_the_prior_and_narrows() -> None:
     for result in results:
         assert len(result.returns) == 3 and result.belief_std.shape == (4, 2)
         assert (result.belief_std[0] == 1).all() and (np.diff(result.belief_std, axis=0) < 0).all()
+
+
+def test_an_episode_that_diverged_has_no_return() -> None:
+    family = FakeFamily(diverges={5: 2})
+    env = family.make_vector_env(2, raise_on_divergence=False)
+    good, failed = adapt(make_agent(), env, family.test_tasks, episodes=2)
+    assert np.isfinite(good.returns).all() and np.isnan(failed.returns).all()
+    assert np.isfinite(failed.belief_std).all() and (failed.belief_std[1] < 1).all()
+    means = evaluation_metrics([good, failed])
+    assert [name for name, value in means.items() if np.isnan(value)] == ["test/return_1", "test/return_2"]
 
 
 def test_frames_are_kept_only_when_asked_for() -> None:

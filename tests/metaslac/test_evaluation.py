@@ -15,6 +15,14 @@ def test_iqm_is_the_quarter_trimmed_mean(count: int) -> None:
     np.testing.assert_allclose(iqm(values), trim_mean(values, 0.25, axis=0))
 
 
+def test_a_missing_return_leaves_no_statistic_of_its_episode() -> None:
+    returns = np.random.default_rng(0).normal(size=(3, 4, 2))
+    returns[1, 2, 1] = np.nan
+    first, second = summarise(returns, resamples=100)
+    assert np.isfinite([first.mean, first.iqm, first.low, first.high]).all()
+    assert np.isnan([second.mean, second.iqm, second.low, second.high]).all()
+
+
 def test_bootstrap_resamples_tasks_and_trials() -> None:
     """Two tasks of two trials: every one of the resamples counted, against the drawn interval."""
     returns = np.array([[[0.0], [1.0]], [[10.0], [12.0]]])

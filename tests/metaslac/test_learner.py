@@ -254,6 +254,26 @@ def test_beliefs_in_training_use_between_the_fewest_and_the_most_transitions() -
     assert counts == {2, 3, 4, 5}
 
 
+def test_beliefs_in_training_use_no_more_transitions_than_there_are_different_ones() -> None:
+    config = tiny_config(context_min=4, context_max=5)
+    learner = make_learner(config)
+    transitions = learner._transitions(make_batch(config).context)
+    assert transitions is not None and transitions.distinct.tolist() == [6, 10, 12]  # of tasks 3, 1 and 0
+    transitions = transitions._replace(
+        valid=torch.ones_like(transitions.valid), distinct=torch.tensor([1, 4, 6])
+    )
+    learner.networks.context_encoder.forward = (  # every factor N(0, 1): the precision counts them
+        lambda f, a, r, g: (torch.zeros(*r.shape, 2), torch.ones(*r.shape, 2))
+    )
+    counts: list[set[int]] = [set(), set(), set()]
+    for _ in range(60):
+        belief = learner._belief(transitions)
+        assert belief is not None
+        for seen, count in zip(counts, (belief.precision[:, 0] - 1).int().tolist(), strict=True):
+            seen.add(count)
+    assert counts == [{1}, {4}, {4, 5}]
+
+
 def test_the_same_seed_gives_the_same_update() -> None:
     results = []
     for _ in range(2):

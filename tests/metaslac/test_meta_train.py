@@ -81,9 +81,87 @@ def test_a_visit_renews_the_context_pool_of_its_tasks_only(posterior_context: bo
 def test_env_steps_count_control_steps(tmp_path: Path) -> None:
     config = tiny_config()
     config = replace(config, family=replace(config.family, action_repeat=3))
-    trainer = MetaTrainer(config, FakeFamily(), CPU)
-    trainer.collect_random(FakeFamily().make_vector_env(2))
+    trainer = MetaTrainer(config, FakeFamily(action_repeat=3), CPU)
+    trainer.collect_random(trainer.family.make_vector_env(2))
     assert trainer.env_steps == 4 * 2 * 6 * 3
+    cut = MetaTrainer(config, FakeFamily(action_repeat=3, last_repeat=1), CPU)
+    cut.collect_random(cut.family.make_vector_env(3))
+    assert cut.env_steps == 4 * 2 * (5 * 3 + 1)
+    cut.visit(cut.family.make_vector_env(2))
+    assert cut.env_steps == (4 * 2 + 2 * 2) * (5 * 3 + 1)
+
+
+def stored_lengths(trainer: MetaTrainer) -> list[list[int]]:
+    """The lengths of each task's episodes, oldest first, while none has been forgotten."""
+    return [[n for n in task if n] for task in trainer.replay.lengths.tolist()]
+
+
+def test_random_episodes_are_played_until_there_are_enough_steps_whatever_the_worlds() -> None:
+    trainers = []
+    for worlds in (1, 3, 5):
+        trainer = MetaTrainer(tiny_config(), FakeFamily(lengths={0: 2, 2: 5}), CPU)
+        trainer.collect_random(trainer.family.make_vector_env(worlds))
+        assert stored_lengths(trainer) == [[2] * 6, [6, 6], [5, 5, 5], [6, 6]]  # the fewest with 12 steps
+        assert trainer.env_steps == 12 + 12 + 15 + 12
+        assert trainer.replay.in_context.sum(1).tolist() == [6, 2, 3, 2]
+        trainers.append(trainer)
+    starts = {len(set(trainer.replay.actions[0, ::3].flatten().tolist())) for trainer in trainers}
+    assert starts == {7}  # six episodes of three frames, all different, and nothing behind them
+    for other in trainers[1:]:
+        assert torch.equal(other.replay.actions, trainers[0].replay.actions)
+        assert torch.equal(other.replay.offsets, trainers[0].replay.offsets)
+        frames = [trainer.replay.frames[0, :18] for trainer in (trainers[0], other)]
+        assert torch.equal(*frames)
+
+
+def test_many_short_random_episodes_are_no_failure() -> None:
+    trainer = MetaTrainer(tiny_config(), FakeFamily(episode_steps=30, lengths={0: 1}), CPU)
+    trainer.collect_random(trainer.family.make_vector_env(4))
+    assert stored_lengths(trainer) == [[1] * 60, [30] * 2, [30] * 2, [30] * 2]
+
+
+def test_a_visit_repeats_its_trial_on_tasks_whose_episodes_are_short() -> None:
+    config = tiny_config()
+    config = replace(config, train=replace(config.train, posterior_context=False))
+    trainer = MetaTrainer(config, FakeFamily(lengths={0: 1, 1: 2, 2: 3}), CPU)
+    trainer.visit(trainer.family.make_vector_env(4))
+    # until half of 2 x 6 steps are made; 3 + 3 are just enough
+    assert stored_lengths(trainer) == [[1] * 6, [2] * 4, [3] * 2, [6] * 2]
+    pooled = trainer.replay.in_context[:, :6].tolist()
+    expected = [[True, False] * 3, [True, False] * 2, [True, False], [True, False]]  # the prior ones
+    assert [task[: len(marks)] for task, marks in zip(pooled, expected, strict=True)] == expected
+    assert trainer.env_steps == 6 + 8 + 6 + 12
+
+
+def test_a_visit_has_at_most_eight_trials() -> None:
+    config = tiny_config()
+    trainer = MetaTrainer(config, FakeFamily(episode_steps=20, lengths={3: 1}), CPU)
+    trainer.visit(trainer.family.make_vector_env(4))
+    assert [len(lengths) for lengths in stored_lengths(trainer)] == [2, 2, 2, 16]
+
+
+def test_a_diverged_simulation_is_counted_and_shown_and_ends_no_run(tmp_path: Path) -> None:
+    """Task 1 fails in its fourth step, the held-out task 4 in its first."""
+    config, family = tiny_config(), FakeFamily(diverges={1: 3, 4: 0})
+    config = replace(config, train=replace(config.train, tasks_per_visit=4))
+    meta_train(config, family, tmp_path, CPU, quiet=True)
+    rows = rows_of(tmp_path)
+    columns = list(rows[0])
+    assert columns[columns.index("env_steps") + 1] == "diverged_episodes"
+    # 4 random episodes of 3 steps to make 12, then a trial of 2 in each visit: 3 + 3 is half of 12
+    assert [int(row["diverged_episodes"]) for row in rows] == [6, 8, 8, 10]
+    # a failed step is paid for as well: 4 x 4 and 3 x 12, then 2 x 4 and 3 x 12 in each visit
+    assert [int(row["env_steps"]) for row in rows] == [52 + 44, 52 + 88, 52 + 88, 52 + 132]
+    shown = [row["test/return_1"] for row in rows] + [row["test/return_2"] for row in rows]
+    assert shown == ["", "nan", "", "nan"] * 2
+    assert all(row["test/belief_std_2"] not in ("", "nan") for row in rows if row["test/return_2"])
+
+
+def test_a_task_that_fails_in_every_first_step_is_named() -> None:
+    trainer = MetaTrainer(tiny_config(), FakeFamily(diverges={2: 0}), CPU)
+    env = trainer.family.make_vector_env(3, raise_on_divergence=False)
+    with pytest.raises(MetaslacError, match=r"fake task 2: the simulation diverged .* 20 random episodes"):
+        trainer.collect_random(env)
 
 
 def test_a_replay_that_cannot_fit_is_refused_with_its_size_and_the_setting() -> None:

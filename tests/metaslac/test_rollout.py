@@ -35,6 +35,43 @@ def test_episodes_that_end_early_are_cut_and_marked() -> None:
     assert not any(episode.terminated for episode in episodes)
 
 
+def test_a_failed_step_is_neither_kept_nor_observed() -> None:
+    """Against an environment whose episode ends, by the time limit, just before the step that fails here."""
+    failing, ending = FakeFamily(diverges={1: 2}), FakeFamily(lengths={1: 2})
+    trials = []
+    for family in (failing, ending):
+        env = family.make_vector_env(3, raise_on_divergence=False)
+        trials.append(
+            run_trial(env, make_agent(), family.tasks[:3], [[(0,), (1,), (2,)], [(3,), (4,), (5,)]], 1)
+        )
+    for slot, (failed, ended) in enumerate(zip(*trials, strict=True)):
+        for one, other in zip(failed, ended, strict=True):
+            assert one.episode.diverged == (slot == 1) and not other.episode.diverged
+            assert not one.episode.terminated
+            assert len(one.episode.rewards) == (2 if slot == 1 else 6)
+            for a, b in zip(one.episode[:4], other.episode[:4], strict=True):
+                assert np.array_equal(a, b)
+            assert np.array_equal(one.belief_mean, other.belief_mean)
+            assert np.array_equal(one.belief_std, other.belief_std)
+            assert np.isnan(one.episode_return) if slot == 1 else one.episode_return == other.episode_return
+
+
+def test_an_episode_that_fails_at_once_is_its_first_frame() -> None:
+    family = FakeFamily(diverges={0: 0, 1: 0})
+    env = family.make_vector_env(2, raise_on_divergence=False)
+    [[entry], _] = run_trial(env, make_agent(), family.tasks[:2], [[(0,), (1,)]], 1)
+    assert entry.episode.frames.shape == (1, 32, 32, 3) and entry.episode.actions.shape == (0, 1)
+    assert entry.episode.diverged and np.isnan(entry.episode_return)
+    assert (entry.belief_mean == 0).all() and (entry.belief_std == 1).all()
+
+
+def test_control_steps_are_those_that_were_made() -> None:
+    family = FakeFamily(uneven=True, diverges={2: 1}, action_repeat=4, last_repeat=3)
+    env = family.make_vector_env(3, raise_on_divergence=False)
+    episodes = run_random(env, family.tasks[:3], [(0,), (1,), (2,)], 1)
+    assert [episode.control_steps for episode in episodes] == [5 * 4 + 3, 4 * 4 + 3, 4 + 3]
+
+
 def test_a_trial_depends_on_its_keys_and_not_on_its_slot() -> None:
     family, agent = FakeFamily(), make_agent()
     keys = [(9, task) for task in range(3)]
