@@ -171,7 +171,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Where and how often; none of it changes what is computed but the device."""
+    """Where and how often. What is computed stays the same, up to rounding where device or worlds differ."""
 
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
     threads: int = count(0, "CPU threads for torch and for rendering; 0 takes every core", low=0)
