@@ -5,6 +5,7 @@ What is played in them is in worlds.py, pictures in rendering.py; here are seeds
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 import gymnasium
@@ -189,7 +190,9 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
 
     def _parts(self, worlds: Ids) -> list[Ids]:
         """The worlds in parts to be stepped one after the other, each drawn while the next is stepped."""
-        overlaps = self.family.observation == "pixels" and len(worlds) >= 2 * _WORLDS_PER_THREAD
+        # Without a core to spare, stepping and drawing at once would only slow each other down.
+        drawn, spare = self.family.observation == "pixels", self._threads < _cores()
+        overlaps = drawn and spare and len(worlds) >= 2 * _WORLDS_PER_THREAD
         return np.array_split(worlds, 2 if overlaps else 1)
 
     def _play(self, worlds: Ids, actions: Array, rewards: Array, info: dict[str, Any]) -> dict[int, str]:
@@ -386,5 +389,10 @@ def _numbers(actions: Any) -> Array:
 
 
 def _default_threads(num_envs: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, num_envs // _WORLDS_PER_THREAD))
+    return max(1, min(_cores(), num_envs // _WORLDS_PER_THREAD))
+
+
+@cache
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
