@@ -91,6 +91,11 @@ def test_the_plain_loop_does_what_an_env_does(name: str) -> None:
     env.close()
 
 
+def test_the_table_of_the_readme_is_that_of_the_stored_figures() -> None:
+    rows = json.loads((ROOT / "results" / "envs.json").read_text())["families"]
+    assert _benchmark().table(rows) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def _benchmark() -> ModuleType:
     spec = importlib.util.spec_from_file_location("benchmark_of_envs", SCRIPT)
     assert spec is not None and spec.loader is not None
