@@ -18,6 +18,8 @@ demo: setup
 	.venv/bin/metaslac meta-train --family cheetah_vel --preset quick --run-dir runs/demo
 	.venv/bin/metaslac adapt --checkpoint runs/demo --episodes 2
 
+# The tests compare the pictures of both software renderers.
+test: SYSTEM_PACKAGES += libosmesa6
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
