@@ -10,6 +10,7 @@ from envs.errors import FamilyError, RenderingUnavailable, SimulationDiverged, U
 from envs.family import Family, Step, Task, TaskFamily
 from envs.registry import family_names, make_family, register_with_gymnasium
 from envs.simulation import State
+from envs.supervision import SupervisedVectorEnv
 from envs.vector_env import TaskEnv, TaskVectorEnv
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SimulationDiverged",
     "State",
     "Step",
+    "SupervisedVectorEnv",
     "Task",
     "TaskEnv",
     "TaskFamily",

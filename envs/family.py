@@ -19,6 +19,7 @@ from envs.errors import FamilyError
 from envs.simulation import Simulation, State
 
 if TYPE_CHECKING:
+    from envs.supervision import SupervisedVectorEnv
     from envs.vector_env import TaskVectorEnv
     from envs.worlds import Worlds
 
@@ -127,12 +128,19 @@ class Family(ABC):
         return self.tasks[index]
 
     def make_vector_env(
-        self, num_envs: int, threads: int = 0, raise_on_divergence: bool = True
-    ) -> "TaskVectorEnv":
-        """`num_envs` worlds stepped and drawn together on `threads` threads (0: as many as pay off)."""
+        self, num_envs: int, threads: int = 0, tolerant: bool = False
+    ) -> "TaskVectorEnv | SupervisedVectorEnv":
+        """`num_envs` worlds stepped and drawn together on `threads` threads (0: as many as pay off).
+
+        If `tolerant`, faults end episodes instead of raising: a simulation that diverges (info["diverged"]),
+        and a worker that hangs or dies and is replaced (info["lost"]).
+        """
+        from envs.supervision import SupervisedVectorEnv
         from envs.vector_env import TaskVectorEnv
 
-        return TaskVectorEnv(self, num_envs, threads, raise_on_divergence)
+        if not tolerant:
+            return TaskVectorEnv(self, num_envs, threads)
+        return SupervisedVectorEnv(lambda: TaskVectorEnv(self, num_envs, threads, raise_on_divergence=False))
 
     @abstractmethod
     def task_params(self) -> tuple[TaskParams, TaskParams]:

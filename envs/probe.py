@@ -25,7 +25,7 @@ def probe(image_size: int = 64, num_envs: int = 16, seconds: float = 1.0) -> dic
         RenderingUnavailable: pixels cannot be drawn here.
     """
     family = make_family("cheetah_vel", image_size=image_size)
-    env = family.make_vector_env(num_envs)
+    env = TaskVectorEnv(family, num_envs)
     try:
         env.reset(seed=0)
         return {**env.renderer, "frames_per_second": round(_steps_per_second(env, seconds), 1)}

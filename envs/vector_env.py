@@ -5,6 +5,7 @@ What is played in them is in worlds.py, pictures in rendering.py; here are seeds
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
@@ -27,6 +28,17 @@ ACTION_TOLERANCE = 1e-6
 _SEED_OBJECTS = (np.random.SeedSequence, np.random.Generator, type(None))
 _WORLDS_PER_THREAD = 4  # fewer do not repay handing the work to another thread
 _PARAMS_NAMED = 3  # in an error message; randomised bodies have dozens
+
+
+@dataclass(frozen=True)
+class Remains:
+    """What is left of N worlds that nobody simulates any more."""
+
+    observations: Observations  # (N, ...)
+    terminated: Flags  # (N,)
+    truncated: Flags  # (N,)
+    tasks: tuple[Task | None, ...]
+    generators: tuple[np.random.Generator | None, ...]
 
 
 class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
@@ -166,6 +178,25 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         frames: Frames = np.zeros((self.num_envs, size, size, 3), dtype=np.uint8)
         self._drawing().draw(np.arange(self.num_envs), frames)
         return tuple(frames)
+
+    def remains(self) -> Remains:
+        """What another env needs to take the place of this one; but for the generators, all copies."""
+        flags = self._terminated.copy(), self._truncated.copy()
+        return Remains(self._observations.copy(), *flags, self.tasks, tuple(self._generators))
+
+    def inherit(self, remains: Remains) -> Flags:
+        """Take the place of another env of this family and size, whose running episodes end by this.
+
+        Returns:
+            which worlds (num_envs,) have lost an episode; they are truncated until they are reset.
+        """
+        begun = np.array([task is not None for task in remains.tasks])
+        lost: Flags = begun & ~(remains.terminated | remains.truncated)
+        self._observations[:] = remains.observations
+        self._terminated[:] = remains.terminated
+        self._truncated[:] = remains.truncated | lost
+        self._tasks, self._generators = list(remains.tasks), list(remains.generators)
+        return lost
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free OpenGL contexts and threads."""

@@ -12,6 +12,7 @@ from launchers.doctor import doctor
 from launchers.errors import OneLineErrors
 from launchers.evaluate import evaluate
 from launchers.families import families
+from launchers.inspect import inspect
 from launchers.meta_train import meta_train
 from launchers.process import keep_large_blocks
 from launchers.settings import settings
@@ -27,7 +28,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (meta_train, adapt, evaluate, families, settings, doctor):
+for command in (meta_train, adapt, evaluate, inspect, families, settings, doctor):
     cli.add_command(command)
 
 

@@ -1,6 +1,8 @@
 """How a command fails: one line on stderr and an exit code, never a traceback for what the user can fix.
 
-Exit codes: 2 for bad input, 130 for Ctrl-C. Everything unforeseen keeps its traceback.
+Exit codes: 2 for bad input; 1 for what stopped a training that had begun, and for damage that `inspect`
+found; 75 for a training that was asked to stop (signals.py); 130 for Ctrl-C elsewhere. Everything unforeseen
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from typing import Any
 
 import click
 
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, TrainingFault
 
+FAULT = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -44,7 +47,7 @@ class OneLineErrors(click.Group):
         except ValueError as error:
             if not _meant_for_the_user(error):
                 raise
-            _leave(str(error), BAD_INPUT)
+            _leave(str(error), FAULT if isinstance(error, TrainingFault) else BAD_INPUT)
         sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from launchers.family import open_family, try_out
 from launchers.presets import FAMILY_PRESETS, PRESETS, fit_to_tasks, resolve
 from launchers.process import choose_device, draw_on, use_threads
-from metaslac.config import DEVICES, TASK_INFERENCE, Config
+from launchers.signals import STOPPED, stop_requested
+from metaslac.config import DEVICES, TASK_INFERENCE, Config, validate
+from metaslac.errors import MetaslacError
+from metaslac.settings import apply_settings
+
+if TYPE_CHECKING:
+    from metaslac.checkpoint import Checkpoint
 
 # named flag -> the setting it is short for
 FLAGS = {
@@ -38,22 +45,27 @@ def _default(name: str) -> str:
 @click.command("meta-train", short_help="Meta-train an agent on a task family.")
 @click.option(
     "--family",
-    default=Config().family.name,
-    show_default=True,
+    show_default=Config().family.name,
     help="As listed by `metaslac families`, dmc:<domain>-<task>, or module:attribute of your own.",
 )
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    default="default",
-    show_default=True,
+    show_default="default",
     help="Settings to start from; quick is sized for two CPU cores.",
 )
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),
     show_default="runs/FAMILY-PRESET-INFERENCE-sSEED",
-    help="Where everything is written.",
+    help="Where everything is written. A run that is there is gone on with.",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    show_default="none",
+    help="Go on with the run in this directory, with its settings. Only train.updates, runtime.* and "
+    "checkpoint.* may be changed.",
 )
 @click.option(
     "--seed", type=int, show_default=_default("train.seed"), help="Seed of everything random in the run."
@@ -82,24 +94,53 @@ def _default(name: str) -> str:
 )
 @click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen.")
 def meta_train(
-    preset: str,
+    preset: str | None,
     run_dir: Path | None,
+    resume: Path | None,
     assignments: tuple[str, ...],
     quiet: bool,
     **flags: str | int | None,
-) -> None:
+) -> int:
     """Meta-train an agent on the training tasks of a family, from pixels.
 
     Writes progress.csv, TensorBoard events, config.yaml, variant.json and checkpoints to the run directory.
+    The same command again goes on from the last checkpoint.
+
+    SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 finish the update, write a checkpoint and exit with 75; a second
+    one ends the process at once, and the last whole checkpoint stays.
     """
     named = [f"{FLAGS[flag]}={value}" for flag, value in flags.items() if value is not None]
-    config = resolve(preset, [*named, *assignments])
+    changes = [*named, *assignments]
     asked = {assignment.partition("=")[0].strip() for assignment in assignments}
-    train(config, run_dir or default_run_dir(config, preset), quiet, asked)
+    if resume is not None:
+        if preset is not None or run_dir is not None:
+            raise MetaslacError("--resume goes with neither --preset nor --run-dir: the run has both")
+        return train(changed(resume, changes, flags["family"] is not None), resume, quiet, asked)
+    preset = preset or "default"
+    config = resolve(preset, changes)
+    return train(config, run_dir or default_run_dir(config, preset), quiet, asked)
 
 
-def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = ()) -> None:
-    """Check device, family, run directory, memory and renderer in turn, then run.
+def changed(run_dir: Path, changes: Sequence[str], family_named: bool) -> Config:
+    """The configuration of the run in a directory, with changes to it.
+
+    A directory alone has no code imported: a family called module:attribute must be named by the user.
+    """
+    from envs.registry import names_a_module
+    from metaslac.run_directory import saved_config
+
+    config = apply_settings(saved_config(run_dir), changes)
+    validate(config)
+    if names_a_module(config.family.name) and not family_named:
+        raise MetaslacError(
+            f"{run_dir} is a run on {config.family.name}, which is code to import and not part of metaslac: "
+            f"if you trust it, add --family {shlex.quote(config.family.name)}"
+        )
+    return config
+
+
+def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = ()) -> int:
+    """Check device, family, run directory, memory and renderer in turn, then run; returns the exit code.
 
     `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
     """
@@ -108,21 +149,48 @@ def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = (
 
     import metaslac.meta_train
     from metaslac.limits import check_memory, check_tasks
-    from metaslac.run_directory import prepare_run_directory, start_run_directory
+    from metaslac.run_directory import locked, prepare_run_directory, start_run_directory
+    from metaslac.training_state import is_finished
 
     options = config.family
     family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_tasks(config, family)
-    prepare_run_directory(run_dir, config)
+    resumes = prepare_run_directory(run_dir, config)
     check_memory(config, family, device)
     try_out(family, options.name)  # what cannot be played or rendered says so before anything is written
     use_threads(config.runtime.threads)
     if note:
         click.echo(note)
-    start_run_directory(run_dir, config, {"task_hash": family.task_hash})
-    metaslac.meta_train.meta_train(config, family, run_dir, device, quiet=quiet)
+    with locked(run_dir), stop_requested() as stop:
+        checkpoint = load_last(run_dir) if resumes else None
+        if checkpoint is not None and is_finished(checkpoint, config.train.updates):
+            click.echo(f"{run_dir} is finished; --updates with a larger number goes on")
+            return 0
+        start_run_directory(run_dir, config, {"task_hash": family.task_hash})
+        try:
+            metaslac.meta_train.meta_train(
+                config, family, run_dir, device, quiet=quiet, checkpoint=checkpoint, stop=stop
+            )
+        except metaslac.meta_train.StopRequested:
+            click.echo(f"stopped; the same command goes on, or: metaslac meta-train --resume {run_dir}")
+            return STOPPED
     click.echo(f"finished; try: {_next_command(run_dir, options.name)} --episodes 2")
+    return 0
+
+
+def load_last(run_dir: Path) -> Checkpoint | None:
+    """The checkpoint to go on from, and a word about it; None if there is none yet."""
+    from metaslac.checkpoint import load_checkpoint
+    from metaslac.run_directory import last_checkpoint
+
+    path = last_checkpoint(run_dir)
+    if path is None:
+        click.echo(f"{run_dir} has no checkpoint yet: starting over")
+        return None
+    checkpoint = load_checkpoint(path)
+    click.echo(f"going on from {checkpoint.path}")
+    return checkpoint
 
 
 def default_run_dir(config: Config, preset: str) -> Path:

@@ -18,7 +18,7 @@ from metaslac.checkpoint import Checkpoint, load_checkpoint
 from metaslac.config import Config
 from metaslac.context_encoder import ContextEncoder, TaskBelief
 from metaslac.errors import MetaslacError
-from metaslac.learner import MetaSLAC, task_size
+from metaslac.meta_slac import MetaSLAC, task_size
 from metaslac.networks import Gaussian, ImageEncoder
 
 Frames = NDArray[np.uint8]

@@ -1,6 +1,7 @@
-"""Checkpoints: a directory of weights, configuration and a manifest that vouches for both.
+"""Checkpoints: a directory of files, with a manifest that vouches for each of them.
 
-Nothing here unpickles; which tensors belong in a checkpoint is decided by the callers.
+Nothing here unpickles. What is in the files beyond weights and configuration is decided by the callers:
+training_state.py and replay_files.py.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -25,10 +29,18 @@ from metaslac.settings import from_yaml, to_yaml
 from metaslac.version import library_versions
 
 FORMAT = "metaslac-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
+LAST = "last"
+
+# A file of the checkpoint's directory or of a directory in it.
+FILE_NAME = re.compile(r"([\w-]+/)?[\w-]+(\.[\w-]+)*")
+MOST_FILE_NAME = 200  # longer ones are refused by file systems
+
+MOST_MANIFEST = 2**26  # bytes
+MOST_COUNT = 2**53  # of anything; JSON's readers agree on whole numbers up to here
 
 # What the caller's manifest must say; the rest is added on saving.
 MANIFEST_FIELDS: Mapping[str, type] = {
@@ -43,37 +55,103 @@ MANIFEST_FIELDS: Mapping[str, type] = {
 }
 
 
+class SavedFile(NamedTuple):
+    """A file of an earlier checkpoint that has not changed since."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+Content = bytes | Callable[[], bytes] | SavedFile  # large ones are made when they are written
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole, verified checkpoint in memory; tensors are on the CPU."""
+    """A checkpoint whose manifest, configuration and weights were verified; tensors are on the CPU."""
 
     path: Path
     config: Config
     tensors: dict[str, torch.Tensor]
     manifest: dict[str, Any]
 
+    def read(self, name: str) -> bytes:
+        """The content of another of its files. Raises MetaslacError if it is not what was saved."""
+        entry = self.manifest["files"].get(name)
+        if entry is None:
+            raise MetaslacError(f"{self.path} has no {name}")
+        return _read_verified(self.path / name, entry)
+
+    def read_tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors in another of its files. Raises MetaslacError as read does."""
+        return _parse_tensors(self.path / name, self.read(name))
+
 
 def save_checkpoint(
-    directory: Path, tensors: Mapping[str, torch.Tensor], config: Config, manifest: Mapping[str, Any]
-) -> None:
+    directory: Path,
+    tensors: Mapping[str, torch.Tensor],
+    config: Config,
+    manifest: Mapping[str, Any],
+    files: Mapping[str, Content] | None = None,
+) -> dict[str, SavedFile]:
     """Write `directory` whole or not at all, then point its sibling `last` at it.
 
-    `manifest` has the entries of MANIFEST_FIELDS and may have more. Raises MetaslacError when the disk
-    refuses; what was there before is then intact.
+    A checkpoint of that name stays as it is; the new one then gets `-2`, `-3`, ... after its own. Files saved
+    already are linked, not written again, where the file system can.
+
+    Args:
+        directory: where, named by the caller.
+        tensors: the weights.
+        config: the configuration.
+        manifest: has the entries of MANIFEST_FIELDS and may have more.
+        files: more files, by a name of FILE_NAME.
+
+    Returns: every file of the checkpoint, as it may be given to a later one.
+
+    Raises:
+        MetaslacError: the disk refuses; what was there before is then intact.
     """
     wrong = [name for name, kind in MANIFEST_FIELDS.items() if not isinstance(manifest.get(name), kind)]
     if wrong:
         raise ValueError(f"a checkpoint's manifest needs {', '.join(wrong)}")
-    files = {WEIGHTS: safetensors.torch.save(_plain(tensors)), CONFIG: to_yaml(config).encode()}
+    contents: dict[str, Content] = {
+        WEIGHTS: lambda: tensors_to_bytes(tensors),
+        CONFIG: to_yaml(config).encode(),
+        **(files or {}),
+    }
     temporary = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
     try:
-        _write_directory(temporary, {**files, MANIFEST: _manifest_text(manifest, files)})
-        _move_into_place(temporary, directory)
+        directory = _unused(directory)
+        written = _write_directory(temporary, contents, manifest)
+        os.rename(temporary, directory)
+        sync_directory(directory.parent)
         _point_last_at(directory)
     except OSError as error:
         raise MetaslacError(f"cannot write checkpoint {directory}: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return {name: SavedFile(directory / name, *entry) for name, entry in written.items()}
+
+
+def prune(parent: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and never the one that `last` points at."""
+    last = (parent / LAST).resolve()
+    found = [path for path in parent.iterdir() if not path.is_symlink() and (path / MANIFEST).is_file()]
+    found.sort(key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))
+    for path in found[:-keep]:
+        if path.resolve() != last:
+            hidden = path.with_name(f".{path.name}.removed-{os.getpid()}")
+            os.rename(path, hidden)  # first, so that half a checkpoint is never to be seen
+            shutil.rmtree(hidden)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Delete what a process that was killed had not finished writing or deleting."""
+    for path in parent.glob(".*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def load_checkpoint(directory: Path) -> Checkpoint:
@@ -81,90 +159,43 @@ def load_checkpoint(directory: Path) -> Checkpoint:
 
     Raises MetaslacError, in one line naming the file, for everything that is not exactly as it was saved.
     """
-    path = _find(directory)
-    manifest = _read_manifest(path / MANIFEST)
-    files = {name: _read_verified(path / name, entry) for name, entry in manifest["files"].items()}
+    path = find_checkpoint(directory)
+    manifest = read_manifest(path)
+    files = manifest["files"]
+    weights, config = (_read_verified(path / name, files[name]) for name in (WEIGHTS, CONFIG))
     return Checkpoint(
         path=path,
-        config=_parse_config(path / CONFIG, files[CONFIG]),
-        tensors=_parse_weights(path / WEIGHTS, files[WEIGHTS]),
+        config=_parse_config(path / CONFIG, config),
+        tensors=_parse_tensors(path / WEIGHTS, weights),
         manifest=manifest,
     )
 
 
-def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Copies on the CPU, contiguous and apart from each other, as safetensors wants them."""
-    return {
-        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-
-
-def _manifest_text(manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> bytes:
-    whole = {
-        **manifest,
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "versions": library_versions(),
-        "files": {name: {"sha256": _sha256(data), "size": len(data)} for name, data in files.items()},
-    }
-    whole["manifest_sha256"] = _sha256(_encode(whole))
-    return _encode(whole)
-
-
-def _encode(manifest: Mapping[str, Any]) -> bytes:
-    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _write_directory(path: Path, files: Mapping[str, bytes]) -> None:
-    path.mkdir(parents=True)
-    for name, data in files.items():
-        write_synced(path / name, data)
-    sync_directory(path)
-
-
-def _move_into_place(temporary: Path, directory: Path) -> None:
-    replaced = directory.with_name(f".{directory.name}.replaced-{os.getpid()}")
-    if directory.exists():  # a directory cannot be renamed onto a full one
-        os.rename(directory, replaced)
+def find_checkpoint(directory: Path) -> Path:
+    """The checkpoint that a path given by a person means: it, or the last one of a run directory."""
     try:
-        os.rename(temporary, directory)
-    except OSError:
-        if replaced.exists():
-            os.rename(replaced, directory)
-        raise
-    sync_directory(directory.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
-
-
-def _point_last_at(directory: Path) -> None:
-    link = directory.with_name(f".last.tmp-{os.getpid()}")
-    link.unlink(missing_ok=True)
-    link.symlink_to(directory.name)
-    os.replace(link, directory.with_name("last"))
-    sync_directory(directory.parent)
-
-
-def _find(directory: Path) -> Path:
-    """The checkpoint that a path given by a person means."""
-    if not directory.exists():
-        raise MetaslacError(f"checkpoint {directory} does not exist")
+        directory.stat()
+    except FileNotFoundError:
+        raise MetaslacError(f"checkpoint {directory} does not exist") from None
+    except OSError as error:
+        raise MetaslacError(f"cannot read checkpoint {directory}: {error.strerror or error}") from None
     if not directory.is_dir():
         raise MetaslacError(f"checkpoint {directory} is not a directory")
-    for candidate in (directory, directory / "checkpoints" / "last", directory / "last"):
+    for candidate in (directory, directory / "checkpoints" / LAST, directory / LAST):
         if (candidate / MANIFEST).exists():
             return candidate.resolve()
     raise MetaslacError(f"{directory} is not a metaslac checkpoint or run: it has no {MANIFEST}")
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the checkpoint at `path`. Raises MetaslacError if it is not as it was saved."""
+    path = path / MANIFEST
+    if _size(path) > MOST_MANIFEST:
+        raise MetaslacError(f"{path} is damaged: too long for a manifest")
     data = _read(path)
     try:
         manifest = json.loads(data)
+        encoded = _encode(manifest) if isinstance(manifest, dict) else b""
     except (ValueError, RecursionError):
         raise MetaslacError(f"{path} is damaged: not readable as JSON") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -175,41 +206,169 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"this metaslac reads version {FORMAT_VERSION}"
         )
     unsigned = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
-    if manifest.get("manifest_sha256") != _sha256(_encode(unsigned)) or data != _encode(manifest):
+    if manifest.get("manifest_sha256") != _sha256(_encode(unsigned)) or data != encoded:
         raise MetaslacError(f"{path} is damaged: its checksum does not match")
     if not _well_formed(manifest):
         raise MetaslacError(f"{path} is damaged: entries are missing or of the wrong type")
     return manifest
 
 
+def damaged_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the files that the manifest of the checkpoint at `path` names, a line each."""
+    problems = []
+    for name, entry in manifest["files"].items():
+        try:
+            _read_verified(path / name, entry)
+        except MetaslacError as error:
+            problems.append(str(error))
+    return problems
+
+
+def missing_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """The files that are not there or not of the size that the manifest says, a line each."""
+    problems = []
+    for name, entry in manifest["files"].items():
+        try:
+            _check_size(path / name, entry)
+        except MetaslacError as error:
+            problems.append(str(error))
+    return problems
+
+
+def is_count(value: object) -> bool:
+    """Whether a value from JSON is what something can have been counted to."""
+    return type(value) is int and 0 <= value <= MOST_COUNT
+
+
+def tensors_to_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Tensors as safetensors; on the CPU, contiguous and apart from each other, as it wants them."""
+    return safetensors.torch.save(
+        {
+            name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        }
+    )
+
+
+def _write_directory(
+    path: Path, contents: Mapping[str, Content], manifest: Mapping[str, Any]
+) -> dict[str, tuple[str, int]]:
+    """Write the files and their manifest; returns checksum and size of each."""
+    path.mkdir(parents=True)
+    written = {}
+    for name, content in contents.items():
+        if not FILE_NAME.fullmatch(name):
+            raise ValueError(f"a checkpoint cannot have a file called {name!r}")
+        (path / name).parent.mkdir(exist_ok=True)
+        written[name] = _write(path / name, content)
+    whole = {
+        **manifest,
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "versions": library_versions(),
+        "files": {name: {"sha256": sha256, "size": size} for name, (sha256, size) in written.items()},
+    }
+    whole["manifest_sha256"] = _sha256(_encode(whole))
+    write_synced(path / MANIFEST, _encode(whole))
+    for folder in {(path / name).parent for name in contents}:
+        sync_directory(folder)
+    return written
+
+
+def _write(path: Path, content: Content) -> tuple[str, int]:
+    if isinstance(content, SavedFile):
+        try:
+            os.link(content.path, path)
+        except OSError:  # no links here, or too many to one file
+            write_synced(path, content.path.read_bytes())
+        return content.sha256, content.size
+    data = content if isinstance(content, bytes) else content()
+    write_synced(path, data)
+    return _sha256(data), len(data)
+
+
+def _encode(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _unused(directory: Path) -> Path:
+    name, number = directory.name, 2
+    while directory.exists() or directory.is_symlink():
+        directory = directory.with_name(f"{name}-{number}")
+        number += 1
+    return directory
+
+
+def _point_last_at(directory: Path) -> None:
+    link = directory.with_name(f".{LAST}.tmp-{os.getpid()}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(directory.name)
+    os.replace(link, directory.with_name(LAST))
+    sync_directory(directory.parent)
+
+
 def _well_formed(manifest: Mapping[str, Any]) -> bool:
     files = manifest.get("files")
+    facts = [manifest.get(name) for name in MANIFEST_FIELDS]
     return (
-        all(isinstance(manifest.get(name), kind) for name, kind in MANIFEST_FIELDS.items())
+        all(isinstance(fact, kind) for fact, kind in zip(facts, MANIFEST_FIELDS.values(), strict=True))
+        and all(is_count(fact) for fact in facts if isinstance(fact, int))
+        and all(isinstance(name, str) for name in manifest["param_names"])
+        and isinstance(manifest.get("versions"), dict)
         and isinstance(files, dict)
         and {WEIGHTS, CONFIG} <= set(files)
-        and all(Path(name).name == name for name in files)
-        and all(isinstance(entry, dict) and {"sha256", "size"} <= set(entry) for entry in files.values())
+        and all(FILE_NAME.fullmatch(name) and len(name) <= MOST_FILE_NAME for name in files)
+        and all(_well_formed_entry(entry) for entry in files.values())
     )
+
+
+def _well_formed_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and is_count(entry.get("size"))
+
+
+def _check_size(path: Path, entry: Mapping[str, Any]) -> None:
+    size = _size(path)
+    if size != entry["size"]:
+        raise MetaslacError(f"{path} is damaged: {size} bytes long instead of {entry['size']}")
 
 
 def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     """The bytes that were checked are the bytes that are used: the file is read once."""
+    _check_size(path, entry)  # first: what has grown may be larger than the memory
     data = _read(path)
-    if len(data) != entry["size"]:
-        raise MetaslacError(f"{path} is damaged: {len(data)} bytes long instead of {entry['size']}")
     if _sha256(data) != entry["sha256"]:
         raise MetaslacError(f"{path} is damaged: its checksum does not match the manifest")
     return data
 
 
+def _size(path: Path) -> int:
+    """Of a file; nothing else, such as a device that never ends, is to be read."""
+    with _reading(path):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise MetaslacError(f"{path} is damaged: it is not a file")
+    return status.st_size
+
+
 def _read(path: Path) -> bytes:
-    try:
+    with _reading(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise MetaslacError(f"{path} is missing from the checkpoint") from None
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
+    except MemoryError:
+        raise MetaslacError(f"cannot read {path}: there is no memory for it") from None
 
 
 def _parse_config(path: Path, data: bytes) -> Config:
@@ -221,7 +380,7 @@ def _parse_config(path: Path, data: bytes) -> Config:
     return config
 
 
-def _parse_weights(path: Path, data: bytes) -> dict[str, torch.Tensor]:
+def _parse_tensors(path: Path, data: bytes) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:

@@ -177,7 +177,17 @@ class RuntimeConfig:
     threads: int = count(0, "CPU threads for torch and for rendering; 0 takes every core", low=0)
     worlds: int = count(16, "most environments stepped side by side")
     log_every: int = count(50, "updates between rows of progress.csv")
-    checkpoint_every: int = count(1_000, "updates between checkpoints; the last update is always saved")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run, to adapt with and to go on from."""
+
+    every: int = count(1_000, "updates between checkpoints, pre-training included; the last is always saved")
+    keep: int = count(3, "newest checkpoints kept")
+    grace_minutes: float = setting(
+        30.0, "minutes that training goes on while no checkpoint can be written", low=0, high=1e6
+    )
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
 
 def validate(config: Config) -> None:

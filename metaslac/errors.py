@@ -1,4 +1,4 @@
-"""The one error that is meant for the person at the keyboard.
+"""The errors that are meant for the person at the keyboard.
 
 Programming mistakes stay ordinary Python exceptions; nothing here prints or exits.
 """
@@ -11,6 +11,10 @@ from collections.abc import Iterable
 
 class MetaslacError(ValueError):
     """Something the user can put right; its text is one clear line that says how."""
+
+
+class TrainingFault(MetaslacError):
+    """What stopped a training that had begun; its text says what is safe and what to do."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -5,18 +5,17 @@ Losses, optimisers, targets and temperature. No I/O, no environment, no loop ove
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from metaslac.actor_critic import Actor, TwinCritic, squash
+from metaslac.actor_critic import squash
 from metaslac.config import Config
-from metaslac.context_encoder import ContextEncoder, TaskBelief
-from metaslac.latent_model import LatentModel, Metrics, Posterior
-from metaslac.networks import ImageEncoder
+from metaslac.context_encoder import TaskBelief
+from metaslac.latent_model import Metrics, Posterior
+from metaslac.meta_slac import MetaSLAC, task_size
 from metaslac.replay import Context, Windows
 
 
@@ -39,22 +38,11 @@ class Transitions(NamedTuple):
     distinct: Tensor  # (K,) how many different ones there were to draw from
 
 
-class MetaSLAC(nn.Module):
-    """Every network of the method, in one module, so that they are saved and counted together."""
+class NonFinite(ArithmeticError):
+    """A loss or a gradient is not finite."""
 
-    def __init__(self, config: Config, action_size: int, num_params: int) -> None:
-        super().__init__()
-        model, size, image_size = config.model, task_size(config, num_params), config.family.image_size
-        hidden = config.actor_critic.hidden_size
-        self.encoder = ImageEncoder(image_size, model.base_depth, model.feature_size)
-        self.latent_model = LatentModel(model, image_size, action_size, size)
-        self.context_encoder = ContextEncoder(model.feature_size, action_size, size, config.task.hidden_size)
-        self.actor = Actor(model.window, model.feature_size, action_size, size, hidden)
-        self.critic = TwinCritic(self.latent_model.latent_size, action_size, size, hidden)
-        self.target_critic = TwinCritic(self.latent_model.latent_size, action_size, size, hidden)
-        self.target_critic.load_state_dict(self.critic.state_dict())
-        self.target_critic.requires_grad_(False)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.actor_critic.alpha_init)))
+    def __init__(self, whose: str) -> None:
+        super().__init__(f"{whose} loss or its gradient is not finite")
 
 
 class Learner:
@@ -82,6 +70,7 @@ class Learner:
             "actor": adam(networks.actor.parameters(), train.lr_actor),
             "alpha": adam([networks.log_alpha], train.lr_alpha),
         }
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
 
     def pretrain(self, batch: Batch) -> Metrics:
         """One update of the latent model alone (and of the context encoder, where the model trains it)."""
@@ -111,6 +100,55 @@ class Learner:
             part = Windows(*(tensor[:, part_index::steps] for tensor in windows))
             metrics |= self._update_actor_critic(f[:, part_index::steps], part, transitions, batch.params)
         return metrics
+
+    def state(self) -> dict[str, Tensor]:
+        """All that goes on from one update to the next but the networks."""
+        tensors = {"generator": self.generator.get_state()}
+        for name, optimizer in self.optimizers.items():
+            for number, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}/{number}/{key}": value for key, value in values.items()}
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`. Raises KeyError, ValueError or RuntimeError if it is another learner's."""
+        states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimizers}
+        for key, tensor in tensors.items():
+            if key != "generator":
+                name, parameter, entry = key.split("/")
+                states[name].setdefault(int(parameter), {})[entry] = tensor
+        for name, optimizer in self.optimizers.items():
+            parameters = optimizer.param_groups[0]["params"]
+            for number, entries in states[name].items():
+                if {"exp_avg", "exp_avg_sq", "step"} != entries.keys():
+                    raise ValueError(f"the {name} optimiser's state is not Adam's")
+                shapes = {entries[key].shape for key in ("exp_avg", "exp_avg_sq")}
+                if shapes != {parameters[number].shape}:
+                    raise ValueError(f"the {name} optimiser's state is that of other networks")
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states[name]})
+        self.generator.set_state(tensors["generator"])
+
+    def check(self) -> None:
+        """Raise NonFinite if any loss or gradient so far was; on a CPU, updates have raised it themselves."""
+        if not self._finite:
+            raise NonFinite("a")
+
+    def _descend(self, name: str, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """One step of each optimiser down the same loss, if that and its gradients are finite."""
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = (p for optimizer in optimizers for p in optimizer.param_groups[0]["params"])
+        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+        finite = torch.stack([loss.detach(), *norms]).isfinite().all()
+        if finite.device.type == "cpu":
+            if not finite:
+                raise NonFinite(f"the {name}")
+        else:
+            self._finite &= (
+                finite  # to be asked for now and then: waiting for the device each time costs more
+            )
+        for optimizer in optimizers:
+            optimizer.step()
 
     def _set_steps(self, steps: dict[str, float]) -> None:
         for name, size in steps.items():
@@ -167,7 +205,7 @@ class Learner:
         if belief is not None and self._model_trains_context(belief):
             loss = loss + self.config.task.kl_weight * belief.kl_to_prior().mean()
             used.append(self.optimizers["context"])
-        descend(loss, *used)
+        self._descend("model", loss, *used)
         return metrics
 
     def _update_actor_critic(
@@ -213,7 +251,7 @@ class Learner:
             metrics |= {"task/kl": kl.detach(), "task/std": belief.gaussian.std.detach().mean()}
         seen = m if self._model_trains_context(belief) else fixed_m
         prediction, _ = networks.latent_model.prediction_loss(a, r, seen, posterior, restart, valid)
-        descend(loss + prediction, *used)
+        self._descend("critic", loss + prediction, *used)
         return metrics
 
     def _update_actor(self, f: Tensor, a: Tensor, z: Tensor, m: Tensor) -> Metrics:
@@ -223,10 +261,11 @@ class Learner:
         networks.critic.requires_grad_(False)
         loss = (networks.log_alpha.detach().exp() * log_pi - networks.critic(z, action, m).amin(0)).mean()
         networks.critic.requires_grad_(True)
-        descend(loss, self.optimizers["actor"])
+        self._descend("actor", loss, self.optimizers["actor"])
 
         entropy = -log_pi.detach().mean()
-        descend(networks.log_alpha * (entropy + self.action_size), self.optimizers["alpha"])
+        temperature_loss = networks.log_alpha * (entropy + self.action_size)
+        self._descend("temperature", temperature_loss, self.optimizers["alpha"])
         self._move_target()
         alpha = networks.log_alpha.detach().exp()
         return {"actor/loss": loss.detach(), "actor/entropy": entropy, "actor/alpha": alpha}
@@ -251,23 +290,9 @@ class Learner:
         torch._foreach_lerp_(targets, critics, self.config.actor_critic.tau)
 
 
-def task_size(config: Config, num_params: int) -> int:
-    """Size of m: the oracle's is the number of true parameters."""
-    return num_params if config.task.inference == "oracle" else config.task.size
-
-
 def expand_tasks(m: Tensor, count: int) -> Tensor:
     """One m per task (K, M) to one per window (K * count, M), task by task."""
     return m.repeat_interleave(count, 0)
-
-
-def descend(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-    """One step of each optimiser down the same loss."""
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
 
 
 def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:

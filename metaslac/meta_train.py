@@ -5,73 +5,78 @@ The only place with a loop over time; everything it strings together lives in it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from metaslac.adaptation import TaskAdaptation, adapt, slots_for
-from metaslac.agent import Agent
-from metaslac.checkpoint import save_checkpoint
+from metaslac.agent import Agent, load_weights
+from metaslac.checkpoint import Checkpoint, prune, save_checkpoint
+from metaslac.collection import CollectedFamily, Collector
 from metaslac.config import Config
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evaluation import returns_array
-from metaslac.learner import Batch, Learner
-from metaslac.replay import Episode, TaskReplay
-from metaslac.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
-from metaslac.run_log import RunLog
+from metaslac.faults import is_out_of_memory, what_to_lower, write_dump
+from metaslac.latent_model import Metrics
+from metaslac.learner import Batch, Learner, NonFinite
+from metaslac.replay import TaskReplay
+from metaslac.replay_files import ReplayFiles
+from metaslac.rollout import Task, VectorEnv
+from metaslac.run_log import LogState, RunLog
+from metaslac.training_state import TrainingState
 
-COLLECTION_STREAM = 0
-VISIT_STREAM = 3
 NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6
 
-MOST_TRIALS = 8  # on a task in one visit
-MOST_FAILURES = 20  # random episodes of a task, one after the other, that fail in their first step
-
-Item = TypeVar("Item")
+SECONDS_BETWEEN_TRIES = 60.0  # to write a checkpoint where that has failed
 
 
-class Family(Protocol):
+class Family(CollectedFamily, Protocol):
     """What is needed of a task family."""
 
     @property
-    def name(self) -> str: ...
-    @property
     def param_names(self) -> Sequence[str]: ...
-    @property
-    def action_size(self) -> int: ...
-    @property
-    def episode_steps(self) -> int: ...
     @property
     def task_hash(self) -> str: ...
     @property
-    def train_tasks(self) -> Sequence[Task]: ...
-    @property
     def test_tasks(self) -> Sequence[Task]: ...
-    def make_vector_env(self, num_envs: int, threads: int = 0, raise_on_divergence: bool = True) -> Any: ...
+    def make_vector_env(self, num_envs: int, threads: int = 0, tolerant: bool = False) -> Any: ...
+
+
+class StopRequested(Exception):
+    """Someone asked for a stop; the training is at a point from which it can go on."""
 
 
 class MetaTrainer:
-    """Replay, learner and environments of one run; `run` is the whole of meta-training."""
+    """Replay, learner and environments of one run; `run` is the whole of meta-training.
 
-    def __init__(self, config: Config, family: Family, device: torch.device) -> None:
+    Args:
+        config: of the run.
+        family: whose training tasks are learned from and whose test tasks are evaluated on.
+        device: of networks and replay.
+        stop: asked between any two steps of the work; once it says yes, a checkpoint is written and
+            StopRequested raised.
+    """
+
+    def __init__(
+        self, config: Config, family: Family, device: torch.device, stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self.config = config
         self.family = family
         self.device = device
         self.params = torch.tensor(
             [task.params for task in family.train_tasks], dtype=torch.float32, device=device
         )
-        seed = config.train.seed
+        seed, num_params = config.train.seed, self.params.shape[1]
         with seeded(torch_seed(seed, NETWORK_STREAM)):
             generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
-            self.learner = Learner(config, family.action_size, self.params.shape[1], device, generator)
+            self.learner = Learner(config, family.action_size, num_params, device, generator)
         self.generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
-        self.agent = Agent.from_networks(
-            config, self.learner.networks, family.action_size, self.params.shape[1]
-        )
+        self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
         self.replay = TaskReplay(
             len(family.train_tasks),
             config.replay.episodes_per_task,
@@ -81,106 +86,79 @@ class MetaTrainer:
             family.action_size,
             device,
         )
-        self.env_steps = 0
-        self.diverged_episodes = 0
-        self.update_count = 0
-        self._episodes = [0] * len(family.train_tasks)  # played so far, per task: the last part of a key
-        self._visits = 0
+        self.collector = Collector(config, family, self.replay)
+        self.state = TrainingState(self.learner, self.generator, self.collector, ReplayFiles(self.replay))
+        self.progress = self.state.progress
+        self.last_saved: Path | None = None
+        self._stop = stop
+        self._unsaved = True
+        self._saved_time = time.monotonic()
+        self._next_try = 0.0
+
+    def resume(self, checkpoint: Checkpoint) -> LogState:
+        """Go back to where a checkpoint was written. Raises MetaslacError if it is damaged or not of this."""
+        if checkpoint.manifest["task_hash"] != self.family.task_hash:
+            raise MetaslacError(
+                f"{checkpoint.path} was trained on another task list of {self.family.name} "
+                "than this version has"
+            )
+        load_weights(self.learner.networks, checkpoint.tensors, checkpoint.path)
+        log = self.state.restore(checkpoint)
+        self.last_saved, self._unsaved = checkpoint.path, False
+        return log
 
     def run(self, run_dir: Path, log: RunLog) -> None:
-        """Pre-train, then alternate visits and updates until `train.updates`; evaluate, log and save."""
-        train = self.config.train
-        with self._environments() as (env, test_env):
-            self.collect_random(env)
-            self.pretrain(log)
-            while self.update_count < train.updates:
-                self.visit(env)
-                for _ in range(min(train.updates_per_visit, train.updates - self.update_count)):
-                    self.learner.anneal(self.update_count / train.updates)
-                    self._after_update(self.learner.update(self.sample_batch()), run_dir, log, test_env)
-
-    def collect_random(self, env: VectorEnv) -> None:
-        """Random actions on every training task; these episodes are its first context pool.
-
-        Each task is played until it has made `initial_episodes * episode_steps` decisions: in so many
-        episodes if none ends early, else in more. What is played does not depend on the number of worlds.
+        """Collect, pre-train, then alternate visits and updates until the last; evaluate, log and save.
 
         Raises:
-            MetaslacError: a task's simulation diverges in the first step of every episode.
+            StopRequested: after a checkpoint was written.
+            TrainingFault: what keeps the training from going on.
         """
-        tasks, most = self.family.train_tasks, self.family.episode_steps
-        missing = [self.config.train.initial_episodes * most for _ in tasks]
-        failures = [0 for _ in tasks]
-        # Every round plays the episodes that are needed even if none of them ends early.
-        while jobs := [task for task in tasks for _ in range(-(-missing[task.index] // most))]:
-            for task, decisions in zip(jobs, self._play_random(env, jobs), strict=True):
-                missing[task.index] -= decisions
-                failures[task.index] = 0 if decisions else failures[task.index] + 1
-                if failures[task.index] == MOST_FAILURES:
-                    raise MetaslacError(
-                        f"{self.family.name} task {task.index}: the simulation diverged in the first step of "
-                        f"{MOST_FAILURES} random episodes in a row"
-                    )
+        with self._environments() as (env, test_env):
+            try:
+                self._go_on(env, test_env, run_dir, log)
+            except StopRequested:
+                if self._unsaved:
+                    self._save_at_last(run_dir, log)
+                raise
 
-    def _play_random(self, env: VectorEnv, jobs: Sequence[Task]) -> list[int]:
-        """One random episode for each job, kept; the decisions it made."""
-        made = []
-        for start in range(0, len(jobs), env.num_envs):
-            chunk = jobs[start : start + env.num_envs]
-            keys = filled([self._key(task) for task in chunk], env.num_envs)
-            slots, hold = filled(chunk, env.num_envs), self.config.train.random_hold
-            episodes = run_random(env, slots, keys, self.family.action_size, hold)
-            made += [self._keep(*played, context=True) for played in zip(chunk, episodes, strict=False)]
-        return made
+    def _go_on(self, env: VectorEnv, test_env: VectorEnv, run_dir: Path, log: RunLog) -> None:
+        train, progress = self.config.train, self.progress
+        self.collector.collect_random(env, self._between)
+        self.pretrain(run_dir, log)
+        if progress.unlogged is not None:
+            self._after_update(run_dir, log, test_env)
+        while progress.updates < train.updates:
+            self._between()
+            if not progress.until_visit:
+                self.collector.visit(env, self.agent)
+                progress.until_visit = train.updates_per_visit
+                self._between()
+            self.learner.anneal(progress.updates / train.updates)
+            metrics = self._update(self.learner.update, None, run_dir)
+            progress.updates += 1
+            progress.until_visit -= 1
+            self._unsaved = True
+            if self._due(self.config.runtime.log_every) or self._due(self.config.evaluation.every):
+                progress.unlogged = self._told(metrics, run_dir)
+            self._after_update(run_dir, log, test_env)
+        if self._unsaved:
+            self._save_at_last(run_dir, log)
 
-    def pretrain(self, log: RunLog) -> None:
+    def pretrain(self, run_dir: Path, log: RunLog) -> None:
         """Model-only updates on what has been collected."""
-        train = self.config.train
-        for update in range(train.pretrain_updates):
-            metrics = self.learner.pretrain(self.sample_batch(train.pretrain_windows))
-            if (update + 1) % self.config.runtime.log_every == 0 or update + 1 == train.pretrain_updates:
-                log.pretraining(update + 1, train.pretrain_updates, to_floats(metrics))
-
-    def visit(self, env: VectorEnv) -> None:
-        """Trials on a few tasks, each of prior, then posterior episodes, marked for the tasks' context pools.
-
-        A task gets one trial, and where episodes end early another one, and so on, until it has made at
-        least half of the decisions that a trial can have; at most MOST_TRIALS.
-        """
-        train = self.config.train
-        rng = rng_of(train.seed, VISIT_STREAM, self._visits)
-        self._visits += 1
-        chosen = rng.choice(len(self.family.train_tasks), env.num_envs, replace=False)
-        tasks = [self.family.train_tasks[index] for index in chosen]
-        most = (train.prior_episodes + train.posterior_episodes) * self.family.episode_steps
-        made = dict.fromkeys(chosen.tolist(), 0)
-        for _ in range(MOST_TRIALS):
-            for task, decisions in zip(tasks, self._play_trials(env, tasks), strict=True):
-                made[task.index] += decisions
-            tasks = [task for task in tasks if 2 * made[task.index] < most]
-            if not tasks:
-                break
-
-    def _play_trials(self, env: VectorEnv, tasks: Sequence[Task]) -> list[int]:
-        """One trial on each task, kept; the decisions it made. Tasks may be fewer than the worlds."""
-        train = self.config.train
-        keys = [
-            filled([self._key(task) for task in tasks], env.num_envs)
-            for _ in range(train.prior_episodes + train.posterior_episodes)
-        ]
-        trials = run_trial(env, self.agent, filled(tasks, env.num_envs), keys, train.prior_episodes)
-        pooled = train.prior_episodes + (train.posterior_episodes if train.posterior_context else 0)
-        return [
-            sum(self._keep(task, entry.episode, number < pooled) for number, entry in enumerate(trial))
-            for task, trial in zip(tasks, trials, strict=False)
-        ]
-
-    def _keep(self, task: Task, episode: Episode, context: bool) -> int:
-        """Store and count a training episode; the number of its decisions."""
-        self.replay.add(task.index, episode, context)
-        self.env_steps += episode.control_steps
-        self.diverged_episodes += episode.diverged
-        return len(episode.rewards)
+        train, progress = self.config.train, self.progress
+        while progress.pretrained < train.pretrain_updates:
+            self._between()
+            metrics = self._update(self.learner.pretrain, train.pretrain_windows, run_dir)
+            progress.pretrained += 1
+            last = progress.pretrained == train.pretrain_updates
+            self._unsaved = True
+            if last or progress.pretrained % self.config.runtime.log_every == 0:
+                told = self._told(metrics, run_dir)
+                log.pretraining(progress.pretrained, train.pretrain_updates, told)
+            if last or progress.pretrained % self.config.checkpoint.every == 0:
+                self._try_to_save(run_dir, log)
 
     def sample_batch(self, windows: int | None = None) -> Batch:
         """A meta-batch of distinct training tasks: RL windows from all replay, context from the pools."""
@@ -210,8 +188,9 @@ class MetaTrainer:
             seed=self.config.train.seed,
         )
 
-    def save(self, run_dir: Path) -> None:
-        """A checkpoint of the networks, named after the update count."""
+    def save(self, run_dir: Path, log: RunLog) -> None:
+        """A checkpoint of everything, named after the update count. Raises MetaslacError if it cannot be."""
+        self._check_finite(None, run_dir)
         manifest = {
             "family": self.family.name,
             "task_hash": self.family.task_hash,
@@ -219,38 +198,124 @@ class MetaTrainer:
             "test_tasks": len(self.family.test_tasks),
             "param_names": list(self.family.param_names),
             "action_size": self.family.action_size,
-            "update": self.update_count,
-            "env_steps": self.env_steps,
+            "update": self.progress.updates,
+            "pretraining_update": self.progress.pretrained,
+            "replay_steps": self.replay.steps(),
+            **self.collector.counts(),
         }
-        tensors = {name: tensor.cpu() for name, tensor in self.learner.networks.state_dict().items()}
-        save_checkpoint(run_dir / "checkpoints" / f"{self.update_count:08d}", tensors, self.config, manifest)
+        parent = run_dir / "checkpoints"
+        saved = save_checkpoint(
+            parent / f"{self.progress.updates:08d}",
+            self.learner.networks.state_dict(),
+            self.config,
+            manifest,
+            self.state.contents(log.state()),
+        )
+        self.state.files.commit(saved)
+        self.last_saved = (parent / "last").resolve()
+        self._unsaved = False
+        self._saved_time = time.monotonic()
+        try:
+            prune(parent, self.config.checkpoint.keep)
+        except OSError as error:
+            log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
 
-    def _after_update(
-        self, metrics: dict[str, torch.Tensor], run_dir: Path, log: RunLog, test_env: VectorEnv
-    ) -> None:
-        self.update_count += 1
-        runtime, evaluation = self.config.runtime, self.config.evaluation
-        if self._due(evaluation.every):
-            held_out = evaluation_metrics(self.evaluate(test_env))
-        else:
-            held_out = dict.fromkeys(evaluation_columns(evaluation.episodes))
-        if self._due(runtime.log_every) or self._due(evaluation.every):
-            counts = {"env_steps": self.env_steps, "diverged_episodes": self.diverged_episodes}
-            log.row(self.update_count, {**counts, **to_floats(metrics), **held_out})
-        if self._due(runtime.checkpoint_every):
-            self.save(run_dir)
+    def _after_update(self, run_dir: Path, log: RunLog, test_env: VectorEnv) -> None:
+        """Evaluate, log and save, each if it is due."""
+        progress, evaluation = self.progress, self.config.evaluation
+        if progress.unlogged is not None:
+            if self._due(evaluation.every):
+                held_out = evaluation_metrics(self.evaluate(Interruptible(test_env, self._between)))
+            else:
+                held_out = dict.fromkeys(evaluation_columns(evaluation.episodes))
+            log.row(progress.updates, {**self.collector.counts(), **progress.unlogged, **held_out})
+            progress.unlogged = None
+            self._unsaved = True
+        if self._due(self.config.checkpoint.every) or self._next_try:
+            self._try_to_save(run_dir, log)
+
+    def _update(self, update: Callable[[Batch], Metrics], windows: int | None, run_dir: Path) -> Metrics:
+        """One update on a new batch. Raises TrainingFault for one that fails or finds no memory."""
+        batch = None
+        try:
+            batch = self.sample_batch(windows)
+            return update(batch)
+        except NonFinite as error:
+            raise self._not_finite(error, batch, run_dir) from None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingFault(
+                f"no memory on {self.device.type} for an update: {what_to_lower(self.config)}; {self._safe()}"
+            ) from error
+
+    def _told(self, metrics: Metrics, run_dir: Path) -> dict[str, float]:
+        """The metrics as numbers: the one place that waits for the device."""
+        self._check_finite(None, run_dir)
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _check_finite(self, batch: Batch | None, run_dir: Path) -> None:
+        try:
+            self.learner.check()
+        except NonFinite as error:
+            raise self._not_finite(error, batch, run_dir) from None
+
+    def _not_finite(self, error: NonFinite, batch: Batch | None, run_dir: Path) -> TrainingFault:
+        """The fault to raise, its numbers written to a file."""
+        dump = run_dir / f"fault-{self.progress.updates:08d}.json"
+        try:
+            write_dump(dump, str(error), batch, self.learner.networks, self.config)
+            told = f"the numbers of its batch are in {dump}"
+        except OSError as problem:
+            told = f"its numbers cannot be written to {dump} ({problem.strerror})"
+        return TrainingFault(f"update {self.progress.updates}: {error}; {told}; {self._safe()}")
+
+    def _try_to_save(self, run_dir: Path, log: RunLog) -> None:
+        """Save, or go on without for `checkpoint.grace_minutes` since the last time it could be done."""
+        now, grace = time.monotonic(), self.config.checkpoint.grace_minutes
+        if now < self._next_try:
+            return
+        try:
+            self.save(run_dir, log)
+            self._next_try = 0.0
+        except TrainingFault:
+            raise
+        except MetaslacError as error:
+            minutes = (now - self._saved_time) / 60
+            if minutes >= grace:
+                raise TrainingFault(f"{error}; {self._safe()}") from None
+            log.warning(f"{error}; training goes on without for at most {grace - minutes:.0f} minutes")
+            self._next_try = now + SECONDS_BETWEEN_TRIES
+
+    def _save_at_last(self, run_dir: Path, log: RunLog) -> None:
+        """Save, with no time left to try again."""
+        try:
+            self.save(run_dir, log)
+        except TrainingFault:
+            raise
+        except MetaslacError as error:
+            raise TrainingFault(f"{error}; {self._safe()}") from None
+
+    def _safe(self) -> str:
+        """What is left of the run, for a fault's message."""
+        return f"the last good checkpoint is {self.last_saved}" if self.last_saved else "no checkpoint yet"
+
+    def _between(self) -> None:
+        """Called where the state is whole: the place to stop."""
+        if self._stop():
+            raise StopRequested
 
     def _due(self, every: int) -> bool:
         """Whether something that happens every so many updates, and after the last, happens now."""
-        return self.update_count % every == 0 or self.update_count == self.config.train.updates
+        return self.progress.updates % every == 0 or self.progress.updates == self.config.train.updates
 
     @contextmanager
     def _environments(self) -> Iterator[tuple[VectorEnv, VectorEnv]]:
-        """One vector environment to train in and one to evaluate in; no divergence ends the run."""
+        """One vector environment to train in and one to evaluate in; no fault of a world ends the run."""
         jobs = len(self.family.test_tasks) * self.config.evaluation.trials
         threads = self.config.runtime.threads
         env, test_env = (
-            self.family.make_vector_env(worlds, threads, raise_on_divergence=False)
+            self.family.make_vector_env(worlds, threads, tolerant=True)
             for worlds in (self.config.train.tasks_per_visit, slots_for(jobs, self.config.runtime.worlds))
         )
         try:
@@ -259,19 +324,56 @@ class MetaTrainer:
             env.close()
             test_env.close()
 
-    def _key(self, task: Task) -> Key:
-        """The key of the task's next training episode."""
-        episode = self._episodes[task.index]
-        self._episodes[task.index] += 1
-        return self.config.train.seed, COLLECTION_STREAM, task.index, episode
+
+class Interruptible:
+    """An environment that asks before every step whether to go on."""
+
+    def __init__(self, env: VectorEnv, between: Callable[[], None]) -> None:
+        self.num_envs = env.num_envs
+        self._env = env
+        self._between = between
+
+    def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """As of the environment."""
+        self._between()
+        return self._env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """As of the environment."""
+        self._between()
+        return self._env.step(actions)
 
 
 def meta_train(
-    config: Config, family: Family, run_dir: Path, device: torch.device, *, quiet: bool = False
+    config: Config,
+    family: Family,
+    run_dir: Path,
+    device: torch.device,
+    *,
+    quiet: bool = False,
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Meta-train in a run directory that is ready; rows, events and checkpoints go into it."""
-    trainer = MetaTrainer(config, family, device)
-    with RunLog(run_dir, total_updates=config.train.updates, quiet=quiet) as log:
+    """Meta-train in a run directory that is ready; rows, events and checkpoints go into it.
+
+    With a `checkpoint` of the run, go on from there. Raises as MetaTrainer.run does, and MetaslacError for
+    a checkpoint that cannot be gone on from.
+    """
+    try:
+        trainer = MetaTrainer(config, family, device, stop)
+        state = trainer.resume(checkpoint) if checkpoint else LogState()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MetaslacError(
+            f"no memory on {device.type} for replay and networks: lower replay.episodes_per_task "
+            f"(now {config.replay.episodes_per_task})"
+        ) from error
+    try:
+        log = RunLog(run_dir, total_updates=config.train.updates, quiet=quiet, state=state)
+    except OSError as error:
+        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
+    with log:
         trainer.run(run_dir, log)
 
 
@@ -288,16 +390,6 @@ def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float
 def evaluation_columns(episodes: int) -> list[str]:
     """Names of what evaluation_metrics gives, in its order."""
     return [f"test/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
-
-
-def filled(jobs: Sequence[Item], size: int) -> list[Item]:
-    """`jobs`, and the first of them again for every slot left over; those are played and dropped."""
-    return [*jobs, *[jobs[0]] * (size - len(jobs))]
-
-
-def to_floats(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
-    """0-d tensors to floats: the one place that waits for the device."""
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def torch_seed(seed: int, stream: int) -> int:

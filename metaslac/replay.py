@@ -24,6 +24,9 @@ class Episode(NamedTuple):
     terminated: bool  # a true end of the task, not a time limit
     diverged: bool  # the simulation failed in the step after the last one here
     control_steps: int  # made in all, those of a step that failed included
+    lost: bool = (
+        False  # a worker died or hung: the rest of the episode is not known, and it is not to be used
+    )
 
 
 class Windows(NamedTuple):
@@ -49,6 +52,16 @@ class Context(NamedTuple):
     r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
     distinct: Tensor  # (K,) transitions in the task's pool; those drawn may repeat some of them
+
+
+class StoredEpisode(NamedTuple):
+    """What the host knows of an episode in the replay."""
+
+    number: int  # counted per task, from 0
+    row: int  # in the table
+    offset: int  # place of its first frame
+    length: int
+    marked: bool  # for the task's context pool
 
 
 class TaskReplay:
@@ -89,9 +102,9 @@ class TaskReplay:
         self.lengths = torch.zeros(table, dtype=torch.long, device=device)
         self.terminated = torch.zeros(table, dtype=torch.bool, device=device)
         self.in_context = torch.zeros(table, dtype=torch.bool, device=device)
-        self._added = [0] * num_tasks
-        self._next_place = [0] * num_tasks
-        self._stored: list[deque[_Entry]] = [deque() for _ in range(num_tasks)]  # oldest first
+        self.added = [0] * num_tasks  # episodes ever stored
+        self.next_place = [0] * num_tasks
+        self.stored: list[deque[StoredEpisode]] = [deque() for _ in range(num_tasks)]  # oldest first
 
     def add(self, task: int, episode: Episode, context: bool) -> None:
         """Store an episode over the task's oldest; `context` marks it for the task's context pool.
@@ -104,7 +117,8 @@ class TaskReplay:
         if n == 0:
             return
         offset = self._make_room(task, n + 1)
-        row = self._added[task] % self.lengths.shape[1]
+        number = self.added[task]
+        row = number % self.lengths.shape[1]
         steps = slice(offset, offset + n)
         self.frames[task, offset : offset + n + 1] = torch.from_numpy(episode.frames).to(self.device)
         self.actions[task, steps] = torch.from_numpy(episode.actions).to(self.device)
@@ -113,9 +127,13 @@ class TaskReplay:
         self.offsets[task, row] = offset
         self.lengths[task, row] = n
         self.terminated[task, row] = episode.terminated
-        self._added[task] += 1
-        self._next_place[task] = offset + n + 1
-        self._stored[task].append(_Entry(row, offset, n, context))
+        self.added[task] = number + 1
+        self.next_place[task] = offset + n + 1
+        self.stored[task].append(StoredEpisode(number, row, offset, n, context))
+        self.choose_pool(task)
+
+    def choose_pool(self, task: int) -> None:
+        """Mark the rows of the task's context pool in the table."""
         self.in_context[task] = False
         self.in_context[task, self._pool(task)] = True
 
@@ -182,7 +200,7 @@ class TaskReplay:
 
     def _make_room(self, task: int, size: int) -> int:
         """The first of `size` places in a row, with nothing stored there any more."""
-        start = self._next_place[task]
+        start = self.next_place[task]
         if start + size > self.places:
             self._forget(task, start, self.places)  # or these would outlive newer ones
             start = 0
@@ -191,7 +209,7 @@ class TaskReplay:
 
     def _forget(self, task: int, start: int, end: int) -> None:
         """Drop the episodes that begin in these places. What lies ahead in the ring is the oldest."""
-        stored, rows = self._stored[task], []
+        stored, rows = self.stored[task], []
         while stored and start <= stored[0].offset < end:
             rows.append(stored.popleft().row)
         self.lengths[task, rows] = 0
@@ -200,22 +218,13 @@ class TaskReplay:
         """Rows of the task's context pool."""
         rows: list[int] = []
         steps = 0
-        for entry in reversed(self._stored[task]):
+        for entry in reversed(self.stored[task]):
             if steps >= self.context_steps:
                 break
             if entry.marked:
                 rows.append(entry.row)
                 steps += entry.length
         return rows
-
-
-class _Entry(NamedTuple):
-    """What the host knows of a stored episode."""
-
-    row: int
-    offset: int
-    length: int
-    marked: bool
 
 
 def gather(store: Tensor, place: Tensor) -> Tensor:

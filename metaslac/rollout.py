@@ -31,9 +31,10 @@ class VectorEnv(Protocol):
 
     A step's info has "control_steps" (N,), the control steps that were made of it: the whole of an action
     repeat, what there was of it before the episode's end, none after that. Where simulations failed in
-    this step it has "diverged" (N,), which ones: their episode is over, and the step did not happen. An
-    environment whose rewards are sparse may put "dense_reward" (N,) there: it is what training learns
-    from, and nothing that acts ever sees it.
+    this step it has "diverged" (N,), which ones: their episode is over, and the step did not happen. The
+    same goes for "lost" (N,), where a worker died or hung and was replaced. An environment whose rewards
+    are sparse may put "dense_reward" (N,) there: it is what training learns from, and nothing that acts
+    ever sees it.
     """
 
     num_envs: int
@@ -51,8 +52,9 @@ class TrialEpisode(NamedTuple):
 
     @property
     def episode_return(self) -> float:
-        """Sum of the episode's rewards; not a number if the simulation diverged before its end."""
-        return math.nan if self.episode.diverged else float(self.episode.rewards.sum(dtype=np.float64))
+        """Sum of the episode's rewards; not a number if it diverged or was lost before its end."""
+        broken = self.episode.diverged or self.episode.lost
+        return math.nan if broken else float(self.episode.rewards.sum(dtype=np.float64))
 
 
 Key = tuple[int, ...]
@@ -124,18 +126,19 @@ def play(
 ) -> list[Episode]:
     """Step until every slot's episode is over; slots that end early wait for the others.
 
-    An episode whose simulation diverges ends before that step, which is not observed either.
+    An episode whose simulation diverges or is lost ends before that step, which is not observed either.
     """
     frames, actions, rewards, dense_rewards = [first], [], [], []
     active = np.ones(len(first), dtype=bool)
     lengths, control_steps = (np.zeros(len(first), dtype=int) for _ in range(2))
-    terminated, diverged = (np.zeros(len(first), dtype=bool) for _ in range(2))
+    terminated, diverged, lost = (np.zeros(len(first), dtype=bool) for _ in range(3))
     while active.any():
         action = act()
         frame, reward, ended, truncated, info = env.step(action)
         control_steps += info["control_steps"]
         diverged |= active & info.get("diverged", False)
-        active &= ~diverged
+        lost |= active & info.get("lost", False)
+        active &= ~(diverged | lost)
         if observe is not None:
             observe(action, reward, frame, active)
         frames.append(frame)
@@ -156,6 +159,7 @@ def play(
             bool(terminated[i]),
             bool(diverged[i]),
             int(control_steps[i]),
+            bool(lost[i]),
         )
         for i, n in enumerate(lengths)
     ]

@@ -1,6 +1,6 @@
 """What a run writes for people to read: progress.csv, TensorBoard events and a progress bar.
 
-The directory it writes into is prepared in `run_directory.py`; weights are in `checkpoint.py`.
+How it gets to the disk is in `log_files.py`; the directory is prepared in `run_directory.py`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,27 @@ import csv
 import io
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
+
+from metaslac.log_files import Events, GrowingFile
 
 TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
 SECONDS_BETWEEN_LINES = 30.0
 HELD_OUT = "test/return_"  # columns of the mean held-out return of each episode
+
+
+class LogState(NamedTuple):
+    """What a log needs to know to go on where a checkpoint was written."""
+
+    rows: str = ""  # progress.csv
+    seconds: float = 0.0
+    update: int = 0
 
 
 class RunLog:
@@ -26,6 +37,8 @@ class RunLog:
 
     `columns` fixes the header of progress.csv; with None the first row does. The columns `update` and
     `time/...` are added here; the latter are the only ones that differ between two equal runs.
+
+    A disk that is full or not there stops nothing: rows wait for it to come back.
     """
 
     def __init__(
@@ -35,19 +48,29 @@ class RunLog:
         *,
         total_updates: int,
         quiet: bool = False,
+        state: LogState | None = None,
     ) -> None:
+        state = state or LogState()
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._csv = (run_dir / "progress.csv").open("a", encoding="utf-8", newline="")
-        self._events = SummaryWriter(logdir=str(run_dir))
+        self._file = GrowingFile(run_dir / "progress.csv", state.rows.encode())
+        self._events = Events(run_dir, state.update)
         self._screen: _Bar | _Lines | None = None
         if not quiet:
             self._screen = _Bar(total_updates) if sys.stderr.isatty() else _Lines(total_updates)
-        self._columns: list[str] | None = None
-        self._started = self._last_time = time.monotonic()
-        self._last_update = 0
+        self._last_time = time.monotonic()
+        self._started = self._last_time - state.seconds
+        self._last_update = state.update
         self._held_out: dict[str, str] = {}
-        if columns is not None:
+        self._columns: list[str] | None = None
+        self._troubled = False
+        if state.rows:
+            self._columns = next(csv.reader([state.rows.splitlines()[0]]))
+        elif columns is not None:
             self._write_header(columns)
+
+    def state(self) -> LogState:
+        """To go on from here."""
+        return LogState(self._file.content.decode(), self._seconds(), self._last_update)
 
     def row(self, update: int, values: Mapping[str, float | None]) -> None:
         """Append one row; a column with None or no value stays blank, a name without a column is an error."""
@@ -60,16 +83,12 @@ class RunLog:
         numbers = {name: value for name, value in values.items() if value is not None}
         cells: dict[str, float] = {"update": update, **self._times(update), **numbers}
         self._write_line([_cell(cells.get(name)) for name in self._columns])
-        for name, value in cells.items():
-            if name != "update":
-                self._events.add_scalar(name, value, update)
-        self._events.flush()
+        self._write_events({name: value for name, value in cells.items() if name != "update"}, update)
         self._show_row(update, numbers)
 
     def pretraining(self, update: int, total: int, values: Mapping[str, float]) -> None:
         """Show and log an update before the first counted one: events only, progress.csv starts later."""
-        for name, value in values.items():
-            self._events.add_scalar(f"pretraining/{name}", value, update)
+        self._write_events({f"pretraining/{name}": value for name, value in values.items()}, update)
         self.progress(0, {"pre-training": f"{update}/{total}", **_losses(values)})
 
     def progress(self, update: int, text: Mapping[str, str]) -> None:
@@ -82,12 +101,21 @@ class RunLog:
         if self._screen is not None:
             self._screen.line(text)
 
+    def warning(self, text: str) -> None:
+        """Print one line that stays, also for a run that is quiet."""
+        if self._screen is not None:
+            self._screen.line(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def close(self) -> None:
-        """Flush and close everything; further calls are errors."""
+        """Close everything; further calls are errors."""
         if self._screen is not None:
             self._screen.close()
+        with self._trouble_told():
+            self._file.write(b"")
+        self._file.close()
         self._events.close()
-        self._csv.close()
 
     def __enter__(self) -> RunLog:
         return self
@@ -116,14 +144,33 @@ class RunLog:
     def _write_line(self, cells: Sequence[str]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
-        self._csv.write(text.getvalue())
-        self._csv.flush()
+        with self._trouble_told():
+            self._file.write(text.getvalue().encode())
+            self._troubled = False
+
+    def _write_events(self, values: Mapping[str, float], update: int) -> None:
+        with self._trouble_told():
+            self._events.write(values, update)
+
+    @contextmanager
+    def _trouble_told(self) -> Iterator[None]:
+        """Say once that something cannot be written, and go on."""
+        try:
+            yield
+        except OSError as error:
+            if not self._troubled:
+                self._troubled = True
+                reason = error.strerror or error
+                self.warning(f"cannot write progress.csv or events: {reason}; rows are kept until it can be")
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._started, 3)
 
     def _times(self, update: int) -> dict[str, float]:
         now = time.monotonic()
         rate = (update - self._last_update) / max(now - self._last_time, 1e-9)
         self._last_time, self._last_update = now, update
-        return {"time/seconds": round(now - self._started, 3), "time/updates_per_second": round(rate, 3)}
+        return {"time/seconds": self._seconds(), "time/updates_per_second": round(rate, 3)}
 
 
 def _cell(value: float | None) -> str:

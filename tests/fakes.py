@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from metaslac.agent import Agent
+from metaslac.checkpoint import save_checkpoint
 from metaslac.config import (
     ActorCriticConfig,
+    CheckpointConfig,
     Config,
     EvaluationConfig,
     FamilyConfig,
@@ -21,7 +24,8 @@ from metaslac.config import (
     TaskConfig,
     TrainConfig,
 )
-from metaslac.learner import MetaSLAC
+from metaslac.meta_slac import MetaSLAC
+from metaslac.settings import with_values
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -118,10 +122,8 @@ class FakeFamily:
     def length(self, task: int) -> int:
         return self.lengths.get(task, self.episode_steps - task if self.uneven else self.episode_steps)
 
-    def make_vector_env(
-        self, num_envs: int, threads: int = 0, raise_on_divergence: bool = True
-    ) -> FakeVectorEnv:
-        return FakeVectorEnv(self, num_envs, raise_on_divergence)
+    def make_vector_env(self, num_envs: int, threads: int = 0, tolerant: bool = False) -> FakeVectorEnv:
+        return FakeVectorEnv(self, num_envs, raise_on_divergence=not tolerant)
 
 
 def tiny_config(**task: Any) -> Config:
@@ -148,7 +150,8 @@ def tiny_config(**task: Any) -> Config:
             steps_per_batch=2,
         ),
         evaluation=EvaluationConfig(every=3, episodes=2),
-        runtime=RuntimeConfig(device="cpu", log_every=2, checkpoint_every=3, worlds=3),
+        runtime=RuntimeConfig(device="cpu", log_every=2, worlds=3),
+        checkpoint=CheckpointConfig(every=3),
     )
 
 
@@ -158,3 +161,23 @@ def make_agent(config: Config | None = None) -> Agent:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Agent.from_networks(config, MetaSLAC(config, 1, 1), 1, 1)
+
+
+def untrained_checkpoint(directory: Path, family: Any, **task: Any) -> Path:
+    """A whole checkpoint of an agent for `family`, 32 x 32, that has learned nothing; always the same one."""
+    config = with_values(tiny_config(**task), {"family.name": family.name})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        networks = MetaSLAC(config, family.action_size, len(family.param_names))
+    manifest = {
+        "family": family.name,
+        "task_hash": family.task_hash,
+        "train_tasks": len(family.train_tasks),
+        "test_tasks": len(family.test_tasks),
+        "param_names": list(family.param_names),
+        "action_size": family.action_size,
+        "update": 1,
+        "env_steps": 1,
+    }
+    save_checkpoint(directory, networks.state_dict(), config, manifest)
+    return directory

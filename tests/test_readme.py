@@ -3,9 +3,11 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from fakes import untrained_checkpoint
 
 import envs
 
@@ -46,3 +48,19 @@ def test_its_family_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
         frames, *_ = env.step(np.zeros((2, 6)))
     assert not np.array_equal(frames[0], frames[1])
     env.close()
+
+
+def test_its_loop_runs_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (code,) = re.findall(
+        r"```python\n(import gymnasium, metaslac\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    monkeypatch.chdir(tmp_path)
+    (run_dir,) = re.findall(r'metaslac.load\("(.*?)"\)', code)
+    untrained_checkpoint(Path(run_dir) / "checkpoints/1", envs.make_family("point_robot", image_size=32))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    names["env"].close()
+    widths = [sum(map(float, line.strip("[]").split())) for line in capsys.readouterr().out.splitlines()]
+    assert len(widths) == 3 and 2 > widths[0] > widths[1] > widths[2] > 0

@@ -291,7 +291,7 @@ def test_pictures_are_of_the_state_after_the_step() -> None:
 def test_divergence_may_be_an_end_like_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     family = envs.make_family("cheetah_vel", image_size=32, action_repeat=2)
-    env = family.make_vector_env(2, raise_on_divergence=False)
+    env = envs.TaskVectorEnv(family, 2, raise_on_divergence=False)
     first, _ = env.reset(seed=0, options={"tasks": [0, 1]})
     info = env.step(random_actions(env))[4]
     assert "diverged" not in info

@@ -151,9 +151,12 @@ def test_a_run_directory_that_holds_a_different_run() -> None:
     assert "different run: train.seed (1, 2)" in line
 
 
-def test_a_run_directory_that_holds_the_same_run() -> None:
+def test_resuming_with_settings_that_may_not_change() -> None:
     start_run_directory(Path("run"), Config(), {})
-    assert "already holds this run" in refusal("meta-train", "--run-dir", "run")
+    line = refusal("meta-train", "--resume", "run", "--seed", "2", "--set", "model.z1_size=4")
+    assert "different run: model.z1_size (32, 4), train.seed (0, 2)" in line
+    assert "neither --preset nor --run-dir" in refusal("meta-train", "--resume", "run", "--preset", "quick")
+    assert "holds no run" in refusal("meta-train", "--resume", "nowhere")
 
 
 @pytest.mark.parametrize(

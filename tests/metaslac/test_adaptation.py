@@ -26,8 +26,8 @@ def test_a_poisoned_replay_changes_nothing() -> None:
     family = FakeFamily()
     trainer = MetaTrainer(tiny_config(), family, CPU)
     env = family.make_vector_env(2)
-    trainer.collect_random(env)
-    trainer.visit(env)
+    trainer.collector.collect_random(env)
+    trainer.collector.visit(env, trainer.agent)
     clean = trainer.evaluate(family.make_vector_env(2))
     trainer.replay.frames.fill_(255)
     trainer.replay.actions.fill_(float("nan"))
@@ -40,8 +40,8 @@ def test_dense_rewards_train_and_sparse_ones_are_judged_and_inferred_from() -> N
     family = FakeFamily(sparse=True)
     trainer = MetaTrainer(tiny_config(), family, CPU)
     env = family.make_vector_env(2)
-    trainer.collect_random(env)
-    trainer.visit(env)
+    trainer.collector.collect_random(env)
+    trainer.collector.visit(env, trainer.agent)
     batch = trainer.sample_batch(64)
     positions = batch.windows.frames[..., 0].float().mean(-2).argmax(-1) / (SIZE - 4) * 2 - 1  # (K, W, L + 1)
     expected = -(positions[..., 1:] - batch.params[:, None]).abs()
@@ -57,7 +57,7 @@ def test_dense_rewards_train_and_sparse_ones_are_judged_and_inferred_from() -> N
 def test_the_agent_cannot_reach_a_replay() -> None:
     """Walk everything an agent refers to, through every attribute and container."""
     trainer = MetaTrainer(tiny_config(), FakeFamily(), CPU)
-    trainer.visit(FakeFamily().make_vector_env(2))
+    trainer.collector.visit(FakeFamily().make_vector_env(2), trainer.agent)
     seen: set[int] = set()
     reachable = [trainer.agent]
     while reachable:
@@ -96,7 +96,7 @@ def test_trials_differ_and_the_belief_starts_at_the_prior_and_narrows() -> None:
 
 def test_an_episode_that_diverged_has_no_return() -> None:
     family = FakeFamily(diverges={5: 2})
-    env = family.make_vector_env(2, raise_on_divergence=False)
+    env = family.make_vector_env(2, tolerant=True)
     good, failed = adapt(make_agent(), env, family.test_tasks, episodes=2)
     assert np.isfinite(good.returns).all() and np.isnan(failed.returns).all()
     assert np.isfinite(failed.belief_std).all() and (failed.belief_std[1] < 1).all()

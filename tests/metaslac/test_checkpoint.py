@@ -15,7 +15,15 @@ import pytest
 import torch
 
 from metaslac import checkpoint as module
-from metaslac.checkpoint import CONFIG, FORMAT_VERSION, MANIFEST, WEIGHTS, load_checkpoint, save_checkpoint
+from metaslac.checkpoint import (
+    CONFIG,
+    FORMAT_VERSION,
+    MANIFEST,
+    WEIGHTS,
+    load_checkpoint,
+    prune,
+    save_checkpoint,
+)
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
 from metaslac.settings import apply_settings
@@ -81,10 +89,59 @@ def test_a_run_directory_means_its_last_checkpoint(saved: Path) -> None:
     assert load_checkpoint(run_dir.with_name("moved")).manifest["update"] == 20
 
 
-def test_saving_again_replaces_the_whole_checkpoint(saved: Path) -> None:
+def test_a_checkpoint_is_never_overwritten(saved: Path) -> None:
     save_checkpoint(saved, {"other": torch.ones(1)}, CONFIGURATION, {**FACTS, "env_steps": 500})
-    assert load_checkpoint(saved).tensors.keys() == {"other"}
-    assert sorted(entry.name for entry in saved.parent.iterdir()) == ["10", "last"]
+    assert load_checkpoint(saved).tensors.keys() == tensors().keys()
+    assert load_checkpoint(saved.parent).tensors.keys() == {"other"}
+    assert names_in(saved.parent) == ["10", "10-2", "last"]
+
+
+def test_the_newest_are_kept_and_the_last_one_always(saved: Path) -> None:
+    for update in (20, 30, 5):  # whatever the update: one may go on from an older checkpoint
+        save_checkpoint(saved.with_name(str(update)), tensors(), CONFIGURATION, FACTS)
+        manifest = saved.with_name(str(update)) / MANIFEST
+        os.utime(manifest, ns=(manifest.stat().st_mtime_ns + update,) * 2)
+    prune(saved.parent, 2)
+    assert names_in(saved.parent) == ["30", "5", "last"]
+    saved.with_name("last").unlink()
+    saved.with_name("last").symlink_to("30")
+    shutil.copytree(saved.with_name("5"), saved.with_name("40"))
+    os.utime(saved.with_name("40") / MANIFEST)
+    prune(saved.parent, 1)
+    assert names_in(saved.parent) == ["30", "40", "last"]
+    load_checkpoint(saved.parent)
+
+
+def test_what_has_not_changed_is_linked(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = module.write_synced
+
+    def noted(path: Path, data: bytes) -> None:
+        written.append(path.name)
+        write(path, data)
+
+    monkeypatch.setattr(module, "write_synced", noted)
+    where = saved.with_name("20")
+    files = save_checkpoint(where, {}, CONFIGURATION, FACTS, {"more/a": b"a" * 9, "more/b": lambda: b"b"})
+    assert sorted(written) == sorted(["a", "b", WEIGHTS, CONFIG, MANIFEST])
+    written.clear()
+    later = saved.with_name("30")
+    save_checkpoint(later, {}, CONFIGURATION, FACTS, {"more/a": files["more/a"], "more/b": b"c"})
+    assert sorted(written) == sorted(["b", WEIGHTS, CONFIG, MANIFEST])
+    shutil.rmtree(where)
+    assert [load_checkpoint(later).read(f"more/{name}") for name in "ab"] == [b"a" * 9, b"c"]
+    monkeypatch.setattr(os, "link", refuse)
+    linked = module.SavedFile(later / "more/a", files["more/a"].sha256, 9)
+    save_checkpoint(saved.with_name("40"), {}, CONFIGURATION, FACTS, {"more/a": linked})
+    assert load_checkpoint(saved.parent).read("more/a") == b"a" * 9
+
+
+def refuse(*_: object) -> None:
+    raise OSError(1, "Operation not permitted")
+
+
+def names_in(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir())
 
 
 def test_a_manifest_without_its_facts_is_not_saved(tmp_path: Path) -> None:

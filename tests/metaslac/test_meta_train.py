@@ -65,9 +65,9 @@ def test_a_visit_renews_the_context_pool_of_its_tasks_only(posterior_context: bo
     config = replace(config, train=train, replay=replace(config.replay, episodes_per_task=8))
     trainer = MetaTrainer(config, FakeFamily(), CPU)
     env = FakeFamily().make_vector_env(2)
-    trainer.collect_random(env)
+    trainer.collector.collect_random(env)
     assert (trainer.replay.in_context.sum(1) == 2).all()
-    trainer.visit(env)
+    trainer.collector.visit(env, trainer.agent)
     stored = (trainer.replay.lengths > 0).sum(1)
     visited = stored == 5
     assert visited.sum() == 2 and (stored[~visited] == 2).all()
@@ -82,13 +82,13 @@ def test_env_steps_count_control_steps(tmp_path: Path) -> None:
     config = tiny_config()
     config = replace(config, family=replace(config.family, action_repeat=3))
     trainer = MetaTrainer(config, FakeFamily(action_repeat=3), CPU)
-    trainer.collect_random(trainer.family.make_vector_env(2))
-    assert trainer.env_steps == 4 * 2 * 6 * 3
+    trainer.collector.collect_random(trainer.family.make_vector_env(2))
+    assert trainer.collector.env_steps == 4 * 2 * 6 * 3
     cut = MetaTrainer(config, FakeFamily(action_repeat=3, last_repeat=1), CPU)
-    cut.collect_random(cut.family.make_vector_env(3))
-    assert cut.env_steps == 4 * 2 * (5 * 3 + 1)
-    cut.visit(cut.family.make_vector_env(2))
-    assert cut.env_steps == (4 * 2 + 2 * 2) * (5 * 3 + 1)
+    cut.collector.collect_random(cut.family.make_vector_env(3))
+    assert cut.collector.env_steps == 4 * 2 * (5 * 3 + 1)
+    cut.collector.visit(cut.family.make_vector_env(2), cut.agent)
+    assert cut.collector.env_steps == (4 * 2 + 2 * 2) * (5 * 3 + 1)
 
 
 def stored_lengths(trainer: MetaTrainer) -> list[list[int]]:
@@ -100,9 +100,9 @@ def test_random_episodes_are_played_until_there_are_enough_steps_whatever_the_wo
     trainers = []
     for worlds in (1, 3, 5):
         trainer = MetaTrainer(tiny_config(), FakeFamily(lengths={0: 2, 2: 5}), CPU)
-        trainer.collect_random(trainer.family.make_vector_env(worlds))
+        trainer.collector.collect_random(trainer.family.make_vector_env(worlds))
         assert stored_lengths(trainer) == [[2] * 6, [6, 6], [5, 5, 5], [6, 6]]  # the fewest with 12 steps
-        assert trainer.env_steps == 12 + 12 + 15 + 12
+        assert trainer.collector.env_steps == 12 + 12 + 15 + 12
         assert trainer.replay.in_context.sum(1).tolist() == [6, 2, 3, 2]
         trainers.append(trainer)
     starts = {len(set(trainer.replay.actions[0, ::3].flatten().tolist())) for trainer in trainers}
@@ -116,7 +116,7 @@ def test_random_episodes_are_played_until_there_are_enough_steps_whatever_the_wo
 
 def test_many_short_random_episodes_are_no_failure() -> None:
     trainer = MetaTrainer(tiny_config(), FakeFamily(episode_steps=30, lengths={0: 1}), CPU)
-    trainer.collect_random(trainer.family.make_vector_env(4))
+    trainer.collector.collect_random(trainer.family.make_vector_env(4))
     assert stored_lengths(trainer) == [[1] * 60, [30] * 2, [30] * 2, [30] * 2]
 
 
@@ -124,19 +124,19 @@ def test_a_visit_repeats_its_trial_on_tasks_whose_episodes_are_short() -> None:
     config = tiny_config()
     config = replace(config, train=replace(config.train, posterior_context=False))
     trainer = MetaTrainer(config, FakeFamily(lengths={0: 1, 1: 2, 2: 3}), CPU)
-    trainer.visit(trainer.family.make_vector_env(4))
+    trainer.collector.visit(trainer.family.make_vector_env(4), trainer.agent)
     # until half of 2 x 6 steps are made; 3 + 3 are just enough
     assert stored_lengths(trainer) == [[1] * 6, [2] * 4, [3] * 2, [6] * 2]
     pooled = trainer.replay.in_context[:, :6].tolist()
     expected = [[True, False] * 3, [True, False] * 2, [True, False], [True, False]]  # the prior ones
     assert [task[: len(marks)] for task, marks in zip(pooled, expected, strict=True)] == expected
-    assert trainer.env_steps == 6 + 8 + 6 + 12
+    assert trainer.collector.env_steps == 6 + 8 + 6 + 12
 
 
 def test_a_visit_has_at_most_eight_trials() -> None:
     config = tiny_config()
     trainer = MetaTrainer(config, FakeFamily(episode_steps=20, lengths={3: 1}), CPU)
-    trainer.visit(trainer.family.make_vector_env(4))
+    trainer.collector.visit(trainer.family.make_vector_env(4), trainer.agent)
     assert [len(lengths) for lengths in stored_lengths(trainer)] == [2, 2, 2, 16]
 
 
@@ -159,9 +159,9 @@ def test_a_diverged_simulation_is_counted_and_shown_and_ends_no_run(tmp_path: Pa
 
 def test_a_task_that_fails_in_every_first_step_is_named() -> None:
     trainer = MetaTrainer(tiny_config(), FakeFamily(diverges={2: 0}), CPU)
-    env = trainer.family.make_vector_env(3, raise_on_divergence=False)
+    env = trainer.family.make_vector_env(3, tolerant=True)
     with pytest.raises(MetaslacError, match=r"fake task 2: the simulation diverged .* 20 random episodes"):
-        trainer.collect_random(env)
+        trainer.collector.collect_random(env)
 
 
 def test_a_replay_that_cannot_fit_is_refused_with_its_size_and_the_setting() -> None:
@@ -185,7 +185,7 @@ def test_more_tasks_at_once_than_there_are_is_refused(setting: str) -> None:
 
 def test_params_in_a_batch_are_those_of_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = MetaTrainer(tiny_config(inference="oracle"), FakeFamily(), CPU)
-    trainer.collect_random(FakeFamily().make_vector_env(2))
+    trainer.collector.collect_random(FakeFamily().make_vector_env(2))
     drawn = []
     sample_windows = trainer.replay.sample_windows
 
@@ -219,8 +219,8 @@ def test_training_explores_with_noise_and_evaluation_is_greedy_on_numbers_of_its
     monkeypatch.setattr(trainer.agent, "act", spy_act)
     monkeypatch.setattr(rollout, "rng_of", spy_rng)
     env = FakeFamily().make_vector_env(2)
-    trainer.collect_random(env)
-    trainer.visit(env)
+    trainer.collector.collect_random(env)
+    trainer.collector.visit(env, trainer.agent)
     assert greedy and not any(greedy)
     training = set(keys)
     assert len(training) == len(keys)
@@ -233,5 +233,5 @@ def test_training_explores_with_noise_and_evaluation_is_greedy_on_numbers_of_its
 
 def test_every_episode_has_its_own_key() -> None:
     trainer = MetaTrainer(tiny_config(), FakeFamily(), CPU)
-    keys = [trainer._key(task) for task in trainer.family.train_tasks for _ in range(3)]
+    keys = [trainer.collector._key(task) for task in trainer.family.train_tasks for _ in range(3)]
     assert len(set(keys)) == 12 and all(key[0] == 0 for key in keys)

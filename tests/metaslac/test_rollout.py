@@ -40,7 +40,7 @@ def test_a_failed_step_is_neither_kept_nor_observed() -> None:
     failing, ending = FakeFamily(diverges={1: 2}), FakeFamily(lengths={1: 2})
     trials = []
     for family in (failing, ending):
-        env = family.make_vector_env(3, raise_on_divergence=False)
+        env = family.make_vector_env(3, tolerant=True)
         trials.append(
             run_trial(env, make_agent(), family.tasks[:3], [[(0,), (1,), (2,)], [(3,), (4,), (5,)]], 1)
         )
@@ -58,7 +58,7 @@ def test_a_failed_step_is_neither_kept_nor_observed() -> None:
 
 def test_an_episode_that_fails_at_once_is_its_first_frame() -> None:
     family = FakeFamily(diverges={0: 0, 1: 0})
-    env = family.make_vector_env(2, raise_on_divergence=False)
+    env = family.make_vector_env(2, tolerant=True)
     [[entry], _] = run_trial(env, make_agent(), family.tasks[:2], [[(0,), (1,)]], 1)
     assert entry.episode.frames.shape == (1, 32, 32, 3) and entry.episode.actions.shape == (0, 1)
     assert entry.episode.diverged and np.isnan(entry.episode_return)
@@ -67,7 +67,7 @@ def test_an_episode_that_fails_at_once_is_its_first_frame() -> None:
 
 def test_control_steps_are_those_that_were_made() -> None:
     family = FakeFamily(uneven=True, diverges={2: 1}, action_repeat=4, last_repeat=3)
-    env = family.make_vector_env(3, raise_on_divergence=False)
+    env = family.make_vector_env(3, tolerant=True)
     episodes = run_random(env, family.tasks[:3], [(0,), (1,), (2,)], 1)
     assert [episode.control_steps for episode in episodes] == [5 * 4 + 3, 4 * 4 + 3, 4 + 3]
 

@@ -9,7 +9,7 @@ import pytest
 
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
-from metaslac.run_directory import prepare_run_directory, start_run_directory
+from metaslac.run_directory import locked, prepare_run_directory, saved_config, start_run_directory
 from metaslac.settings import apply_settings, from_yaml, to_dict
 
 CONFIG = Config()
@@ -41,9 +41,27 @@ def test_the_two_files_say_what_the_run_is(tmp_path: Path) -> None:
     assert sorted(path.name for path in run_dir.iterdir()) == ["config.yaml", "variant.json"]
 
 
-def test_the_same_run_is_said_to_be_there(tmp_path: Path) -> None:
+def test_the_same_run_is_there_to_be_gone_on_with(tmp_path: Path) -> None:
+    assert not prepare_run_directory(tmp_path / "run", CONFIG)
     start_run_directory(tmp_path / "run", CONFIG, {})
-    assert "already holds this run; choose another --run-dir or delete it" in refusal(tmp_path / "run")
+    assert prepare_run_directory(tmp_path / "run", CONFIG)
+    changes = ["train.updates=7", "runtime.threads=3", "runtime.device=cpu", "checkpoint.keep=1"]
+    assert prepare_run_directory(tmp_path / "run", apply_settings(CONFIG, changes))
+    assert saved_config(tmp_path / "run") == CONFIG
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    unfinished = tmp_path / "run" / "checkpoints" / ".00000004.tmp-12"
+    unfinished.mkdir(parents=True)
+    with locked(tmp_path / "run"):
+        assert not unfinished.exists()
+        with (
+            pytest.raises(MetaslacError, match="another process is training there"),
+            locked(tmp_path / "run"),
+        ):
+            pass
+    with locked(tmp_path / "run"):
+        pass
 
 
 def test_a_different_run_is_named_by_what_differs(tmp_path: Path) -> None:
@@ -55,7 +73,15 @@ def test_a_different_run_is_named_by_what_differs(tmp_path: Path) -> None:
 
 def test_many_differences_are_counted_not_listed(tmp_path: Path) -> None:
     start_run_directory(tmp_path / "run", CONFIG, {})
-    names = ["updates", "windows", "tasks_per_visit", "updates_per_visit", "tasks_per_update", "seed"]
+    names = [
+        "updates",
+        "windows",
+        "tasks_per_visit",
+        "updates_per_visit",
+        "tasks_per_update",
+        "seed",
+        "initial_episodes",
+    ]
     other = apply_settings(CONFIG, [f"train.{name}=64" for name in names])
     assert "and 2 more" in refusal(tmp_path / "run", other)
 

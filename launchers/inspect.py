@@ -1,0 +1,140 @@
+"""`metaslac inspect`: what is in a checkpoint or run, and whether it is whole.
+
+Reading and verifying are in `metaslac/checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from launchers.outputs import check_writable, table, write_json
+from metaslac.errors import MetaslacError
+
+ROWS_SHOWN = 5
+
+
+@click.command(short_help="Show what a checkpoint holds, and verify it.")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, show_default="off", help="Read every file and compare its checksum.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    show_default="none",
+    help="Write the same as JSON.",
+)
+def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
+    """Show the manifest, sizes, counters and latest held-out returns of a checkpoint or a run's last one.
+
+    Exits with 1 if anything about it is damaged; without --verify only the manifest, the sizes and the small
+    files are looked at.
+    """
+    check_writable(json_path)
+    from metaslac.checkpoint import find_checkpoint
+
+    path = find_checkpoint(directory)
+    try:
+        report = describe(path, verify)
+    except MetaslacError as error:
+        click.echo(f"metaslac: {error}", err=True)
+        return 1
+    show(report)
+    if json_path is not None:
+        write_json(json_path, report)
+    for problem in report["problems"]:
+        click.echo(f"metaslac: {problem}", err=True)
+    return 1 if report["problems"] else 0
+
+
+def describe(path: Path, verify: bool) -> dict[str, Any]:
+    """All there is to tell about the checkpoint at `path`. Raises MetaslacError if nothing can be told."""
+    from metaslac.checkpoint import Checkpoint, damaged_files, load_checkpoint, missing_files, read_manifest
+    from metaslac.training_state import ROWS
+
+    manifest = read_manifest(path)
+    problems = damaged_files(path, manifest) if verify else missing_files(path, manifest)
+    checkpoint: Checkpoint | None = None
+    if not problems:
+        checkpoint = load_checkpoint(path)
+    rows = checkpoint.read(ROWS).decode() if checkpoint and ROWS in manifest["files"] else ""
+    replay = [entry["size"] for name, entry in manifest["files"].items() if name.startswith("replay/")]
+    return {
+        "checkpoint": str(path),
+        **{name: value for name, value in manifest.items() if name != "files"},
+        "parameters": sum(t.numel() for t in checkpoint.tensors.values()) if checkpoint else None,
+        "bytes": sum(entry["size"] for entry in manifest["files"].values()),
+        "replay_bytes": sum(replay),
+        "replay_files": len(replay),
+        "files": manifest["files"],
+        "held_out": held_out(rows),
+        "verified": verify and not problems,
+        "problems": problems,
+    }
+
+
+def held_out(rows: str) -> list[dict[str, float]]:
+    """The held-out returns in progress.csv: update -> mean return of each episode, oldest first."""
+    from metaslac.run_log import HELD_OUT
+
+    found = []
+    for row in csv.DictReader(io.StringIO(rows)):
+        returns = {name: float(cell) for name, cell in row.items() if name.startswith(HELD_OUT) and cell}
+        if returns:
+            found.append({"update": float(row["update"]), **returns})
+    return found
+
+
+def show(report: dict[str, Any]) -> None:
+    """The report as text."""
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    lines = [
+        ["checkpoint", report["checkpoint"]],
+        ["format", f"{report['format_version']}, written by {versions}"],
+        ["family", f"{report['family']}: {report['train_tasks']} + {report['test_tasks']} tasks"],
+        ["task list", report["task_hash"]],
+        ["updates", f"{report['update']} after {report.get('pretraining_update', 0)} of pre-training"],
+        ["env steps", f"{report['env_steps']}"],
+        ["episodes", f"{report.get('diverged_episodes', 0)} diverged, {report.get('lost_episodes', 0)} lost"],
+        ["weights", "?" if report["parameters"] is None else f"{report['parameters']} numbers"],
+        [
+            "replay",
+            f"{report.get('replay_steps', 0)} steps, {size(report['replay_bytes'])} "
+            f"in {report['replay_files']} files",
+        ],
+        ["size", f"{size(report['bytes'])} in {len(report['files']) + 1} files"],
+        ["state", _state(report)],
+    ]
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        click.echo(f"{name:{width}}  {text}")
+    if report["held_out"]:
+        shown = report["held_out"][-ROWS_SHOWN:]
+        episodes = range(1, len(shown[-1]))
+        header = ["update", *(f"return {episode}" for episode in episodes)]
+        cells = [
+            [f"{row['update']:.0f}", *(f"{value:.2f}" for value in list(row.values())[1:])] for row in shown
+        ]
+        click.echo(f"\nheld-out returns of each episode, the last {len(shown)} evaluations")
+        click.echo(table(header, cells))
+    sys.stdout.flush()
+
+
+def _state(report: dict[str, Any]) -> str:
+    if report["problems"]:
+        return f"DAMAGED: {len(report['problems'])} of {len(report['files'])} files"
+    return "whole: every checksum matches" if report["verified"] else "all files there; --verify reads them"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            break
+        count /= 1024
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

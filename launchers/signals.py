@@ -1,0 +1,38 @@
+"""Being asked to stop: signals that let a training end where it can go on later.
+
+The first one is only noted; `stop_requested` is asked by the training between two steps of its work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# Of a training that was stopped and whose last checkpoint holds all it had done (EX_TEMPFAIL: try again).
+STOPPED = 75
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Whether one of SIGNALS has come since; a second one ends the process at once, with 128 + its number."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        name = signal.Signals(number).name
+        # Not through print: the main thread may be in the middle of one.
+        os.write(sys.stderr.fileno(), f"metaslac: {name}: stopping; once more to stop at once\n".encode())
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,183 @@
+"""Collection: random episodes at the start of a run, then visits to a few tasks at a time, all into replay.
+
+When a visit is due and what is learned between them is decided in meta_train.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from metaslac.agent import Agent
+from metaslac.config import Config
+from metaslac.errors import MetaslacError
+from metaslac.replay import Episode, TaskReplay
+from metaslac.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
+
+COLLECTION_STREAM = 0
+VISIT_STREAM = 3
+
+MOST_TRIALS = 8  # on a task in one visit
+MOST_FAILURES = 20  # random episodes of a task, one after the other, that fail in their first step
+
+Item = TypeVar("Item")
+
+
+class CollectedFamily(Protocol):
+    """What is needed of a task family here."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def action_size(self) -> int: ...
+    @property
+    def episode_steps(self) -> int: ...
+    @property
+    def train_tasks(self) -> Sequence[Task]: ...
+
+
+class Collector:
+    """Plays training tasks, stores and counts what was played.
+
+    Episodes have generators of their own, keyed by task and number: what is played does not depend on
+    how it is spread over worlds, and the counters are all the state there is.
+    """
+
+    def __init__(self, config: Config, family: CollectedFamily, replay: TaskReplay) -> None:
+        self.config = config
+        self.family = family
+        self.replay = replay
+        self.env_steps = 0
+        self.diverged_episodes = 0
+        self.lost_episodes = 0
+        tasks = len(family.train_tasks)
+        self._episodes = [0] * tasks  # played so far, per task: the last part of a key
+        self._visits = 0
+        self._missing = [config.train.initial_episodes * family.episode_steps] * tasks  # random decisions
+        self._failures = [0] * tasks
+
+    def counts(self) -> dict[str, int]:
+        """For progress.csv."""
+        return {
+            "env_steps": self.env_steps,
+            "diverged_episodes": self.diverged_episodes,
+            "lost_episodes": self.lost_episodes,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that goes on from one episode to the next but the replay, for JSON."""
+        return {
+            **self.counts(),
+            "episodes": list(self._episodes),
+            "visits": self._visits,
+            "missing": list(self._missing),
+            "failures": list(self._failures),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.env_steps = int(state["env_steps"])
+        self.diverged_episodes = int(state["diverged_episodes"])
+        self.lost_episodes = int(state["lost_episodes"])
+        self._visits = int(state["visits"])
+        self._episodes, self._missing, self._failures = (
+            [int(number) for _, number in zip(self._episodes, state[name], strict=True)]
+            for name in ("episodes", "missing", "failures")
+        )
+
+    def collect_random(self, env: VectorEnv, between: Callable[[], None] = lambda: None) -> None:
+        """Random actions on every training task; these episodes are its first context pool.
+
+        Each task is played until it has made `initial_episodes * episode_steps` decisions: in so many
+        episodes if none ends early, else in more. `between` is called whenever the state is whole.
+
+        Raises:
+            MetaslacError: a task's simulation diverges in the first step of every episode.
+        """
+        while jobs := list(self._random_jobs(env.num_envs)):
+            keys = filled([self._key(task) for task in jobs], env.num_envs)
+            slots, hold = filled(jobs, env.num_envs), self.config.train.random_hold
+            episodes = run_random(env, slots, keys, self.family.action_size, hold)
+            for task, episode in zip(jobs, episodes, strict=False):
+                self._take_random(task, episode)
+            between()
+
+    def visit(self, env: VectorEnv, agent: Agent) -> None:
+        """Trials on a few tasks, each of prior, then posterior episodes, marked for the tasks' context pools.
+
+        A task gets one trial, and where episodes end early another one, and so on, until it has made at
+        least half of the decisions that a trial can have; at most MOST_TRIALS.
+        """
+        train = self.config.train
+        rng = rng_of(train.seed, VISIT_STREAM, self._visits)
+        self._visits += 1
+        chosen = rng.choice(len(self.family.train_tasks), env.num_envs, replace=False)
+        tasks = [self.family.train_tasks[index] for index in chosen]
+        most = (train.prior_episodes + train.posterior_episodes) * self.family.episode_steps
+        made = dict.fromkeys(chosen.tolist(), 0)
+        for _ in range(MOST_TRIALS):
+            for task, decisions in zip(tasks, self._play_trials(env, agent, tasks), strict=True):
+                made[task.index] += decisions
+            tasks = [task for task in tasks if 2 * made[task.index] < most]
+            if not tasks:
+                break
+
+    def _random_jobs(self, most: int) -> Iterator[Task]:
+        """The next random episodes, at most so many.
+
+        Of every task those that it needs even if none of them ends early, so that what is played in the
+        end does not depend on how many are played at once.
+        """
+        for task in self.family.train_tasks:
+            for _ in range(-(-self._missing[task.index] // self.family.episode_steps)):
+                if not most:
+                    return
+                most -= 1
+                yield task
+
+    def _take_random(self, task: Task, episode: Episode) -> None:
+        decisions = self._keep(task, episode, context=True)
+        self._missing[task.index] -= decisions
+        if episode.lost:
+            return
+        self._failures[task.index] = 0 if decisions else self._failures[task.index] + 1
+        if self._failures[task.index] == MOST_FAILURES:
+            raise MetaslacError(
+                f"{self.family.name} task {task.index}: the simulation diverged in the first step of "
+                f"{MOST_FAILURES} random episodes in a row"
+            )
+
+    def _play_trials(self, env: VectorEnv, agent: Agent, tasks: Sequence[Task]) -> list[int]:
+        """One trial on each task, kept; the decisions it made. Tasks may be fewer than the worlds."""
+        train = self.config.train
+        keys = [
+            filled([self._key(task) for task in tasks], env.num_envs)
+            for _ in range(train.prior_episodes + train.posterior_episodes)
+        ]
+        trials = run_trial(env, agent, filled(tasks, env.num_envs), keys, train.prior_episodes)
+        pooled = train.prior_episodes + (train.posterior_episodes if train.posterior_context else 0)
+        return [
+            sum(self._keep(task, entry.episode, number < pooled) for number, entry in enumerate(trial))
+            for task, trial in zip(tasks, trials, strict=False)
+        ]
+
+    def _keep(self, task: Task, episode: Episode, context: bool) -> int:
+        """Store and count a training episode; the number of its decisions. A lost one is only counted."""
+        self.env_steps += episode.control_steps
+        self.diverged_episodes += episode.diverged
+        self.lost_episodes += episode.lost
+        if episode.lost:
+            return 0
+        self.replay.add(task.index, episode, context)
+        return len(episode.rewards)
+
+    def _key(self, task: Task) -> Key:
+        """The key of the task's next training episode."""
+        episode = self._episodes[task.index]
+        self._episodes[task.index] += 1
+        return self.config.train.seed, COLLECTION_STREAM, task.index, episode
+
+
+def filled(jobs: Sequence[Item], size: int) -> list[Item]:
+    """`jobs`, and the first of them again for every slot left over; those are played and dropped."""
+    return [*jobs, *[jobs[0]] * (size - len(jobs))]

@@ -1,0 +1,237 @@
+"""Real processes, asked to stop or killed anywhere: the same command goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from metaslac.checkpoint import damaged_files, load_checkpoint
+
+ROOT = Path(__file__).parents[2]
+STOPPED = 75
+
+# Runs the command line, and sends itself a signal in the n-th call of one of these functions.
+DRIVER = """
+import os, sys, time
+import metaslac.adaptation, metaslac.checkpoint, metaslac.collection, metaslac.learner
+from launchers.cli import main
+number, where, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+owner, name = {
+    "collection": (metaslac.collection, "run_random"),
+    "pretraining": (metaslac.learner.Learner, "pretrain"),
+    "visit": (metaslac.collection, "run_trial"),
+    "update": (metaslac.learner.Learner, "update"),
+    "evaluation": (metaslac.adaptation, "run_trial"),
+    "checkpoint": (metaslac.checkpoint, "write_synced"),
+}[where]
+function, calls = getattr(owner, name), 0
+def signalled(*arguments, **options):
+    global calls
+    calls += 1
+    if calls == count:
+        print("signalled", time.time(), flush=True)
+        if where == "checkpoint":  # in the middle of a file
+            path, data = arguments
+            path.write_bytes(data[: len(data) // 2])
+        os.kill(os.getpid(), number)
+    return function(*arguments, **options)
+setattr(owner, name, signalled)
+sys.argv = ["metaslac", *sys.argv[4:]]
+main()
+"""
+TINY = [
+    "model.base_depth=4",
+    "model.feature_size=8",
+    "model.z1_size=3",
+    "model.z2_size=4",
+    "model.hidden_size=8",
+    "task.size=2",
+    "task.hidden_size=8",
+    "task.context_length=4",
+    "task.context_max=16",
+    "actor_critic.hidden_size=8",
+    "replay.episodes_per_task=4",
+    "replay.context_episodes=2",
+    "train.initial_episodes=1",
+    "train.pretrain_updates=4",
+    "train.tasks_per_visit=20",
+    "train.updates_per_visit=2",
+    "train.tasks_per_update=4",
+    "train.model_windows=2",
+    "train.windows=4",
+    "train.steps_per_batch=2",
+    "evaluation.every=5",
+    "evaluation.episodes=2",
+    "evaluation.trials=1",
+    "runtime.log_every=1",
+    "checkpoint.every=3",
+]
+
+
+def arguments(run_dir: Path, updates: int = 12) -> list[str]:
+    command = ["meta-train", "--family", "point_robot", "--preset", "quick", "--device", "cpu"]
+    command += ["--threads", "1", "--updates", str(updates), "--run-dir", str(run_dir)]
+    return command + [f"--set={assignment}" for assignment in TINY]
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    assert "Traceback" not in err, err
+    return process.returncode, out, err
+
+
+def go_on(command: list[str]) -> tuple[int, str, str]:
+    return finish(start([sys.executable, "-m", "launchers", *command]))
+
+
+def signalled(number: int, where: str, count: int, command: list[str]) -> tuple[int, str, str]:
+    """Run until the process has sent itself a signal at a place of DRIVER."""
+    return finish(start([sys.executable, "-c", DRIVER, str(number), where, str(count), *command]))
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "progress.csv").open() as file:
+        table = list(csv.DictReader(file))
+    return [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in table]
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    assert rows(one) == rows(other)
+    first, second = load_checkpoint(one), load_checkpoint(other)
+    for name in ("model.safetensors", "training.safetensors"):
+        mine, its = first.read_tensors(name), second.read_tensors(name)
+        assert mine.keys() == its.keys()
+        assert all(torch.equal(mine[key], its[key]) for key in mine)
+
+
+def assert_whole(run_dir: Path) -> None:
+    checkpoint = load_checkpoint(run_dir)
+    assert damaged_files(checkpoint.path, checkpoint.manifest) == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    code, out, _ = go_on(arguments(run_dir))
+    assert code == 0 and "finished" in out
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("number", "where", "count"),
+    [
+        (signal.SIGTERM, "evaluation", 2),
+        pytest.param(signal.SIGTERM, "collection", 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, "pretraining", 2, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "visit", 3, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "update", 7, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, "checkpoint", 30, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_a_run_that_goes_on_exactly(
+    whole: Path, tmp_path: Path, number: int, where: str, count: int
+) -> None:
+    command = arguments(tmp_path / "run")
+    code, out, err = signalled(number, where, count, command)
+    assert code == STOPPED
+    assert f"{signal.Signals(number).name}: stopping" in err
+    assert f"the same command goes on, or: metaslac meta-train --resume {tmp_path / 'run'}" in out
+    assert_whole(tmp_path / "run")
+    code, out, _ = go_on(["meta-train", "--resume", str(tmp_path / "run")])
+    assert code == 0 and "going on from" in out
+    assert_equal(whole, tmp_path / "run")
+    code, out, _ = go_on(command)
+    assert code == 0 and "is finished" in out
+
+
+def test_a_process_killed_while_it_writes_a_checkpoint(whole: Path, tmp_path: Path) -> None:
+    command = arguments(tmp_path / "run")
+    code, _, _ = signalled(signal.SIGKILL, "checkpoint", 190, command)
+    assert code == -signal.SIGKILL
+    assert list((tmp_path / "run" / "checkpoints").glob(".*.tmp-*"))
+    assert_whole(tmp_path / "run")
+    assert go_on(command)[0] == 0
+    assert_equal(whole, tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    command = arguments(tmp_path / "run", updates=100_000)
+    process = start([sys.executable, "-m", "launchers", *command])
+    wait_for(tmp_path / "run" / "checkpoints" / "last", process)
+    other = go_on(command)
+    assert other[0] == 2 and "another process is training there" in other[2]
+    process.send_signal(signal.SIGSTOP)  # so that the two come together
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    code, _, _ = finish(process)
+    assert code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert_whole(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments(whole: Path, tmp_path: Path) -> None:
+    rng, command, kills = random.Random(0), arguments(tmp_path / "run", updates=12), 0
+    run_dir = tmp_path / "run"
+    while kills < 20:
+        kills += 1
+        if kills % 4 == 0:  # inside of a checkpoint
+            code, _, _ = signalled(signal.SIGKILL, "checkpoint", rng.randint(1, 90), command)
+            assert code in (0, -signal.SIGKILL)
+        else:
+            process = start([sys.executable, "-m", "launchers", *command])
+            time.sleep(rng.uniform(2.0, 9.0))
+            process.kill()
+            assert finish(process)[0] in (0, -signal.SIGKILL)
+        if (run_dir / "checkpoints" / "last").exists():
+            assert_whole(run_dir)
+            if len(rows(run_dir)) == 12:  # it was faster: once more from the start
+                assert go_on(command)[0] == 0
+                assert_equal(whole, run_dir)
+                run_dir = tmp_path / f"run{kills}"
+                command = arguments(run_dir)
+    assert go_on(command)[0] == 0
+    assert_equal(whole, run_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["collection", "visit", "update", "evaluation", "checkpoint"])
+def test_a_quick_run_stops_within_ten_seconds(tmp_path: Path, where: str) -> None:
+    command = ["meta-train", "--family", "cheetah_vel", "--preset", "quick", "--device", "cpu"]
+    command += ["--run-dir", str(tmp_path / "run"), "--set", "train.pretrain_updates=2"]
+    command += ["--set", "evaluation.every=3", "--set", "checkpoint.every=2"]
+    code, out, _ = signalled(signal.SIGTERM, where, 1 if where == "visit" else 2, command)
+    ended = time.time()
+    assert code == STOPPED
+    began = float(next(line for line in out.splitlines() if line.startswith("signalled")).split()[1])
+    print(f"{where}: {ended - began:.1f} s from the signal to the end of the process")
+    assert ended - began < 10.0
+    assert_whole(tmp_path / "run")
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,322 @@
+"""Stopping anywhere and going on is the same as never having stopped; faults leave the last checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import CPU, FakeFamily, tiny_config
+
+from metaslac import checkpoint as checkpoint_module
+from metaslac import meta_train as module
+from metaslac.checkpoint import load_checkpoint
+from metaslac.config import Config
+from metaslac.errors import MetaslacError, TrainingFault
+from metaslac.learner import Learner
+from metaslac.meta_train import StopRequested, meta_train
+
+Stop = Callable[[], bool]
+
+
+def at(*calls: int) -> Stop:
+    """Asks for a stop when it is asked the n-th time, n counted from 0."""
+    count = -1
+
+    def stop() -> bool:
+        nonlocal count
+        count += 1
+        return count in calls
+
+    return stop
+
+
+def train(run_dir: Path, stop: Stop = lambda: False, config: Config | None = None, **family: Any) -> bool:
+    """Train or go on; whether it came to its end."""
+    last = run_dir / "checkpoints"
+    checkpoint = load_checkpoint(last) if last.exists() else None
+    family = {"uneven": True, "terminates": True, **family}
+    try:
+        meta_train(
+            config or tiny_config(),
+            FakeFamily(**family),
+            run_dir,
+            CPU,
+            quiet=True,
+            checkpoint=checkpoint,
+            stop=stop,
+        )
+    except StopRequested:
+        return False
+    return True
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    with (run_dir / "progress.csv").open() as file:
+        table = list(csv.DictReader(file))
+    return [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in table]
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Rows, weights and everything else that a later update depends on."""
+    assert rows(one) == rows(other)
+    first, second = load_checkpoint(one), load_checkpoint(other)
+    assert first.tensors.keys() == second.tensors.keys()
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name]), name
+    mine, its = (part.read_tensors("training.safetensors") for part in (first, second))
+    assert mine.keys() == its.keys()
+    for name in mine:
+        assert torch.equal(mine[name], its[name]), name
+    mine, its = (json.loads(part.read("training.json")) for part in (first, second))
+    assert {**mine, "log": None} == {**its, "log": None}
+    assert mine["log"]["update"] == its["log"]["update"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """An uninterrupted run, and how often it could have been stopped."""
+    run_dir, asked = tmp_path_factory.mktemp("whole"), 0
+
+    def never() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    assert train(run_dir, never)
+    return run_dir, asked
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999])
+def test_one_stop_changes_nothing(whole: tuple[Path, int], tmp_path: Path, moment: float) -> None:
+    run_dir, asked = whole
+    assert not train(tmp_path, at(int(moment * asked)))
+    assert train(tmp_path)
+    assert_equal(run_dir, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_stop_anywhere_changes_nothing(whole: tuple[Path, int], tmp_path: Path) -> None:
+    run_dir, asked = whole
+    for moment in range(asked):
+        assert not train(tmp_path / str(moment), at(moment))
+        assert train(tmp_path / str(moment))
+        assert_equal(run_dir, tmp_path / str(moment))
+
+
+def test_many_stops_change_nothing(whole: tuple[Path, int], tmp_path: Path) -> None:
+    stops = 0
+    # Of an evaluation that is stopped nothing is kept: now and then it needs a longer stretch.
+    while not train(tmp_path, at(1 if stops % 2 else 8)):
+        stops += 1
+    assert stops > 4
+    assert_equal(whole[0], tmp_path)
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    config = tiny_config()
+    config = replace(config, checkpoint=replace(config.checkpoint, every=1, keep=2))
+    assert train(tmp_path, config=config)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["00000005", "00000006", "last"]
+
+
+def test_replay_that_has_not_changed_is_not_written_again(tmp_path: Path) -> None:
+    config = tiny_config()
+    config = replace(config, checkpoint=replace(config.checkpoint, every=1, keep=9))
+    train(tmp_path, config=config)
+
+    def linked(update: int) -> list[bool]:
+        """Whether the replay's files after an update are those of the update before."""
+        before, after = (load_checkpoint(tmp_path / f"checkpoints/{u:08d}") for u in (update - 1, update))
+        names = [name for name in after.manifest["files"] if name.startswith("replay/")]
+        files = [(before.path / name, after.path / name) for name in names]
+        return [old.exists() and os.path.samefile(old, new) for old, new in files]
+
+    assert all(linked(4))
+    visited = linked(5)  # two of the four tasks
+    assert len(visited) - sum(visited) == 2 <= sum(visited)
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(whole: tuple[Path, int], tmp_path: Path) -> None:
+    config = tiny_config()
+    shorter = replace(config, train=replace(config.train, updates=4, lr_decay=0.0))
+    longer = replace(config, train=replace(config.train, updates=6, lr_decay=0.0))
+    assert train(tmp_path / "a", config=shorter)
+    assert train(tmp_path / "a", config=longer)
+    assert train(tmp_path / "b", config=longer)
+    first, second = (load_checkpoint(tmp_path / name) for name in "ab")
+    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+
+
+def test_another_task_list_is_refused(whole: tuple[Path, int], tmp_path: Path) -> None:
+    family = FakeFamily()
+    family.task_hash = "another"  # type: ignore[misc]
+    with pytest.raises(MetaslacError, match="was trained on another task list of fake"):
+        meta_train(tiny_config(), family, tmp_path, CPU, quiet=True, checkpoint=load_checkpoint(whole[0]))
+
+
+def test_a_checkpoint_of_other_sizes_does_not_fit(whole: tuple[Path, int], tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(whole[0])
+
+    def message(config: Config) -> str:
+        with pytest.raises(MetaslacError) as error:
+            meta_train(config, FakeFamily(), tmp_path, CPU, quiet=True, checkpoint=checkpoint)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    config = tiny_config()
+    assert "weights do not fit" in message(replace(config, model=replace(config.model, z2_size=5)))
+    smaller = replace(config, replay=replace(config.replay, episodes_per_task=2))
+    assert "replay does not fit its table" in message(smaller)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_an_update_that_is_not_finite_stops_before_anything_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: float
+) -> None:
+    update, count = Learner.update, 0
+
+    def poisoned(self: Learner, batch: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 5:
+            batch.windows.r[0, 1, 2] = broken
+        return update(self, batch)
+
+    monkeypatch.setattr(Learner, "update", poisoned)
+    with pytest.raises(TrainingFault) as error:
+        train(tmp_path)
+    dump = tmp_path / "fault-00000004.json"
+    assert str(dump) in str(error.value)
+    assert str(tmp_path / "checkpoints" / "00000003") in str(error.value)
+    report = json.loads(dump.read_text())
+    assert report["batch"]["windows.r"]["not_finite"] == 1
+    assert report["batch"]["windows.a"]["not_finite"] == 0
+    assert report["gradients"]
+    last = load_checkpoint(tmp_path)
+    assert last.manifest["update"] == 3
+    assert all(tensor.isfinite().all() for tensor in last.tensors.values())
+    monkeypatch.undo()
+    assert train(tmp_path)  # and it can be gone on from
+
+
+def test_no_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(self: Learner, batch: Any) -> Any:
+        return torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(Learner, "update", greedy)
+    with pytest.raises(TrainingFault, match=r"no memory on cpu .*lower train.windows \(now 4\)"):
+        train(tmp_path)
+
+
+class FullDisk:
+    """Writing of checkpoints fails while `full`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = True
+        self.tries = 0
+        self._write = checkpoint_module.write_synced
+        monkeypatch.setattr(checkpoint_module, "write_synced", self.write)
+
+    def write(self, path: Path, data: bytes) -> None:
+        self.tries += self.full
+        self._write(path, data[: len(data) // 2] if self.full else data)
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_training_goes_on_without_checkpoints_for_a_while(
+    whole: tuple[Path, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    disk = FullDisk(monkeypatch)
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_TRIES", 0.0)
+
+    def stop() -> bool:
+        disk.full = disk.tries < 2
+        return False
+
+    assert train(tmp_path, stop)
+    assert_equal(whole[0], tmp_path)
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "goes on without for at most 30 minutes" in said
+
+
+def test_a_disk_that_stays_full_ends_the_run_and_leaves_what_there_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config()
+    config = replace(config, checkpoint=replace(config.checkpoint, grace_minutes=0.0))
+    assert not train(tmp_path, at(12), config)
+    before = load_checkpoint(tmp_path)
+    disk = FullDisk(monkeypatch)
+    with pytest.raises(TrainingFault, match=f"No space left on device; the last good .* {before.path}"):
+        train(tmp_path, config=config)
+    assert disk.tries
+    after = load_checkpoint(tmp_path)
+    assert after.manifest == before.manifest
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_rows_wait_for_a_disk_that_is_full(
+    whole: tuple[Path, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write, calls = os.pwrite, 0
+
+    def now_and_then(descriptor: int, data: bytes, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls in (2, 4, 5):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: len(data) // 2 + 1], offset)
+
+    monkeypatch.setattr(os, "pwrite", now_and_then)
+    assert train(tmp_path)
+    assert rows(tmp_path) == rows(whole[0])
+    assert calls > 6
+    assert "rows are kept until it can be" in capsys.readouterr().err
+
+
+def test_lost_episodes_are_counted_and_not_learned_from(tmp_path: Path) -> None:
+    class Flaky(FakeFamily):
+        """The worker of the first episodes of a vector environment is lost in their third step."""
+
+        def make_vector_env(self, num_envs: int, threads: int = 0, tolerant: bool = False) -> Any:
+            env = super().make_vector_env(num_envs, threads, tolerant)
+            step, reset, resets = env.step, env.reset, 0
+
+            def counted(**options: Any) -> Any:
+                nonlocal resets
+                resets += 1
+                return reset(**options)
+
+            def failing(actions: Any) -> Any:
+                if resets == 1 and env.t[0] == 2:
+                    env.truncated[:] = True
+                    info = {"control_steps": np.zeros(num_envs, int), "lost": np.ones(num_envs, bool)}
+                    return env.draw(), np.zeros(num_envs), env.terminated, env.truncated.copy(), info
+                return step(actions)
+
+            env.step, env.reset = failing, counted
+            return env
+
+    meta_train(tiny_config(), Flaky(), tmp_path, CPU, quiet=True)
+    last = rows(tmp_path)[-1]
+    assert last["lost_episodes"] == "2"  # of the two worlds that collect
+    assert load_checkpoint(tmp_path).manifest["lost_episodes"] == 2
+    assert last["test/return_1"] == "nan" or rows(tmp_path)[1]["test/return_1"] == "nan"
+    assert last["env_steps"] == str(120 + 4)  # the 120 of a run without faults, and two steps of each
