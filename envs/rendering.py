@@ -208,8 +208,11 @@ class _Canvas:
         self._bring_terrain(model)
         mujoco.mjv_updateScene(model, data, self._option, None, self._camera, _ALL_CATEGORIES, self._scene)
         self._capsules.replace(model)
-        mujoco.mjr_render(self._viewport, self._scene, self._context)
-        mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
+        try:
+            mujoco.mjr_render(self._viewport, self._scene, self._context)
+            mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
+        except mujoco.FatalError as error:
+            raise RenderingUnavailable(f"OpenGL ({BACK_END}) does not draw any more: {error}") from error
         out[...] = self._rows[::-1]  # OpenGL's first row is the lowest
 
     def free(self) -> None:

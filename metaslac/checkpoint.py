@@ -382,8 +382,10 @@ def _parse_config(path: Path, data: bytes) -> Config:
 
 def _parse_tensors(path: Path, data: bytes) -> dict[str, torch.Tensor]:
     try:
-        return safetensors.torch.load(data)
+        tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise MetaslacError(
-            f"{path} is not readable as safetensors: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise MetaslacError(f"{path} is not readable as safetensors: {reason}") from None
+    if not all(name.isprintable() for name in tensors):
+        raise MetaslacError(f"{path} has tensors whose names cannot be printed")
+    return tensors

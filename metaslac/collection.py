@@ -18,7 +18,7 @@ COLLECTION_STREAM = 0
 VISIT_STREAM = 3
 
 MOST_TRIALS = 8  # on a task in one visit
-MOST_FAILURES = 20  # random episodes of a task, one after the other, that fail in their first step
+MOST_FAILURES = 20  # random episodes of a task, one after the other, of which nothing can be kept
 
 Item = TypeVar("Item")
 
@@ -92,7 +92,7 @@ class Collector:
         episodes if none ends early, else in more. `between` is called whenever the state is whole.
 
         Raises:
-            MetaslacError: a task's simulation diverges in the first step of every episode.
+            MetaslacError: nothing can be kept of any episode of a task.
         """
         while jobs := list(self._random_jobs(env.num_envs)):
             keys = filled([self._key(task) for task in jobs], env.num_envs)
@@ -138,13 +138,11 @@ class Collector:
     def _take_random(self, task: Task, episode: Episode) -> None:
         decisions = self._keep(task, episode, context=True)
         self._missing[task.index] -= decisions
-        if episode.lost:
-            return
         self._failures[task.index] = 0 if decisions else self._failures[task.index] + 1
         if self._failures[task.index] == MOST_FAILURES:
             raise MetaslacError(
-                f"{self.family.name} task {task.index}: the simulation diverged in the first step of "
-                f"{MOST_FAILURES} random episodes in a row"
+                f"{self.family.name} task {task.index}: {MOST_FAILURES} random episodes in a row diverged in "
+                "their first step or were lost"
             )
 
     def _play_trials(self, env: VectorEnv, agent: Agent, tasks: Sequence[Task]) -> list[int]:

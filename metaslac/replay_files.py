@@ -179,7 +179,8 @@ class ReplayFiles:
         return (
             all(after.number == one.number + 1 for one, after in pairwise(stored))
             and (stored[-1].number + 1, end) == (replay.added[task], replay.next_place[task])
-            and (not apart or (apart == [0] and end <= stored[0].offset))
+            and (end <= stored[0].offset if apart else stored[0].offset == 0)
+            and apart in ([], [0])
         )
 
     def _check_order(self, segments: list[Segment]) -> None:

@@ -19,6 +19,7 @@ from torch import Generator, Tensor
 from metaslac.checkpoint import MOST_COUNT, Checkpoint, Content, SavedFile, is_count, tensors_to_bytes
 from metaslac.collection import Collector
 from metaslac.errors import MetaslacError
+from metaslac.faults import is_out_of_memory
 from metaslac.learner import Learner
 from metaslac.replay_files import ReplayFiles
 from metaslac.run_log import TIME_COLUMNS, LogState
@@ -113,6 +114,8 @@ def _blamed_on(path: Path) -> Iterator[None]:
     except MetaslacError:
         raise
     except NONSENSE as error:
+        if is_out_of_memory(error):
+            raise
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise MetaslacError(f"{path} does not fit this training: {reason}") from None
 

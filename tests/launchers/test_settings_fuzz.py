@@ -1,10 +1,11 @@
 """Command lines that nobody meant: meta-train runs what can be, and refuses the rest in one line.
 
-Every case is made from its seed: settings that are right, and in most cases one thing that is wrong.
+Each is made from its seed: settings that are right, in any order and spelling, and in most one thing wrong.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import random
 import shutil
@@ -18,19 +19,18 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 import metaslac.meta_train
 from launchers.cli import cli
 from launchers.meta_train import FLAGS
 from metaslac.config import Config
 from metaslac.run_directory import start_run_directory
-from metaslac.settings import describe, to_dict
+from metaslac.settings import to_dict
 
-MOST_SECONDS = 30  # for one case; most take a tenth of one
-RUN = "new/run"
+MOST_SECONDS = 30  # for one command line; most take a tenth of one
 
-# A family of the user's own: four of point_robot's tasks, so that training takes no time.
+# Families of the user's own: a few of point_robot's tasks, so that training takes no time.
 MODULE = """
 from envs.point_robot import PointRobot
 
@@ -42,15 +42,17 @@ class FewPoints(PointRobot):
         return train[:3], test[:1]
 
 class Broken(FewPoints):
+    name = "broken"
+
     def model(self):
-        raise OSError("no\\nmodel")
+        raise OSError("no model, \\n and two lines")
 
 something = 1
 """
-FAMILIES = {"few_points:FewPoints": 3, "point_robot": 80, "dmc:pendulum-swingup": 1}  # and their tasks
+FEW_POINTS = "few_points:FewPoints"
 
 TINY: dict[str, Any] = {
-    "family.name": "few_points:FewPoints",
+    "family.name": FEW_POINTS,
     "family.image_size": 32,
     "model.base_depth": 2,
     "model.feature_size": 4,
@@ -58,60 +60,99 @@ TINY: dict[str, Any] = {
     "model.z2_size": 3,
     "model.hidden_size": 4,
     "model.window": 3,
-    "task.size": 2,
     "task.hidden_size": 4,
-    "task.context_segments": 2,
-    "task.context_length": 3,
-    "task.context_min": 1,
-    "task.context_max": 4,
     "actor_critic.hidden_size": 4,
-    "replay.episodes_per_task": 4,
     "replay.context_episodes": 1,
-    "train.updates": 1,
-    "train.initial_episodes": 1,
-    "train.pretrain_updates": 1,
     "train.tasks_per_visit": 1,
     "train.tasks_per_update": 1,
-    "train.model_windows": 1,
-    "train.windows": 2,
-    "train.steps_per_batch": 1,
-    "evaluation.episodes": 1,
     "runtime.device": "cpu",
-    "runtime.threads": 1,
     "runtime.log_every": 1,
 }
 
-# Texts that are no value of a type; of these, none is a number to Python either.
-NO_INT = ["", " ", "many", "3.5", "1e3", "0x10", "nan", "1,000", "½", "true", "None", "--", "1 2", "9" * 5_000]
-NO_FLOAT = ["", " ", "fast", "1,5", "0x1p3", "--1", "1e", "true", "None", "1.0.0", "∞", "1_"]
-NO_BOOL = ["", "1", "0", "yes", "on", "truee", "None", "true false"]
-NO_CHOICE = ["", "Infer", "infer,oracle", "65", "None", "cpu:0", "\u202ecpu"]
+# What is no value of a type.
+NO_INT = [
+    "",
+    "many",
+    "3.5",
+    "1e3",
+    "0x10",
+    "nan",
+    "1,000",
+    "½",
+    "true",
+    "None",
+    "--",
+    "1 2",
+    "=1",
+    "9" * 5_000,
+]
+NO_FLOAT = ["", "fast", "1,5", "0x1p3", "--1", "1e", "true", "None", "1.0.0", "∞", "1_", "=1"]
+NO_BOOL = ["", "1", "0", "yes", "on", "truee", "None", "true false", "=true"]
+NO_CHOICE = ["", "Infer", "infer,oracle", "65", "None", "cpu:0", "\u202ecpu", "=cpu"]
 
+NO_ASSIGNMENT = [
+    *["", " ", "=", "==", "=1", " = ", "\n", "train.updates", "train.updates:1", "train.updates 1", "{}=1"],
+    *["train=1", "train.=1", ".updates=1", "train..updates=1", "train.updates.x=1", "\udcff=1", "\u00a0=1"],
+    *[
+        "TRAIN.UPDATES=1",
+        "tr\u0430in.updates=1",
+        "--train.updates=1",
+        "train. updates=1",
+        "train.updates=1=2",
+    ],
+]
 NO_FAMILY = [
     *["", " ", "point_robt", "POINT_ROBOT", "point-robot", "../point_robot", "点机器人", "None", "x" * 5_000],
-    *["dmc", "dmc:", "dmc:pendulum", "dmc:pendulum-swingdown", "dmc:pendulum-swingup-x", "DMC:pendulum-swingup"],
-    *[":", "few_points:", ":FewPoints", "few_points:Few:Points", "few_points:something", "few_points:Fewpoints"],
+    *[
+        "dmc",
+        "dmc:",
+        "dmc:pendulum",
+        "dmc:pendulum-swingdown",
+        "dmc:pendulum-swingup-x",
+        "DMC:pendulum-swingup",
+    ],
+    *[
+        ":",
+        "few_points:",
+        ":FewPoints",
+        "few_points:Few:Points",
+        "few_points:something",
+        "few_points:fewPoints",
+    ],
     *["few_points.FewPoints", "few points:FewPoints", "../few_points:FewPoints", "no_such_module:Family"],
-    *["json:JSONDecoder", "envs:TaskFamily", "few_points:Broken", "few_points:\ud800", "few_points:FewPoints.name"],
+    *["json:JSONDecoder", "envs:TaskFamily", "few_points:Broken", "few_points:\udcff", f"{FEW_POINTS}.name"],
+]
+NO_OPTIONS = [
+    *[["--updates", "many"], ["--updates", "1.5"], ["--updates="], ["--updates"], ["--updates", "9" * 5_000]],
+    *[
+        ["--seed", "zero"],
+        ["--seed", "--quiet"],
+        ["--threads", "all"],
+        ["--threads", "½"],
+        ["--Updates", "1"],
+    ],
+    *[["--update", "1"], ["--sed", "1"], ["-u", "1"], ["-"], ["more"], ["--", "more"], ["\udcff"], [""]],
+    *[["--preset", "fast"], ["--preset", ""], ["--preset", "Quick"], ["--task-inference", "guess"]],
+    *[["--device", "tpu"], ["--device", "cuda:0"], ["--quiet=yes"], ["--no-quiet"], ["--set"]],
 ]
 NO_RUN_DIR = [
-    *["taken", "taken/run", "taken/", "full", "other", "damaged", "dangling", "x" * 300, "new/" + "x/" * 3_000],
-    *["/dev/null", "/dev/null/run", "/proc/run", "."],
+    *["taken", "taken/run", "taken/", "full", "other", "damaged", "dangling", ".", "x" * 300, "x/" * 3_000],
+    *["/dev/null", "/dev/null/run", "/proc/run"],
 ]
-NO_OPTION = [
-    *[["--updates", "many"], ["--updates", "1.5"], ["--updates="], ["--updates"], ["--updates", "9" * 5_000]],
-    *[["--seed", "zero"], ["--seed", "--quiet"], ["--threads", "all"], ["--threads", "½"], ["--Updates", "1"]],
-    *[["--update", "1"], ["--sed", "1"], ["-u", "1"], ["-"], ["more"], ["--", "--quiet"], ["\ud800"], [""]],
-    *[["--preset", "fast"], ["--preset", ""], ["--preset", "Quick"], ["--task-inference", "guess"]],
-    *[["--device", "tpu"], ["--device", "cuda:0"], ["--quiet=yes"], ["--no-quiet"], ["--set"], ["--family"]],
-    *[["--resume", "nowhere"], ["--resume", "taken"], ["--resume", "full"], ["--resume", "damaged"]],
+NOTHING_TO_RESUME = [
+    "",
+    "nowhere",
+    "taken",
+    "taken/run",
+    "full",
+    "damaged",
+    "other",
+    "dangling",
+    "x" * 300,
+    "\udcff",
 ]
-NO_ASSIGNMENT = [
-    *["", " ", "=", "==", "=1", " = ", "train.updates", "train.updates:1", "train.updates 1", "train.updates=1=2"],
-    *["train=1", "train.=1", ".updates=1", "train..updates=1", "train.updates.x=1", "train.updates==1", "\ud800=1"],
-    *["train.updates\n=\n", "\u00a0=1", "TRAIN.UPDATES=1", "tr\u0430in.updates=1", "--train.updates=1", "{}=1"],
-]
-# Settings that do not go together, or not with a family of three tasks in episodes of 20 steps.
+
+# Settings that do not go together, or not with three tasks in episodes of 20 steps.
 NO_COMPANIONS: list[dict[str, Any]] = [
     {"task.context_min": 5, "task.context_max": 4},
     {"task.context_max": 7, "task.context_segments": 2, "task.context_length": 3},
@@ -122,85 +163,81 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"replay.episodes_per_task": 3, "train.initial_episodes": 4},
     {"evaluation.episodes": 1, "evaluation.exploration_episodes": 2},
     {"task.size": 0, "task.inference": "infer"},
-    {"family.name": "few_points:FewPoints", "train.tasks_per_visit": 4},
-    {"family.name": "few_points:FewPoints", "train.tasks_per_update": 10**9},
-    {"family.name": "few_points:FewPoints", "family.action_repeat": 3},
-    {"family.name": "few_points:FewPoints", "family.action_repeat": 10**9},
-    {"family.name": "few_points:FewPoints", "replay.episodes_per_task": 10**9},
+    {"family.name": FEW_POINTS, "train.tasks_per_visit": 4},
+    {"family.name": FEW_POINTS, "train.tasks_per_update": 10**9},
+    {"family.name": FEW_POINTS, "family.action_repeat": 3},
+    {"family.name": FEW_POINTS, "family.action_repeat": 10**9},
+    {"family.name": FEW_POINTS, "replay.episodes_per_task": 10**9},
+    {"family.name": "dmc:pendulum-swingup", "replay.episodes_per_task": 10**9},
+    {"runtime.device": "cuda"},  # which the test hides
 ]
 
-# Left as they are where any value in the limits will do: these have more to them than limits.
-MORE_THAN_LIMITS = {"family", "runtime.device", "runtime.threads", "replay.episodes_per_task"}
-
-
-class Case(NamedTuple):
-    """A command line, and what is to come of it: these settings, or a refusal where there are none."""
-
-    arguments: list[str]
-    settings: dict[str, Any] | None
+ENTRIES: dict[str, dataclasses.Field[Any]] = {
+    f"{section.name}.{entry.name}": entry
+    for section in dataclasses.fields(Config)
+    for entry in dataclasses.fields(getattr(Config(), section.name))
+}
 
 
 class Draft:
-    """A command line in the making: right to begin with."""
+    """A command line in the making, right to begin with.
+
+    Args:
+        rng: decides everything.
+        extreme: for any value that a setting may have, which nothing should be trained with.
+    """
 
     def __init__(self, rng: random.Random, extreme: bool) -> None:
         self.rng = rng
-        self.settings = {**TINY, **related(rng)}
+        self.settings = {**TINY, **companions(rng)}
         if extreme:
-            self.settings |= anything_in_the_limits(rng)
-            family = rng.choice(list(FAMILIES))
-            self.settings["family.name"] = family
+            self.settings |= ends_of_ranges(rng, self.settings)
+            self.settings["family.name"] = rng.choice([FEW_POINTS, "point_robot", "dmc:pendulum-swingup"])
+        self.run_dir: str | None = rng.choice(["new", "new/run", "new/\u202e 运行", "new/\udcff", None])
+        self.options = [["--quiet"]] * rng.randint(0, 1) + [["--preset", "quick"]] * rng.randint(0, 1)
+        self.texts = {name: spelt(rng, value) for name, value in self.settings.items()}
         self.flags: dict[str, str] = {}
-        self.texts: dict[str, str] = {}
-        for name, value in self.settings.items():
-            flag = next((flag for flag, long in FLAGS.items() if long == name), None)
-            if flag and rng.random() < 0.4:
-                self.flags[flag] = str(value)
-            else:
-                self.texts[name] = written(rng, value)
-        self.overridden = self.other_values()
-        self.run_dir = RUN
-        self.options: list[list[str]] = [[], ["--quiet"], ["--preset", "quick"]][: rng.randint(1, 3)]
-
-    def other_values(self) -> dict[str, str]:
-        """Values that later ones override: they may be out of their range."""
-        names = [name for name in self.texts if type(self.settings[name]) in (int, float)]
-        for flag in ("seed", "updates"):
-            if FLAGS[flag] in self.texts and self.rng.random() < 0.3:
-                self.flags[flag] = "-1"
-        return {name: "-1" for name in self.rng.sample(names, self.rng.randint(0, 3))}
+        for flag, name in FLAGS.items():
+            if name in self.texts and rng.random() < 0.4:
+                self.flags[flag] = self.texts.pop(name).strip()
+        # What comes first and is overridden need not be in its range.
+        self.overridden = {
+            name: "-1"
+            for name in rng.sample(list(self.texts), rng.randint(0, 3))
+            if type(self.settings[name]) is int
+        }
 
     def assign(self, name: str, text: str) -> None:
         """Give a setting a text, whatever it has had."""
         self.texts[name] = text
-        self.flags = {flag: value for flag, value in self.flags.items() if FLAGS[flag] != name}
+        self.overridden.pop(name, None)
 
     def arguments(self) -> list[str]:
-        """All of it in random order."""
+        """All of it, in random order where the order means nothing."""
         rng = self.rng
-        items = [assigned(rng, name, text) for name, text in self.texts.items()]
+        items = [assignment(rng, name, text) for name, text in self.texts.items()]
         rng.shuffle(items)
-        items = [assigned(rng, name, text) for name, text in self.overridden.items()] + items
-        others = [[f"--{flag.replace('_', '-')}", value] for flag, value in self.flags.items()]
-        for item in [*others, ["--run-dir", self.run_dir], *self.options]:
+        items = [assignment(rng, name, text) for name, text in self.overridden.items()] + items
+        flags = [[f"--{flag.replace('_', '-')}", text] for flag, text in self.flags.items()]
+        run_dir = [["--run-dir", self.run_dir]] if self.run_dir is not None else []
+        for item in [*flags, *run_dir, *self.options]:
             items.insert(rng.randint(0, len(items)), item)
         return ["meta-train", *(argument for item in items for argument in item)]
 
 
-def related(rng: random.Random) -> dict[str, Any]:
-    """Small settings that must go together, and do."""
-    segments, length = rng.randint(1, 3), rng.randint(1, 4)
-    most = rng.randint(1, segments * length)
-    batches = rng.randint(1, 2)
-    windows = batches * rng.randint(1, 2)
+def companions(rng: random.Random) -> dict[str, Any]:
+    """Small values of those settings that must fit each other."""
+    segments, length, batches = rng.randint(1, 3), rng.randint(1, 4), rng.randint(1, 2)
+    most, windows = rng.randint(1, segments * length), batches * rng.randint(1, 2)
     initial, prior, posterior = rng.randint(1, 2), rng.randint(1, 2), rng.randint(0, 2)
-    episodes = rng.randint(1, 2)
-    inference = rng.choice(["infer", "oracle", "blind"])
+    episodes, inference = rng.randint(1, 2), rng.choice(["infer", "oracle", "blind"])
     return {
         "task.context_segments": segments,
         "task.context_length": length,
         "task.context_max": most,
         "task.context_min": rng.randint(1, most),
+        "task.inference": inference,
+        "task.size": rng.randint(1 if inference == "infer" else 0, 3),
         "train.steps_per_batch": batches,
         "train.windows": windows,
         "train.model_windows": rng.randint(1, windows),
@@ -210,30 +247,280 @@ def related(rng: random.Random) -> dict[str, Any]:
         "replay.episodes_per_task": max(initial, prior + posterior) + rng.randint(0, 1),
         "evaluation.episodes": episodes,
         "evaluation.exploration_episodes": rng.randint(0, episodes),
-        "task.inference": inference,
-        "task.size": rng.randint(inference == "infer", 3),
         "train.seed": rng.randint(0, 2**32 - 1),
         "train.updates": rng.randint(1, 2),
         "train.pretrain_updates": rng.randint(0, 1),
+        "runtime.threads": rng.randint(0, 2),
     }
 
 
-def anything_in_the_limits(rng: random.Random) -> dict[str, Any]:
-    """Some settings at the ends of what they may be."""
-    together = related(rng)
-    names = [name for name in LIMITS if name not in together and not MORE_THAN_LIMITS & {name, name.split(".")[0]}]
-    values: dict[str, Any] = {}
-    for name in rng.sample(names, 8):
-        limits = LIMITS[name]
-        if limits["choices"]:
-            values[name] = rng.choice(limits["choices"])
-        elif KINDS[name] == "int":
-            if not name.startswith("train.tasks_per"):
-                values[name] = rng.choice([limits["low"], limits["low"] + 1, limits["high"]])
-        elif KINDS[name] == "float":
-            low = limits["low"] if limits["low"] is not None else 5e-324
-            high = limits["high"] if limits["high"] is not None else sys.float_info.max
-            values[name] = float(rng.choice([low, 0.5, high]))
-        else:
-            values[name] = rng.random() < 0.5
-    return values
+def ends_of_ranges(rng: random.Random, settings: dict[str, Any]) -> dict[str, Any]:
+    """Some settings that need not fit others, at the ends of what they may be."""
+    held = {"family.name", "family.action_repeat", "runtime.device", "runtime.threads"}
+    held |= {"train.tasks_per_visit", "train.tasks_per_update", *companions(rng)} - {
+        "train.updates",
+        "train.seed",
+    }
+    names = sorted(ENTRIES.keys() - held)
+    return {name: rng.choice(allowed(name)) for name in rng.sample(names, rng.randint(1, 12))}
+
+
+def allowed(name: str) -> list[Any]:
+    """The ends of what a setting may be, if nothing else limits it."""
+    entry = ENTRIES[name]
+    limits, kind = entry.metadata, type(entry.default)
+    if limits["choices"]:
+        return list(limits["choices"])
+    if kind is bool:
+        return [True, False]
+    if kind is int:
+        return [limits["low"], limits["low"] + 1, limits["high"]]
+    least = limits["low"] if limits["above"] is None else 5e-324
+    return [float(least), 0.1, float(limits["high"] or sys.float_info.max)]
+
+
+def refused(name: str) -> list[str]:
+    """Texts that are no value a setting may have, whatever else is set."""
+    entry = ENTRIES[name]
+    limits, kind = entry.metadata, type(entry.default)
+    if limits["choices"]:
+        return [*NO_CHOICE, *(["31", "0", "-64", "10" * 100] if kind is int else [])]
+    if kind is bool:
+        return NO_BOOL
+    if kind is int:
+        beyond = [limits["low"] - 1, limits["high"] + 1, -(10**30), 10**30, 10**4_000]
+        return [*NO_INT, *map(str, beyond)]
+    texts = [*NO_FLOAT, "nan", "-nan", "inf", "-inf", "Infinity", "1e999", "-1e-300", "-1", "9" * 5_000]
+    if limits["above"] is not None:
+        texts += ["0", "-0.0", "1e-400"]
+    return texts + ["1.0000000000000002"] * (limits["high"] == 1)
+
+
+def spelt(rng: random.Random, value: Any) -> str:
+    """A text for a value."""
+    if isinstance(value, bool):
+        text = rng.choice(["{}", "{}".upper(), "{}"]).format(value)
+        text = rng.choice([text, text.lower(), text.upper()])
+    elif isinstance(value, int):
+        text = rng.choice(["{}", "+{}", "00{}", "{:_}"]).format(value)
+    elif isinstance(value, float):
+        text = rng.choice(["{!r}", "+{!r}", "{:.17e}", "{:.17E}"]).format(value)
+    else:
+        text = value
+    return rng.choice(["{}", "{}", " {}", "{}\n", "\t{} ", "\u00a0{}"]).format(text)
+
+
+def assignment(rng: random.Random, name: str, text: str) -> list[str]:
+    """The arguments that assign it."""
+    whole = f"{rng.choice(['', '', ' '])}{name}{rng.choice(['', '', ' '])}={text}"
+    return rng.choice([["--set", whole], [f"--set={whole}"]])
+
+
+def spoil_value(draft: Draft) -> None:
+    name = draft.rng.choice(sorted(ENTRIES.keys() - {"family.name"}))
+    draft.assign(name, draft.rng.choice(refused(name)))
+
+
+def spoil_name(draft: Draft) -> None:
+    """As a slip of the fingers does."""
+    rng = draft.rng
+    name = rng.choice(list(draft.texts))
+    at = rng.randrange(len(name) - 1)
+    wrong = rng.choice(
+        [
+            name[:at] + name[at + 1 :],
+            name[:at] + name[at] + name[at:],
+            name[:at] + name[at + 1] + name[at] + name[at + 2 :],
+            name[:at] + rng.choice("abc._- é\udcff") + name[at + 1 :],
+            name.replace(".", rng.choice("_:/ ")),
+            name.title(),
+        ]
+    )
+    if wrong.strip() not in ENTRIES:
+        draft.texts[wrong] = draft.texts.pop(name)
+    else:
+        spoil_name(draft)
+
+
+def spoil_assignment(draft: Draft) -> None:
+    draft.options.append(["--set", draft.rng.choice(NO_ASSIGNMENT)])
+
+
+def spoil_family(draft: Draft) -> None:
+    draft.assign("family.name", draft.rng.choice(NO_FAMILY))
+
+
+def spoil_options(draft: Draft) -> None:
+    draft.options = [draft.rng.choice(NO_OPTIONS)]
+    draft.flags.clear()  # the last of two would count
+
+
+def spoil_run_dir(draft: Draft) -> None:
+    draft.run_dir = draft.rng.choice(NO_RUN_DIR)
+
+
+def spoil_resume(draft: Draft) -> None:
+    draft.run_dir = draft.rng.choice([None, None, "new"])
+    draft.options.append(["--resume", draft.rng.choice(NOTHING_TO_RESUME)])
+
+
+def spoil_companions(draft: Draft) -> None:
+    for name, value in draft.rng.choice(NO_COMPANIONS).items():
+        draft.assign(name, str(value))
+
+
+SPOIL: Sequence[Callable[[Draft], None]] = (
+    spoil_value,
+    spoil_value,
+    spoil_name,
+    spoil_assignment,
+    spoil_family,
+    spoil_options,
+    spoil_run_dir,
+    spoil_resume,
+    spoil_companions,
+)
+
+
+class Outcome(NamedTuple):
+    """What became of a command line."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    error: str
+    trained: Config | None
+
+
+class Workplace:
+    """A directory to run command lines in, with things in the way. Training is watched, and may be left out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trains = False
+        self.trained: Config | None = None
+        Path("few_points.py").write_text(MODULE)
+        Path("taken").write_text("")
+        Path("dangling").symlink_to("nothing")
+        for name in ("full", "damaged"):
+            Path(name).mkdir()
+        Path("full/notes").write_text("")
+        Path("damaged/config.yaml").write_text("train: [")
+        start_run_directory(Path("other"), Config(), {})
+        self.contents = contents()
+        train = metaslac.meta_train.meta_train
+
+        def watched(config: Config, *arguments: Any, **options: Any) -> None:
+            self.trained = config
+            if self.trains:
+                train(config, *arguments, **options)
+
+        monkeypatch.setattr(metaslac.meta_train, "meta_train", watched)
+
+    def run(self, arguments: list[str], trains: bool) -> Outcome:
+        self.trains, self.trained = trains, None
+        with at_most(MOST_SECONDS):
+            result = CliRunner().invoke(cli, arguments)
+        torch.set_num_threads(1)
+        unforeseen = None if isinstance(result.exception, SystemExit) else result.exception
+        return Outcome(
+            result.exit_code,
+            result.stdout,
+            result.stderr,
+            repr(unforeseen) if unforeseen else "",
+            self.trained,
+        )
+
+    def clear(self) -> None:
+        """Delete what was written."""
+        for name in ("new", "runs"):
+            shutil.rmtree(name, ignore_errors=True)
+        assert contents() == self.contents
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    yield Workplace(monkeypatch)
+    sys.modules.pop("few_points", None)
+
+
+def contents() -> set[str]:
+    return {str(path) for path in Path().rglob("*") if "__pycache__" not in path.parts}
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError where it takes longer."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"still at it after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def complaint(seed: int, workplace: Workplace) -> str:
+    """What is wrong with how the command line of a seed ended; empty if nothing is."""
+    rng = random.Random(seed)
+    spoil = rng.choice(SPOIL) if rng.random() < 0.7 else None
+    trains = spoil is None and rng.random() < 0.3
+    draft = Draft(rng, extreme=not trains)
+    if spoil:
+        spoil(draft)
+    arguments = draft.arguments()
+    outcome = workplace.run(arguments, trains)
+    if spoil:
+        problems = refusal_problems(outcome, workplace)
+    else:
+        problems = run_problems(outcome, draft.settings)
+        if trains and not problems:
+            problems = training_problems(Path(draft.run_dir or next(Path("runs").iterdir())), draft.settings)
+    workplace.clear()
+    what = spoil.__name__ if spoil else "right"
+    return f"seed {seed} ({what}): {', '.join(problems)}\n{arguments!a}\n{outcome}" if problems else ""
+
+
+def refusal_problems(outcome: Outcome, workplace: Workplace) -> list[str]:
+    """What is not as a refusal is to be."""
+    lines = outcome.stderr.splitlines()
+    return [
+        *["an error of another kind"] * bool(outcome.error),
+        *["exit code is not 2"] * (outcome.exit_code != 2),
+        *["something on stdout"] * bool(outcome.stdout),
+        *["not one line on stderr"] * (len(lines) != 1 or not lines[0].startswith("metaslac: ")),
+        *["training was begun"] * (outcome.trained is not None),
+        *["something was written"] * (contents() != workplace.contents),
+    ]
+
+
+def run_problems(outcome: Outcome, settings: dict[str, Any]) -> list[str]:
+    """What is not as asked for."""
+    if outcome.exit_code or outcome.error or outcome.trained is None:
+        return ["did not run"]
+    sections = to_dict(outcome.trained)
+    got = {name: sections[name.partition(".")[0]][name.partition(".")[2]] for name in settings}
+    return [f"{name} is {got[name]!r}" for name, value in settings.items() if got[name] != value]
+
+
+def training_problems(run_dir: Path, settings: dict[str, Any]) -> list[str]:
+    """What a training did not leave."""
+    with (run_dir / "progress.csv").open(newline="") as file:
+        updates = [int(row["update"]) for row in csv.DictReader(file)]
+    whole = (run_dir / "checkpoints" / "last" / "manifest.json").is_file()
+    return [
+        *[f"rows of updates {updates}"] * (updates != list(range(1, settings["train.updates"] + 1))),
+        *["no checkpoint"] * (not whole),
+    ]
+
+
+@pytest.mark.parametrize("cases", [60, pytest.param(500, marks=pytest.mark.slow)])
+def test_any_command_line_runs_or_is_refused_in_one_line(cases: int, workplace: Workplace) -> None:
+    complaints = [found for seed in range(cases) if (found := complaint(seed, workplace))]
+    assert not complaints, "\n\n".join(complaints)
