@@ -17,6 +17,7 @@ from launchers.outputs import check_writable, table, write_json
 from metaslac.errors import MetaslacError
 
 ROWS_SHOWN = 5
+PROBLEMS_SHOWN = 5
 
 
 @click.command(short_help="Show what a checkpoint holds, and verify it.")
@@ -30,7 +31,9 @@ ROWS_SHOWN = 5
     help="Write the same as JSON.",
 )
 def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
-    """Show the manifest, sizes, counters and latest held-out returns of a checkpoint or a run's last one.
+    """Look into a checkpoint, or the last checkpoint of a run directory.
+
+    Shows manifest, sizes, counters and the latest held-out returns.
 
     Exits with 1 if anything about it is damaged; without --verify only the manifest, the sizes and the small
     files are looked at.
@@ -47,8 +50,11 @@ def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
     show(report)
     if json_path is not None:
         write_json(json_path, report)
-    for problem in report["problems"]:
+    problems = report["problems"]
+    for problem in problems[:PROBLEMS_SHOWN]:
         click.echo(f"metaslac: {problem}", err=True)
+    if len(problems) > PROBLEMS_SHOWN:
+        click.echo(f"metaslac: and {len(problems) - PROBLEMS_SHOWN} more; --json has all", err=True)
     return 1 if report["problems"] else 0
 
 

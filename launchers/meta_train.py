@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from launchers.presets import FAMILY_PRESETS, PRESETS, fit_to_tasks, resolve
 from launchers.process import choose_device, draw_on, use_threads
 from launchers.signals import STOPPED, stop_requested
 from metaslac.config import DEVICES, TASK_INFERENCE, Config, validate
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.settings import apply_settings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _default(name: str) -> str:
     "--resume",
     type=click.Path(path_type=Path),
     show_default="none",
-    help="Go on with the run in this directory, with its settings. Only train.updates, runtime.* and "
+    help="Go on with the run in this run directory, with its settings. Only train.updates, runtime.* and "
     "checkpoint.* may be changed.",
 )
 @click.option(
@@ -115,7 +116,8 @@ def meta_train(
     if resume is not None:
         if preset is not None or run_dir is not None:
             raise MetaslacError("--resume goes with neither --preset nor --run-dir: the run has both")
-        return train(changed(resume, changes, flags["family"] is not None), resume, quiet, asked)
+        config = changed(resume, changes, flags["family"] is not None)
+        return train(config, resume, quiet, asked, resuming=True)
     preset = preset or "default"
     config = resolve(preset, changes)
     return train(config, run_dir or default_run_dir(config, preset), quiet, asked)
@@ -139,7 +141,9 @@ def changed(run_dir: Path, changes: Sequence[str], family_named: bool) -> Config
     return config
 
 
-def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = ()) -> int:
+def train(
+    config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = (), resuming: bool = False
+) -> int:
     """Check device, family, run directory, memory and renderer in turn, then run; returns the exit code.
 
     `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
@@ -148,6 +152,7 @@ def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = (
     draw_on(device)
 
     import metaslac.meta_train
+    from envs import FamilyError
     from metaslac.limits import check_memory, check_tasks
     from metaslac.run_directory import locked, prepare_run_directory, start_run_directory
     from metaslac.training_state import is_finished
@@ -156,41 +161,70 @@ def train(config: Config, run_dir: Path, quiet: bool, asked: Collection[str] = (
     family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_tasks(config, family)
-    resumes = prepare_run_directory(run_dir, config)
+    prepare_run_directory(run_dir, config, resuming)
     check_memory(config, family, device)
     try_out(family, options.name)  # what cannot be played or rendered says so before anything is written
     use_threads(config.runtime.threads)
     if note:
         click.echo(note)
     with locked(run_dir), stop_requested() as stop:
+        # Once more, as another process may have had the directory since.
+        resumes = prepare_run_directory(run_dir, config, resuming)
         checkpoint = load_last(run_dir) if resumes else None
         if checkpoint is not None and is_finished(checkpoint, config.train.updates):
-            click.echo(f"{run_dir} is finished; --updates with a larger number goes on")
+            write_rows(run_dir, checkpoint)
+            done, of = checkpoint.manifest["update"], config.train.updates
+            state = "is finished" if done == of else "has got further"
+            tell(f"{run_dir} {state}: {done} updates, of {of}; a larger --updates goes on")
             return 0
         start_run_directory(run_dir, config, {"task_hash": family.task_hash})
         try:
             metaslac.meta_train.meta_train(
                 config, family, run_dir, device, quiet=quiet, checkpoint=checkpoint, stop=stop
             )
-        except metaslac.meta_train.StopRequested:
-            click.echo(f"stopped; the same command goes on, or: metaslac meta-train --resume {run_dir}")
+        except metaslac.meta_train.StopRequested as where:
+            command = f"metaslac meta-train --resume {shlex.quote(str(run_dir))}{_family(options.name)}"
+            tell(f"stopped at {where}; the same command goes on, or: {command}")
             return STOPPED
-    click.echo(f"finished; try: {_next_command(run_dir, options.name)} --episodes 2")
+        except FamilyError as error:  # of worlds that fail whatever is done
+            raise TrainingFault(f"{error}; the same command goes on from the last checkpoint") from error
+    tell(f"finished; try: {_next_command(run_dir, options.name)} --episodes 2")
     return 0
 
 
 def load_last(run_dir: Path) -> Checkpoint | None:
     """The checkpoint to go on from, and a word about it; None if there is none yet."""
     from metaslac.checkpoint import load_checkpoint
-    from metaslac.run_directory import last_checkpoint
+    from metaslac.run_directory import last_checkpoint, other_checkpoints
 
     path = last_checkpoint(run_dir)
     if path is None:
-        click.echo(f"{run_dir} has no checkpoint yet: starting over")
+        tell(f"{run_dir} has no checkpoint yet: starting over")
         return None
-    checkpoint = load_checkpoint(path)
-    click.echo(f"going on from {checkpoint.path}")
+    try:
+        checkpoint = load_checkpoint(path)
+    except MetaslacError as error:
+        raise MetaslacError(f"{error}{other_checkpoints(path.resolve())}") from None
+    tell(f"going on from {checkpoint.path}")
     return checkpoint
+
+
+def write_rows(run_dir: Path, checkpoint: Checkpoint) -> None:
+    """Put back the progress.csv that the checkpoint has, should the last rows not have reached the disk."""
+    from metaslac.files import write_atomically
+    from metaslac.training_state import ROWS
+
+    rows = checkpoint.read(ROWS)
+    try:
+        write_atomically(run_dir / ROWS, rows)
+    except OSError as error:
+        raise MetaslacError(f"cannot write {run_dir / ROWS}: {error.strerror or error}") from None
+
+
+def tell(text: str) -> None:
+    """Print a line, if there is still someone to read it."""
+    with suppress(OSError):
+        click.echo(text)
 
 
 def default_run_dir(config: Config, preset: str) -> Path:
@@ -200,7 +234,11 @@ def default_run_dir(config: Config, preset: str) -> Path:
 
 
 def _next_command(run_dir: Path, family: str) -> str:
+    return f"metaslac adapt --checkpoint {shlex.quote(str(run_dir))}{_family(family)}"
+
+
+def _family(name: str) -> str:
+    """The option that a later command needs if the family is code of the user's own."""
     from envs.registry import names_a_module
 
-    named = f" --family {shlex.quote(family)}" if names_a_module(family) else ""
-    return f"metaslac adapt --checkpoint {run_dir}{named}"
+    return f" --family {shlex.quote(name)}" if names_a_module(name) else ""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 # Of a training that was stopped and whose last checkpoint holds all it had done (EX_TEMPFAIL: try again).
 STOPPED = 75
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+STDERR = 2
 
 
 @contextmanager
@@ -28,9 +28,12 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         received.append(number)
         name = signal.Signals(number).name
         # Not through print: the main thread may be in the middle of one.
-        os.write(sys.stderr.fileno(), f"metaslac: {name}: stopping; once more to stop at once\n".encode())
+        with suppress(OSError):  # nobody may be there to read it
+            os.write(STDERR, f"metaslac: {name}: stopping; once more to stop at once\n".encode())
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    # A job in the background ignores some, and goes on doing so.
+    wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in wanted}
     try:
         yield lambda: bool(received)
     finally:

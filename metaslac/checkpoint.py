@@ -125,6 +125,7 @@ def save_checkpoint(
         written = _write_directory(temporary, contents, manifest)
         os.rename(temporary, directory)
         sync_directory(directory.parent)
+        sync_directory(directory.parent.parent)  # which may be new as well
         _point_last_at(directory)
     except OSError as error:
         raise MetaslacError(f"cannot write checkpoint {directory}: {error.strerror or error}") from None
@@ -133,12 +134,33 @@ def save_checkpoint(
     return {name: SavedFile(directory / name, *entry) for name, entry in written.items()}
 
 
+def checkpoints_in(parent: Path) -> list[Path]:
+    """The checkpoints of a run, those written first in front."""
+    found = [path for path in parent.glob("[!.]*") if not path.is_symlink() and (path / MANIFEST).is_file()]
+    return sorted(found, key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))
+
+
+def mend_last(parent: Path) -> None:
+    """Make `last` a link again where a copy has lost it or followed it."""
+    last = parent / LAST
+    if (last / MANIFEST).is_file() and not last.is_symlink():
+        manifest = (last / MANIFEST).read_bytes()
+        others = [path for path in checkpoints_in(parent) if path != last]
+        twins = [path for path in others if (path / MANIFEST).read_bytes() == manifest]
+        if twins:
+            shutil.rmtree(last)
+        else:
+            twins = [_unused(parent / f"{read_manifest(last)['update']:08d}")]
+            os.rename(last, twins[0])
+        _point_last_at(twins[0])
+    elif not last.exists() and (found := checkpoints_in(parent)):
+        _point_last_at(found[-1])
+
+
 def prune(parent: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and never the one that `last` points at."""
     last = (parent / LAST).resolve()
-    found = [path for path in parent.iterdir() if not path.is_symlink() and (path / MANIFEST).is_file()]
-    found.sort(key=lambda path: ((path / MANIFEST).stat().st_mtime_ns, path.name))
-    for path in found[:-keep]:
+    for path in checkpoints_in(parent)[:-keep]:
         if path.resolve() != last:
             hidden = path.with_name(f".{path.name}.removed-{os.getpid()}")
             os.rename(path, hidden)  # first, so that half a checkpoint is never to be seen
@@ -147,7 +169,7 @@ def prune(parent: Path, keep: int) -> None:
 
 def remove_leftovers(parent: Path) -> None:
     """Delete what a process that was killed had not finished writing or deleting."""
-    for path in parent.glob(".*"):
+    for path in [*parent.glob(".*.tmp-*"), *parent.glob(".*.removed-*")]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -176,14 +198,21 @@ def find_checkpoint(directory: Path) -> Path:
     try:
         directory.stat()
     except FileNotFoundError:
-        raise MetaslacError(f"checkpoint {directory} does not exist") from None
+        raise MetaslacError(f"{directory} does not exist") from None
     except OSError as error:
-        raise MetaslacError(f"cannot read checkpoint {directory}: {error.strerror or error}") from None
+        raise MetaslacError(f"cannot read {directory}: {error.strerror or error}") from None
     if not directory.is_dir():
-        raise MetaslacError(f"checkpoint {directory} is not a directory")
+        raise MetaslacError(f"{directory} is not a directory")
     for candidate in (directory, directory / "checkpoints" / LAST, directory / LAST):
-        if (candidate / MANIFEST).exists():
+        if os.path.exists(candidate / MANIFEST):  # unlike Path.exists, False where it may not be looked at
             return candidate.resolve()
+    for parent in (directory / "checkpoints", directory):
+        if names := ", ".join(path.name for path in checkpoints_in(parent)):
+            raise MetaslacError(
+                f"{parent / LAST} leads to no checkpoint; there are {names}: name one of them"
+            )
+    if os.path.exists(directory / "config.yaml"):
+        raise MetaslacError(f"{directory} is a run without a checkpoint: it has no {MANIFEST} yet")
     raise MetaslacError(f"{directory} is not a metaslac checkpoint or run: it has no {MANIFEST}")
 
 

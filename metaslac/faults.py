@@ -41,11 +41,15 @@ def write_dump(path: Path, reason: str, batch: Any, networks: nn.Module, config:
 
 def statistics(tensor: Tensor) -> dict[str, Any]:
     """Shape, how many entries are not finite, and least, mean and greatest of those that are."""
-    values = tensor.detach().to("cpu", torch.float64).flatten()
-    finite = values[values.isfinite()]
+    values = tensor.detach().cpu().flatten()
+    finite = values[values.isfinite()] if values.is_floating_point() else values
     told: dict[str, Any] = {"shape": list(tensor.shape), "not_finite": len(values) - len(finite)}
     if len(finite):
-        told |= {"min": finite.min().item(), "mean": finite.mean().item(), "max": finite.max().item()}
+        told |= {
+            "min": finite.min().item(),
+            "mean": finite.mean(dtype=torch.float64).item(),
+            "max": finite.max().item(),
+        }
     return told
 
 
@@ -77,4 +81,4 @@ def what_to_lower(config: Config) -> str:
         "train.model_windows": train.model_windows,
         "model.base_depth": config.model.base_depth,
     }
-    return "lower " + ", ".join(f"{name} (now {value})" for name, value in values.items())
+    return "in a new run, lower " + ", ".join(f"{name} (now {value})" for name, value in values.items())

@@ -5,6 +5,7 @@ What the files mean is decided by run_log.py and checkpoint.py.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -33,5 +34,8 @@ def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems sync no directories
+            raise
     finally:
         os.close(descriptor)

@@ -5,6 +5,7 @@ Losses, optimisers, targets and temperature. No I/O, no environment, no loop ove
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from metaslac.context_encoder import TaskBelief
 from metaslac.latent_model import Metrics, Posterior
 from metaslac.meta_slac import MetaSLAC, task_size
 from metaslac.replay import Context, Windows
+
+GENERATOR_STATES = ((5056,), (16,))  # shapes of torch's on a CPU and on CUDA
 
 
 class Batch(NamedTuple):
@@ -125,7 +128,7 @@ class Learner:
                 if shapes != {parameters[number].shape}:
                     raise ValueError(f"the {name} optimiser's state is that of other networks")
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states[name]})
-        self.generator.set_state(tensors["generator"])
+        restore_generator(self.generator, tensors["generator"])
 
     def check(self) -> None:
         """Raise NonFinite if any loss or gradient so far was; on a CPU, updates have raised it themselves."""
@@ -288,6 +291,20 @@ class Learner:
         targets: list[Tensor] = list(self.networks.target_critic.parameters())
         critics: list[Tensor] = list(self.networks.critic.parameters())
         torch._foreach_lerp_(targets, critics, self.config.actor_critic.tau)
+
+
+def restore_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Set a generator to a saved state; to one that follows from it where that is of another kind of device.
+
+    Raises ValueError, RuntimeError or TypeError for what is no state.
+    """
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
+    elif state.dtype != torch.uint8 or state.shape not in GENERATOR_STATES:
+        raise ValueError(f"{tuple(state.shape)} is not the shape of a generator's state")
+    else:
+        digest = hashlib.sha256(state.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:4], "big"))
 
 
 def expand_tasks(m: Tensor, count: int) -> Tensor:

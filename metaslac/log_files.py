@@ -16,6 +16,8 @@ from tensorboardX.summary import scalar
 
 from metaslac.files import write_atomically
 
+EVENT_FILES = "events.out.tfevents.*"
+
 
 class GrowingFile:
     """A file that is only added to, and whose content is kept: what could not be written is written later.
@@ -54,21 +56,22 @@ class Events:
 
     def __init__(self, run_dir: Path, update: int) -> None:
         self._run_dir = run_dir
-        self._purge: int | None = update + 1 if update else None
+        self._purge: int | None = update + 1
         self._writer: EventsWriter | None = None
 
     def write(self, values: Mapping[str, float], update: int) -> None:
         """Raises OSError while the disk refuses; a file that it refused is not written to again."""
         if self._writer is None:
-            self._open()
-        assert self._writer is not None
+            self._writer = self._open()
         try:
             for name, value in values.items():
                 event = Event(wall_time=time.time(), step=update, summary=scalar(name, value))
                 self._writer.write_event(event)
             self._writer.flush()
+            self._purge = None
         except OSError:
             self._writer = None
+            self._remove_empty()
             raise
 
     def close(self) -> None:
@@ -76,12 +79,17 @@ class Events:
         if self._writer is not None:
             self._writer.close()
 
-    def _open(self) -> None:
+    def _open(self) -> EventsWriter:
         # Numbered, as tensorboardX names files after the second they are opened in.
-        number = len(list(self._run_dir.glob("events.out.tfevents.*")))
+        number = len(list(self._run_dir.glob(EVENT_FILES)))
         writer = EventsWriter(str(self._run_dir / "events"), f".{number}")
         if self._purge is not None:  # hides what an interrupted run wrote after its last checkpoint
             start = SessionLog(status=SessionLog.START)
             writer.write_event(Event(wall_time=time.time(), step=self._purge, session_log=start))
-            self._purge = None
-        self._writer = writer
+        return writer
+
+    def _remove_empty(self) -> None:
+        """Or there would be one more with every row that a full disk refuses."""
+        for path in self._run_dir.glob(EVENT_FILES):
+            if not path.stat().st_size:
+                path.unlink()

@@ -27,6 +27,7 @@ from metaslac.learner import Batch, Learner, NonFinite
 from metaslac.replay import TaskReplay
 from metaslac.replay_files import ReplayFiles
 from metaslac.rollout import Task, VectorEnv
+from metaslac.run_directory import other_checkpoints
 from metaslac.run_log import LogState, RunLog
 from metaslac.training_state import TrainingState
 
@@ -48,7 +49,7 @@ class Family(CollectedFamily, Protocol):
 
 
 class StopRequested(Exception):
-    """Someone asked for a stop; the training is at a point from which it can go on."""
+    """Someone asked for a stop; the training is at a point from which it can go on, told in words."""
 
 
 class MetaTrainer:
@@ -92,7 +93,7 @@ class MetaTrainer:
         self.last_saved: Path | None = None
         self._stop = stop
         self._unsaved = True
-        self._saved_time = time.monotonic()
+        self._failing_since: float | None = None
         self._next_try = 0.0
 
     def resume(self, checkpoint: Checkpoint) -> LogState:
@@ -120,20 +121,32 @@ class MetaTrainer:
             except StopRequested:
                 if self._unsaved:
                     self._save_at_last(run_dir, log)
+                raise StopRequested(self._where()) from None
+            except TrainingFault:
                 raise
+            except MetaslacError as error:
+                raise TrainingFault(f"{error}; {self._safe()}") from None
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                device, lower = self.device.type, what_to_lower(self.config)
+                raise TrainingFault(f"no memory on {device}: {lower}; {self._safe()}") from error
 
     def _go_on(self, env: VectorEnv, test_env: VectorEnv, run_dir: Path, log: RunLog) -> None:
         train, progress = self.config.train, self.progress
-        self.collector.collect_random(env, self._between)
+        self.collector.collect_random(env, self._after_collection)
+        if self.last_saved is None:
+            self._try_to_save(run_dir, log)
         self.pretrain(run_dir, log)
         if progress.unlogged is not None:
             self._after_update(run_dir, log, test_env)
         while progress.updates < train.updates:
             self._between()
             if not progress.until_visit:
+                self._check_finite(None, run_dir)
                 self.collector.visit(env, self.agent)
                 progress.until_visit = train.updates_per_visit
-                self._between()
+                self._after_collection()
             self.learner.anneal(progress.updates / train.updates)
             metrics = self._update(self.learner.update, None, run_dir)
             progress.updates += 1
@@ -157,7 +170,7 @@ class MetaTrainer:
             if last or progress.pretrained % self.config.runtime.log_every == 0:
                 told = self._told(metrics, run_dir)
                 log.pretraining(progress.pretrained, train.pretrain_updates, told)
-            if last or progress.pretrained % self.config.checkpoint.every == 0:
+            if last or progress.pretrained % self.config.checkpoint.every == 0 or self._failing_since:
                 self._try_to_save(run_dir, log)
 
     def sample_batch(self, windows: int | None = None) -> Batch:
@@ -214,7 +227,6 @@ class MetaTrainer:
         self.state.files.commit(saved)
         self.last_saved = (parent / "last").resolve()
         self._unsaved = False
-        self._saved_time = time.monotonic()
         try:
             prune(parent, self.config.checkpoint.keep)
         except OSError as error:
@@ -231,23 +243,17 @@ class MetaTrainer:
             log.row(progress.updates, {**self.collector.counts(), **progress.unlogged, **held_out})
             progress.unlogged = None
             self._unsaved = True
-        if self._due(self.config.checkpoint.every) or self._next_try:
+        if self._due(self.config.checkpoint.every) or self._failing_since:
             self._try_to_save(run_dir, log)
 
     def _update(self, update: Callable[[Batch], Metrics], windows: int | None, run_dir: Path) -> Metrics:
-        """One update on a new batch. Raises TrainingFault for one that fails or finds no memory."""
+        """One update on a new batch. Raises TrainingFault for one that is not finite."""
         batch = None
         try:
             batch = self.sample_batch(windows)
             return update(batch)
         except NonFinite as error:
             raise self._not_finite(error, batch, run_dir) from None
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingFault(
-                f"no memory on {self.device.type} for an update: {what_to_lower(self.config)}; {self._safe()}"
-            ) from error
 
     def _told(self, metrics: Metrics, run_dir: Path) -> dict[str, float]:
         """The metrics as numbers: the one place that waits for the device."""
@@ -265,23 +271,24 @@ class MetaTrainer:
         dump = run_dir / f"fault-{self.progress.updates:08d}.json"
         try:
             write_dump(dump, str(error), batch, self.learner.networks, self.config)
-            told = f"the numbers of its batch are in {dump}"
+            told = f"its numbers are in {dump}"
         except OSError as problem:
             told = f"its numbers cannot be written to {dump} ({problem.strerror})"
-        return TrainingFault(f"update {self.progress.updates}: {error}; {told}; {self._safe()}")
+        return TrainingFault(f"after {self._where()}: {error}; {told}; {self._safe()}")
 
     def _try_to_save(self, run_dir: Path, log: RunLog) -> None:
-        """Save, or go on without for `checkpoint.grace_minutes` since the last time it could be done."""
+        """Save, or go on without for `checkpoint.grace_minutes` since it could first not be done."""
         now, grace = time.monotonic(), self.config.checkpoint.grace_minutes
         if now < self._next_try:
             return
         try:
             self.save(run_dir, log)
-            self._next_try = 0.0
+            self._next_try, self._failing_since = 0.0, None
         except TrainingFault:
             raise
         except MetaslacError as error:
-            minutes = (now - self._saved_time) / 60
+            self._failing_since = self._failing_since or now
+            minutes = (now - self._failing_since) / 60
             if minutes >= grace:
                 raise TrainingFault(f"{error}; {self._safe()}") from None
             log.warning(f"{error}; training goes on without for at most {grace - minutes:.0f} minutes")
@@ -296,9 +303,20 @@ class MetaTrainer:
         except MetaslacError as error:
             raise TrainingFault(f"{error}; {self._safe()}") from None
 
+    def _where(self) -> str:
+        """How far the training is, in words."""
+        train, progress = self.config.train, self.progress
+        if progress.updates:
+            return f"update {progress.updates} of {train.updates}"
+        return f"update {progress.pretrained} of {train.pretrain_updates} of pre-training"
+
     def _safe(self) -> str:
         """What is left of the run, for a fault's message."""
         return f"the last good checkpoint is {self.last_saved}" if self.last_saved else "no checkpoint yet"
+
+    def _after_collection(self) -> None:
+        self._unsaved = True
+        self._between()
 
     def _between(self) -> None:
         """Called where the state is whole: the place to stop."""
@@ -362,6 +380,8 @@ def meta_train(
     try:
         trainer = MetaTrainer(config, family, device, stop)
         state = trainer.resume(checkpoint) if checkpoint else LogState()
+    except MetaslacError as error:
+        raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -6,6 +6,7 @@ still there, and where in the ring, says a small table that each checkpoint writ
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import pairwise
@@ -54,7 +55,7 @@ class ReplayFiles:
 
     def contents(self) -> dict[str, Content]:
         """The files of a checkpoint of the replay as it is, by name."""
-        whole = all(file.path.exists() for file in self._saved.values())
+        whole = all(os.path.exists(file.path) for file in self._saved.values())
         saved = self._saved if whole else {}  # someone has deleted the last checkpoint
         contents: dict[str, Content] = {}
         for task, stored in enumerate(self.replay.stored):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from metaslac.checkpoint import LAST, MANIFEST, remove_leftovers
+from metaslac.checkpoint import LAST, MANIFEST, checkpoints_in, mend_last, remove_leftovers
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
 from metaslac.files import write_atomically
@@ -29,8 +30,8 @@ DIFFERENCES_SHOWN = 4
 MAY_CHANGE = ("train.updates", "runtime", "checkpoint")
 
 
-def prepare_run_directory(path: Path, config: Config) -> bool:
-    """Check that a run may be written to `path`; writes nothing.
+def prepare_run_directory(path: Path, config: Config, resuming: bool = False) -> bool:
+    """Check that a run may be written to `path`; writes nothing. `resuming` is for the words of errors only.
 
     Returns: whether this run is there already, to be gone on with.
 
@@ -39,7 +40,7 @@ def prepare_run_directory(path: Path, config: Config) -> bool:
     """
     try:
         if path.is_dir():
-            found = _check_contents(path, config)
+            found = _check_contents(path, config, resuming)
         elif path.exists() or path.is_symlink():
             raise MetaslacError(f"{path} is not a directory; choose another --run-dir")
         else:
@@ -63,18 +64,47 @@ def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any])
 
 def saved_config(run_dir: Path) -> Config:
     """The configuration of the run in a directory. Raises MetaslacError if there is none."""
-    config = _saved_config(run_dir)
-    if config is None:
+    if not os.path.exists(run_dir):
+        raise MetaslacError(f"{run_dir} does not exist")
+    _refuse_checkpoint(run_dir)
+    path = run_dir / "config.yaml"
+    try:
+        return from_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MetaslacError(f"{run_dir} holds no run: it has no config.yaml") from None
+    except OSError as error:
+        raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # MetaslacError and bad UTF-8 among them
+        reason = " ".join(str(error).split())
         raise MetaslacError(
-            f"{run_dir} holds no run that can be gone on with: its config.yaml cannot be read"
-        )
-    return config
+            f"{path} is not the configuration of a run of this version: {reason}; choose another --run-dir"
+        ) from None
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:
-    """Where the run can be gone on from; None for one that was stopped before its first checkpoint."""
+    """Where a run that is locked can be gone on from; None if it was stopped before its first checkpoint.
+
+    Raises MetaslacError for one that had got further and has lost its checkpoints.
+    """
     last = run_dir / CHECKPOINTS / LAST
-    return last if last.is_symlink() or (last / MANIFEST).exists() else None
+    if os.path.exists(last / MANIFEST):
+        return last
+    rows = run_dir / "progress.csv"
+    if rows.exists() and rows.stat().st_size:
+        raise MetaslacError(
+            f"{run_dir} has rows in progress.csv but no checkpoint; to train anew, delete it or choose "
+            "another --run-dir"
+        )
+    return None
+
+
+def other_checkpoints(path: Path) -> str:
+    """For an error with the checkpoint at `path`: the run's others, and how to go on from one of them."""
+    others = [other.name for other in checkpoints_in(path.parent) if other != path]
+    if not others:
+        return ""
+    command = f"ln -sfn {others[-1]} {shlex.quote(str(path.parent / LAST))}"
+    return f"; others are {', '.join(others)}: to go on from the newest of them, {command}"
 
 
 @contextmanager
@@ -91,7 +121,9 @@ def locked(run_dir: Path) -> Iterator[None]:
             run_dir.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context((run_dir / LOCK).open("w"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_leftovers(run_dir / CHECKPOINTS)
+            for folder in (run_dir, run_dir / CHECKPOINTS):
+                remove_leftovers(folder)
+            mend_last(run_dir / CHECKPOINTS)
         except BlockingIOError:
             raise MetaslacError(f"{run_dir} is in use: another process is training there") from None
         except OSError as error:
@@ -100,21 +132,28 @@ def locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _check_contents(path: Path, config: Config) -> bool:
-    names = sorted(entry.name for entry in path.iterdir() if entry.name != LOCK)
+def _check_contents(path: Path, config: Config, resuming: bool) -> bool:
+    _refuse_checkpoint(path)
+    # Not counted: what is left of a process that was killed before it had written anything whole.
+    ours = [path / LOCK, *path.glob(".*.tmp-*")]
+    names = sorted(entry.name for entry in path.iterdir() if entry not in ours)
     if not names:
         return False
     if not any(name in RUN_FILES for name in names):
         raise MetaslacError(f"{path} is not empty and holds no run; choose another --run-dir")
-    found = _saved_config(path)
-    if found is None:
-        raise MetaslacError(f"{path} holds a run whose config.yaml cannot be read; choose another --run-dir")
+    found = saved_config(path)
     different = [text for text in differences(found, config) if not _may_change(text.partition(" ")[0])]
     if different:
         more = f" and {len(different) - DIFFERENCES_SHOWN} more" if len(different) > DIFFERENCES_SHOWN else ""
         shown = ", ".join(different[:DIFFERENCES_SHOWN])
+        if resuming:
+            raise MetaslacError(
+                f"cannot go on with {path}: {shown}{more} (there, asked for); only train.updates, runtime.* "
+                "and checkpoint.* may change"
+            )
         raise MetaslacError(
-            f"{path} holds a different run: {shown}{more} (there, asked for); choose another --run-dir"
+            f"{path} holds a different run: {shown}{more} (there, asked for); choose another --run-dir, "
+            f"or go on with it: metaslac meta-train --resume {shlex.quote(str(path))}"
         )
     return True
 
@@ -123,11 +162,13 @@ def _may_change(name: str) -> bool:
     return name in MAY_CHANGE or name.partition(".")[0] in MAY_CHANGE
 
 
-def _saved_config(path: Path) -> Config | None:
-    try:
-        return from_yaml((path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # MetaslacError and bad UTF-8 among them
-        return None
+def _refuse_checkpoint(path: Path) -> None:
+    if os.path.exists(path / MANIFEST):
+        run = path.resolve().parent.parent
+        goes_on = f"; its run goes on with metaslac meta-train --resume {shlex.quote(str(run))}"
+        raise MetaslacError(
+            f"{path} is a checkpoint, not a run directory{goes_on if (run / 'config.yaml').exists() else ''}"
+        )
 
 
 def _check_writable(path: Path) -> None:

@@ -10,7 +10,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -56,13 +56,14 @@ class RunLog:
         self._events = Events(run_dir, state.update)
         self._screen: _Bar | _Lines | None = None
         if not quiet:
-            self._screen = _Bar(total_updates) if sys.stderr.isatty() else _Lines(total_updates)
+            screen = _Bar if sys.stderr.isatty() else _Lines
+            self._screen = screen(total_updates, state.update)
         self._last_time = time.monotonic()
         self._started = self._last_time - state.seconds
         self._last_update = state.update
         self._held_out: dict[str, str] = {}
         self._columns: list[str] | None = None
-        self._troubled = False
+        self._troubled: set[str] = set()
         if state.rows:
             self._columns = next(csv.reader([state.rows.splitlines()[0]]))
         elif columns is not None:
@@ -88,31 +89,36 @@ class RunLog:
 
     def pretraining(self, update: int, total: int, values: Mapping[str, float]) -> None:
         """Show and log an update before the first counted one: events only, progress.csv starts later."""
-        self._write_events({f"pretraining/{name}": value for name, value in values.items()}, update)
+        # At steps up to 0, or going on from the first counted ones would hide them.
+        self._write_events({f"pretraining/{name}": value for name, value in values.items()}, update - total)
         self.progress(0, {"pre-training": f"{update}/{total}", **_losses(values)})
 
     def progress(self, update: int, text: Mapping[str, str]) -> None:
         """Show where the run is: `{"env steps": "12000", "model": "310.2"}`; cheap enough for each update."""
         if self._screen is not None:
-            self._screen.show(update, text)
+            with suppress(OSError):  # the screen may be a file on a full disk, or gone
+                self._screen.show(update, text)
 
     def message(self, text: str) -> None:
         """Print one line that stays, such as the result of an evaluation."""
         if self._screen is not None:
-            self._screen.line(text)
+            with suppress(OSError):
+                self._screen.line(text)
 
     def warning(self, text: str) -> None:
         """Print one line that stays, also for a run that is quiet."""
-        if self._screen is not None:
-            self._screen.line(text)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            if self._screen is not None:
+                self._screen.line(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Close everything; further calls are errors."""
         if self._screen is not None:
-            self._screen.close()
-        with self._trouble_told():
+            with suppress(OSError):
+                self._screen.close()
+        with self._trouble_told("progress.csv"):
             self._file.write(b"")
         self._file.close()
         self._events.close()
@@ -144,24 +150,24 @@ class RunLog:
     def _write_line(self, cells: Sequence[str]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(cells)
-        with self._trouble_told():
+        with self._trouble_told("progress.csv"):
             self._file.write(text.getvalue().encode())
-            self._troubled = False
 
     def _write_events(self, values: Mapping[str, float], update: int) -> None:
-        with self._trouble_told():
+        with self._trouble_told("events"):
             self._events.write(values, update)
 
     @contextmanager
-    def _trouble_told(self) -> Iterator[None]:
-        """Say once that something cannot be written, and go on."""
+    def _trouble_told(self, what: str) -> Iterator[None]:
+        """Say once that something cannot be written, until it can be, and go on."""
         try:
             yield
+            self._troubled.discard(what)
         except OSError as error:
-            if not self._troubled:
-                self._troubled = True
-                reason = error.strerror or error
-                self.warning(f"cannot write progress.csv or events: {reason}; rows are kept until it can be")
+            if what not in self._troubled:
+                self._troubled.add(what)
+                then = "rows are kept until it can be" if what == "progress.csv" else "they are dropped"
+                self.warning(f"cannot write {what}: {error.strerror or error}; {then}")
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._started, 3)
@@ -187,8 +193,15 @@ def _losses(values: Mapping[str, float]) -> dict[str, str]:
 class _Bar:
     """One live line on a terminal."""
 
-    def __init__(self, total_updates: int) -> None:
-        self._bar = tqdm(total=total_updates, unit="update", file=sys.stderr, dynamic_ncols=True, leave=True)
+    def __init__(self, total_updates: int, update: int) -> None:
+        self._bar = tqdm(
+            total=total_updates,
+            initial=update,
+            unit="update",
+            file=sys.stderr,
+            dynamic_ncols=True,
+            leave=True,
+        )
 
     def show(self, update: int, text: Mapping[str, str]) -> None:
         self._bar.set_postfix(dict(text), refresh=False)
@@ -205,10 +218,10 @@ class _Bar:
 class _Lines:
     """The same in a log file: a plain line now and then."""
 
-    def __init__(self, total_updates: int) -> None:
+    def __init__(self, total_updates: int, update: int) -> None:
         self._total = total_updates
         self._printed_time = time.monotonic()
-        self._printed_update = 0
+        self._printed_update = update
         self._unprinted: tuple[int, Mapping[str, str]] | None = None
 
     def show(self, update: int, text: Mapping[str, str]) -> None:

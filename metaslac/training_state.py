@@ -20,7 +20,7 @@ from metaslac.checkpoint import MOST_COUNT, Checkpoint, Content, SavedFile, is_c
 from metaslac.collection import Collector
 from metaslac.errors import MetaslacError
 from metaslac.faults import is_out_of_memory
-from metaslac.learner import Learner
+from metaslac.learner import Learner, restore_generator
 from metaslac.replay_files import ReplayFiles
 from metaslac.run_log import TIME_COLUMNS, LogState
 
@@ -87,7 +87,7 @@ class TrainingState:
             log = LogState(rows.decode(), seconds, update)
             _check_rows(log.rows, update, self.progress.unlogged or ())
         with _blamed_on(checkpoint.path / TENSORS):
-            self.generator.set_state(tensors["generator"])
+            restore_generator(self.generator, tensors["generator"])
             self.learner.load_state(_without(tensors, "learner/"))
         names = checkpoint.manifest["files"]
         saved = {

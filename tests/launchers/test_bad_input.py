@@ -154,9 +154,11 @@ def test_a_run_directory_that_holds_a_different_run() -> None:
 def test_resuming_with_settings_that_may_not_change() -> None:
     start_run_directory(Path("run"), Config(), {})
     line = refusal("meta-train", "--resume", "run", "--seed", "2", "--set", "model.z1_size=4")
-    assert "different run: model.z1_size (32, 4), train.seed (0, 2)" in line
+    assert "cannot go on with run: model.z1_size (32, 4), train.seed (0, 2)" in line
     assert "neither --preset nor --run-dir" in refusal("meta-train", "--resume", "run", "--preset", "quick")
-    assert "holds no run" in refusal("meta-train", "--resume", "nowhere")
+    assert "nowhere does not exist" in refusal("meta-train", "--resume", "nowhere")
+    Path("other").mkdir()
+    assert "other holds no run: it has no config.yaml" in refusal("meta-train", "--resume", "other")
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ def test_a_signal_ends_a_run_that_goes_on_exactly(
     code, out, err = signalled(number, where, count, command)
     assert code == STOPPED
     assert f"{signal.Signals(number).name}: stopping" in err
+    assert "stopped at update " in out
     assert f"the same command goes on, or: metaslac meta-train --resume {tmp_path / 'run'}" in out
     assert_whole(tmp_path / "run")
     code, out, _ = go_on(["meta-train", "--resume", str(tmp_path / "run")])

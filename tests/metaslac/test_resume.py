@@ -6,7 +6,10 @@ import csv
 import errno
 import json
 import os
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,12 @@ import torch
 from fakes import CPU, FakeFamily, tiny_config
 
 from metaslac import checkpoint as checkpoint_module
+from metaslac import collection
 from metaslac import meta_train as module
 from metaslac.checkpoint import load_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError, TrainingFault
-from metaslac.learner import Learner
+from metaslac.learner import Learner, restore_generator
 from metaslac.meta_train import StopRequested, meta_train
 
 Stop = Callable[[], bool]
@@ -214,7 +218,7 @@ def test_no_memory_says_what_to_lower(tmp_path: Path, monkeypatch: pytest.Monkey
         return torch.empty(2**60, dtype=torch.uint8)
 
     monkeypatch.setattr(Learner, "update", greedy)
-    with pytest.raises(TrainingFault, match=r"no memory on cpu .*lower train.windows \(now 4\)"):
+    with pytest.raises(TrainingFault, match=r"no memory on cpu: in a new run, lower train.windows \(now 4\)"):
         train(tmp_path)
 
 
@@ -289,6 +293,67 @@ def test_rows_wait_for_a_disk_that_is_full(
     assert rows(tmp_path) == rows(whole[0])
     assert calls > 6
     assert "rows are kept until it can be" in capsys.readouterr().err
+
+
+def test_one_failure_to_save_is_within_any_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_TRIES", 0.0)
+    config = tiny_config()
+    config = replace(config, checkpoint=replace(config.checkpoint, grace_minutes=1e-3))
+    began = time.monotonic()
+
+    def stop() -> bool:
+        # Long after the start, but once: the time counts from the first failure.
+        disk.full = disk.tries < 1
+        while disk.tries < 1 and time.monotonic() < began + 0.1:
+            time.sleep(0.01)
+        return False
+
+    assert train(tmp_path, stop, config)
+
+
+def test_a_stop_in_a_resumed_collection_is_saved(tmp_path: Path) -> None:
+    stored = []
+    for _ in range(3):
+        assert not train(tmp_path, at(0))
+        stored.append(load_checkpoint(tmp_path).manifest["replay_steps"])
+    assert stored[0] < stored[1] < stored[2]
+
+
+def test_a_screen_that_is_gone_stops_nothing(
+    whole: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with suppress(OSError), open("/dev/full", "w") as full:  # closing it fails, too
+        monkeypatch.setattr(sys, "stderr", full)
+        meta_train(tiny_config(), FakeFamily(uneven=True, terminates=True), tmp_path, CPU)
+    monkeypatch.undo()
+    assert_equal(whole[0], tmp_path)
+
+
+def test_no_memory_anywhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_: Any, **__: Any) -> Any:
+        return torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(collection, "run_trial", greedy)
+    with pytest.raises(TrainingFault, match="no memory on cpu"):
+        train(tmp_path)
+
+
+def test_a_task_that_cannot_be_played_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(TrainingFault, match="20 random episodes in a row .*; no checkpoint yet"):
+        train(tmp_path, diverges={1: 0})
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_gone_on_from(whole: tuple[Path, int]) -> None:
+    state = load_checkpoint(whole[0]).read_tensors("training.safetensors")["generator"]
+    one, other, third = (torch.Generator() for _ in range(3))
+    restore_generator(one, state)
+    assert torch.equal(one.get_state(), state)
+    restore_generator(other, torch.arange(16, dtype=torch.uint8))  # as CUDA's
+    restore_generator(third, torch.arange(1, 17, dtype=torch.uint8))
+    assert not torch.equal(other.get_state(), third.get_state())
+    with pytest.raises(ValueError, match="not the shape of a generator"):
+        restore_generator(other, torch.zeros(17, dtype=torch.uint8))
 
 
 def test_lost_episodes_are_counted_and_not_learned_from(tmp_path: Path) -> None:

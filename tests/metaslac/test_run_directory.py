@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from metaslac.checkpoint import load_checkpoint, save_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
-from metaslac.run_directory import locked, prepare_run_directory, saved_config, start_run_directory
-from metaslac.settings import apply_settings, from_yaml, to_dict
+from metaslac.run_directory import (
+    last_checkpoint,
+    locked,
+    other_checkpoints,
+    prepare_run_directory,
+    saved_config,
+    start_run_directory,
+)
+from metaslac.settings import apply_settings, from_yaml, to_dict, to_yaml
 
 CONFIG = Config()
+FACTS = {
+    "family": "cheetah_vel",
+    "task_hash": "ab",
+    "train_tasks": 100,
+    "test_tasks": 30,
+    "param_names": ["velocity"],
+    "action_size": 6,
+    "env_steps": 0,
+}
 
 
 def refusal(path: Path, config: Config = CONFIG) -> str:
@@ -90,7 +110,8 @@ def test_many_differences_are_counted_not_listed(tmp_path: Path) -> None:
 def test_a_run_that_cannot_be_read_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).write_bytes(b"\xff")
-    assert "config.yaml cannot be read" in refusal(tmp_path / "run")
+    said = "is not the configuration of a run" if name == "config.yaml" else "it has no config.yaml"
+    assert said in refusal(tmp_path / "run")
 
 
 def test_what_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
@@ -100,3 +121,81 @@ def test_what_is_not_a_run_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "is not a directory" in refusal(tmp_path / "file")
     assert "is not a directory" in refusal(tmp_path / "file" / "run")
+
+
+def a_run(path: Path, updates: list[int]) -> Path:
+    """A run with checkpoints, the last of these updates being its newest."""
+    start_run_directory(path, CONFIG, {})
+    for number, update in enumerate(updates):
+        where = path / "checkpoints" / f"{update:08d}"
+        save_checkpoint(where, {}, CONFIG, {**FACTS, "update": update})
+        os.utime(where / "manifest.json", (1e9 + number, 1e9 + number))
+    return path
+
+
+def test_a_checkpoint_is_no_run_directory(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "a run", [3, 6])
+    for path in (run / "checkpoints" / "last", run / "checkpoints" / "00000003"):
+        message = refusal(path)
+        assert "is a checkpoint, not a run directory" in message
+        assert f"metaslac meta-train --resume '{run}'" in message
+        with pytest.raises(MetaslacError, match="not a run directory"):
+            saved_config(path)
+    shutil.move(run / "checkpoints" / "00000003", tmp_path / "alone")
+    assert refusal(tmp_path / "alone").endswith("is a checkpoint, not a run directory")
+
+
+@pytest.mark.parametrize("lost", ["gone", "dangling", "followed", "followed and alone"])
+def test_the_link_to_the_last_checkpoint_is_mended(tmp_path: Path, lost: str) -> None:
+    run = a_run(tmp_path / "run", [3, 9, 6])
+    last, newest = run / "checkpoints" / "last", run / "checkpoints" / "00000006"
+    last.unlink()
+    if lost == "dangling":
+        last.symlink_to("00000012")
+    if lost.startswith("followed"):
+        shutil.copytree(newest, last)
+    if lost == "followed and alone":
+        shutil.rmtree(newest)
+    with locked(run):
+        found = last_checkpoint(run)
+    assert found is not None and found.resolve() == newest
+    assert os.readlink(last) == "00000006"
+    save_checkpoint(run / "checkpoints" / "00000012", {}, CONFIG, {**FACTS, "update": 12})
+    assert os.readlink(last) == "00000012"
+
+
+def test_a_run_that_lost_its_checkpoints_does_not_start_over(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", [3])
+    (run / "progress.csv").write_text("")
+    shutil.rmtree(run / "checkpoints")
+    with locked(run):
+        assert last_checkpoint(run) is None
+    (run / "progress.csv").write_text("update\n3\n")
+    with locked(run), pytest.raises(MetaslacError, match="has rows in progress.csv but no checkpoint"):
+        last_checkpoint(run)
+
+
+def test_what_a_killed_process_left_is_not_in_the_way(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").touch()
+    (run / ".config.yaml.tmp-12").touch()
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / ".snapshot").mkdir()
+    (run / "config.yaml").write_text(to_yaml(CONFIG))
+    assert prepare_run_directory(run, CONFIG)
+    with locked(run):
+        assert sorted(path.name for path in run.iterdir()) == [".lock", "checkpoints", "config.yaml"]
+        assert (run / "checkpoints" / ".snapshot").exists()
+    for name in ("config.yaml", "checkpoints"):
+        shutil.move(run / name, tmp_path / name)
+    (run / ".config.yaml.tmp-12").touch()
+    assert not prepare_run_directory(run, CONFIG)
+
+
+def test_other_checkpoints_are_named_with_the_way_to_them(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", [3, 9, 6])
+    text = other_checkpoints(run / "checkpoints" / "00000006")
+    assert "others are 00000003, 00000009" in text
+    subprocess.run(text.rpartition(", ")[2], shell=True, check=True)
+    assert load_checkpoint(run).manifest["update"] == 9

@@ -81,7 +81,7 @@ def test_events_hold_the_same_numbers(tmp_path: Path) -> None:
         log.pretraining(5, 10, {"model/loss": 2.5})
         log.row(1, {"model/loss": 0.5})
     found = events(tmp_path)
-    assert ("pretraining/model/loss", 5, 2.5) in found
+    assert ("pretraining/model/loss", -5, 2.5) in found
     assert ("model/loss", 1, 0.5) in found
 
 
