@@ -1,6 +1,6 @@
 # All set-up included, on a fresh Debian or Ubuntu machine:
 #   make demo    meta-train cheetah_vel in the quick preset, then adapt to its held-out targets
-#   make test    style, types, import contract and tests; SLOW=1 adds the learning tests
+#   make test    style, types, import contract and tests; SLOW=1 adds the long ones
 #
 # Everything Python goes into .venv. PYTHON=python3.12 picks another interpreter than the first that is new enough.
 
@@ -22,6 +22,7 @@ demo: setup
 test: SYSTEM_PACKAGES += libosmesa6
 test: setup
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/pytest
 	$(if $(SLOW),.venv/bin/pytest -m slow)

@@ -5,9 +5,9 @@ Reading and verifying are in `metaslac/checkpoint.py`.
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,14 @@ def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
 def describe(path: Path, verify: bool) -> dict[str, Any]:
     """All there is to tell about the checkpoint at `path`. Raises MetaslacError if nothing can be told."""
     from metaslac.checkpoint import Checkpoint, damaged_files, load_checkpoint, missing_files, read_manifest
-    from metaslac.training_state import ROWS
+    from metaslac.training_state import ROWS, logged_rows
 
     manifest = read_manifest(path)
     problems = damaged_files(path, manifest) if verify else missing_files(path, manifest)
     checkpoint: Checkpoint | None = None
     if not problems:
         checkpoint = load_checkpoint(path)
-    rows = checkpoint.read(ROWS).decode() if checkpoint and ROWS in manifest["files"] else ""
+    rows = logged_rows(checkpoint) if checkpoint and ROWS in manifest["files"] else []
     replay = [entry["size"] for name, entry in manifest["files"].items() if name.startswith("replay/")]
     return {
         "checkpoint": str(path),
@@ -84,15 +84,15 @@ def describe(path: Path, verify: bool) -> dict[str, Any]:
     }
 
 
-def held_out(rows: str) -> list[dict[str, float]]:
-    """The held-out returns in progress.csv: update -> mean return of each episode, oldest first."""
+def held_out(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Of the rows of progress.csv, those with held-out returns: the mean of each episode, oldest first."""
     from metaslac.run_log import HELD_OUT
 
     found = []
-    for row in csv.DictReader(io.StringIO(rows)):
-        returns = {name: float(cell) for name, cell in row.items() if name.startswith(HELD_OUT) and cell}
+    for row in rows:
+        returns = {name: x for name, x in row.items() if name.startswith(HELD_OUT) and not math.isnan(x)}
         if returns:
-            found.append({"update": float(row["update"]), **returns})
+            found.append({"update": row.get("update", math.nan), **returns})
     return found
 
 

@@ -35,8 +35,8 @@ class LogState(NamedTuple):
 class RunLog:
     """Rows of numbers for files, a few words of them for the screen.
 
-    `columns` fixes the header of progress.csv; with None the first row does. The columns `update` and
-    `time/...` are added here; the latter are the only ones that differ between two equal runs.
+    The first row fixes the columns of progress.csv. `update` and `time/...` are added here; the latter are
+    the only ones that differ between two equal runs.
 
     A disk that is full or not there stops nothing: rows wait for it to come back.
     """
@@ -44,7 +44,6 @@ class RunLog:
     def __init__(
         self,
         run_dir: Path,
-        columns: Sequence[str] | None = None,
         *,
         total_updates: int,
         quiet: bool = False,
@@ -66,8 +65,6 @@ class RunLog:
         self._troubled: set[str] = set()
         if state.rows:
             self._columns = next(csv.reader([state.rows.splitlines()[0]]))
-        elif columns is not None:
-            self._write_header(columns)
 
     def state(self) -> LogState:
         """To go on from here."""

@@ -106,6 +106,14 @@ def is_finished(checkpoint: Checkpoint, updates: int) -> bool:
     return progress.updates >= updates and progress.unlogged is None
 
 
+def logged_rows(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """The rows of progress.csv at a checkpoint, oldest first; a blank cell is NaN. Raises MetaslacError."""
+    with _blamed_on(checkpoint.path / ROWS):
+        rows = checkpoint.read(ROWS).decode()
+        header, lines = _parsed(rows) if rows else ([], [])
+        return [dict(zip(header, line, strict=True)) for line in lines]
+
+
 @contextmanager
 def _blamed_on(path: Path) -> Iterator[None]:
     """Make whatever content that cannot be leads to an error of one line."""
@@ -168,14 +176,20 @@ def _check_rows(rows: str, update: int, metrics: Iterable[str]) -> None:
     """Raise ValueError for a progress.csv that does not end with `update`, or has no column for a metric."""
     if not rows and not update:
         return
-    header, *lines = csv.reader(io.StringIO(rows, newline=""), strict=True)
+    header, numbers = _parsed(rows)
     if (header[0], *header[-2:]) != ("update", *TIME_COLUMNS) or not set(metrics) <= set(header):
         raise ValueError("its columns are not those of this training")
+    if (numbers[-1][0] if numbers else 0) != update:
+        raise ValueError(f"its last line is not that of update {update}")
+
+
+def _parsed(rows: str) -> tuple[list[str], list[list[float]]]:
+    """Names of columns and lines of numbers; a blank cell is NaN. Raises ValueError or csv.Error."""
+    header, *lines = csv.reader(io.StringIO(rows, newline=""), strict=True)
     numbers = [[float(cell or "nan") for cell in line] for line in lines]
     if any(len(line) != len(header) for line in lines) or not rows.endswith("\n"):
         raise ValueError("its lines are not whole")
-    if (numbers[-1][0] if numbers else 0) != update:
-        raise ValueError(f"its last line is not that of update {update}")
+    return header, numbers
 
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

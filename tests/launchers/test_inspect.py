@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from checkpoints import forge
 from click.testing import CliRunner, Result
 from fakes import CPU, FakeFamily, tiny_config
 
 from launchers.cli import cli
 from metaslac.meta_train import meta_train
+from metaslac.training_state import ROWS
 
 
 @pytest.fixture
@@ -62,6 +64,16 @@ def test_what_is_missing_is_told_without_verify(run_dir: Path, name: str) -> Non
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
     assert name in line
+
+
+@pytest.mark.parametrize("rows", ["update,a\n1\n", "update,a\n1,2,3\n", "update,a\n1,x\n", "update"])
+def test_rows_that_cannot_be_are_no_traceback(run_dir: Path, rows: str) -> None:
+    last = (run_dir / "checkpoints" / "last").resolve()
+    forge(last, {ROWS: rows.encode()})
+    result = inspect(run_dir, "--verify")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert str(last / ROWS) in line
 
 
 def test_what_is_no_checkpoint_is_bad_input(tmp_path: Path) -> None:

@@ -56,13 +56,6 @@ def test_the_first_row_fixes_the_columns_and_blanks_fill_the_gaps(tmp_path: Path
     assert [(row["a"], row["b"]) for row in rows(tmp_path)] == [("1.0", ""), ("", "2.0")]
 
 
-def test_columns_can_be_given_beforehand(tmp_path: Path) -> None:
-    with RunLog(tmp_path, ["a", "b"], total_updates=1, quiet=True) as log:
-        log.row(1, {"b": 1.0})
-    (row,) = rows(tmp_path)
-    assert list(row) == ["update", "a", "b", *TIME_COLUMNS]
-
-
 def test_only_the_times_differ_between_equal_runs(tmp_path: Path) -> None:
     for name in ("one", "two"):
         with RunLog(tmp_path / name, total_updates=2, quiet=True) as log:
