@@ -98,6 +98,8 @@ def held_out(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
 
 def show(report: dict[str, Any]) -> None:
     """The report as text."""
+    from metaslac.memory import size
+
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     lines = [
         ["checkpoint", report["checkpoint"]],
@@ -135,12 +137,3 @@ def _state(report: dict[str, Any]) -> str:
     if report["problems"]:
         return f"DAMAGED: {len(report['problems'])} of {len(report['files'])} files"
     return "whole: every checksum matches" if report["verified"] else "all files there; --verify reads them"
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            break
-        count /= 1024
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -16,7 +16,7 @@ import click
 
 from launchers.family import open_family, try_out
 from launchers.presets import FAMILY_PRESETS, PRESETS, fit_to_tasks, resolve
-from launchers.process import choose_device, draw_on, use_threads
+from launchers.process import allow_tf32, choose_device, draw_on, use_threads
 from launchers.signals import STOPPED, stop_requested
 from metaslac.config import DEVICES, TASK_INFERENCE, Config, validate
 from metaslac.errors import MetaslacError, TrainingFault
@@ -150,10 +150,12 @@ def train(
     """
     device = choose_device(config.runtime.device)
     draw_on(device)
+    allow_tf32(device, config.runtime.precision)
 
     import metaslac.meta_train
     from envs import FamilyError
-    from metaslac.limits import check_memory, check_tasks
+    from metaslac.limits import check_tasks
+    from metaslac.memory import available_bytes, check_memory, memory_line, memory_need
     from metaslac.run_directory import locked, prepare_run_directory, start_run_directory
     from metaslac.training_state import is_finished
 
@@ -161,8 +163,9 @@ def train(
     family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_tasks(config, family)
-    prepare_run_directory(run_dir, config, resuming)
-    check_memory(config, family, device)
+    begun = prepare_run_directory(run_dir, config, resuming)
+    need, available = memory_need(config, family, device), available_bytes(device)
+    check_memory(need, available, config, device, resuming=begun)
     try_out(family, options.name)  # what cannot be played or rendered says so before anything is written
     use_threads(config.runtime.threads)
     if note:
@@ -177,6 +180,8 @@ def train(
             state = "is finished" if done == of else "has got further"
             tell(f"{run_dir} {state}: {done} updates, of {of}; a larger --updates goes on")
             return 0
+        if not quiet:
+            tell(memory_line(need, available, device))
         start_run_directory(run_dir, config, {"task_hash": family.task_hash})
         try:
             metaslac.meta_train.meta_train(

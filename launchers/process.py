@@ -46,6 +46,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
+def allow_tf32(device: torch.device, precision: str) -> None:
+    """Let float32 matrix products on CUDA be TF32's, 10 bits of mantissa, unless float32 was asked for."""
+    import torch
+
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "auto"
+
+
 def draw_on(device: torch.device) -> None:
     """Have pictures drawn on the GPU that computes, where one does and EGL can; before any is drawn."""
     if device.type == "cuda":

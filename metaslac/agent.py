@@ -5,7 +5,8 @@ It knows no replay, no environment and no training; `load_agent` brings one back
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,18 @@ class Agent:
         """An agent that acts with a learner's networks as they are and as they go on learning."""
         parts = networks.encoder, networks.context_encoder, networks.actor
         return cls(config, *parts, action_size, num_params)
+
+    def copy(self) -> Agent:
+        """An agent that acts with networks of its own, which are as these are now and stay so."""
+        parts = copy.deepcopy((self._encoder, self._context_encoder, self._actor))
+        return Agent(self.config, *parts, self.action_size, self.num_params)
+
+    @property
+    def networks(self) -> nn.ModuleDict:
+        """The networks that act, by their names among a learner's."""
+        return nn.ModuleDict(
+            {"encoder": self._encoder, "context_encoder": self._context_encoder, "actor": self._actor}
+        )
 
     @property
     def device(self) -> torch.device:
@@ -144,7 +157,7 @@ def agent_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.devi
     return Agent.from_networks(checkpoint.config, networks.to(device), action_size, num_params)
 
 
-def load_weights(networks: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy weights into networks; MetaslacError names the first that is missing or of another shape."""
     expected = networks.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):

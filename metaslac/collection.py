@@ -1,12 +1,13 @@
 """Collection: random episodes at the start of a run, then visits to a few tasks at a time, all into replay.
 
-When a visit is due and what is learned between them is decided in meta_train.py.
+When a visit is due and what is learned between them is decided in meta_train.py; ahead.py plays visits in the
+background.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from metaslac.agent import Agent
 from metaslac.config import Config
@@ -36,6 +37,19 @@ class CollectedFamily(Protocol):
     def train_tasks(self) -> Sequence[Task]: ...
 
 
+class Played(NamedTuple):
+    """A training episode."""
+
+    task: Task
+    episode: Episode
+    context: bool  # whether it is for the task's context pool
+
+    @property
+    def decisions(self) -> int:
+        """How many of its decisions can be kept."""
+        return 0 if self.episode.lost else len(self.episode.rewards)
+
+
 class Collector:
     """Plays training tasks, stores and counts what was played.
 
@@ -50,9 +64,9 @@ class Collector:
         self.env_steps = 0
         self.diverged_episodes = 0
         self.lost_episodes = 0
+        self.visits = 0
         tasks = len(family.train_tasks)
         self._episodes = [0] * tasks  # played so far, per task: the last part of a key
-        self._visits = 0
         self._missing = [config.train.initial_episodes * family.episode_steps] * tasks  # random decisions
         self._failures = [0] * tasks
 
@@ -69,7 +83,7 @@ class Collector:
         return {
             **self.counts(),
             "episodes": list(self._episodes),
-            "visits": self._visits,
+            "visits": self.visits,
             "missing": list(self._missing),
             "failures": list(self._failures),
         }
@@ -79,7 +93,7 @@ class Collector:
         self.env_steps = int(state["env_steps"])
         self.diverged_episodes = int(state["diverged_episodes"])
         self.lost_episodes = int(state["lost_episodes"])
-        self._visits = int(state["visits"])
+        self.visits = int(state["visits"])
         self._episodes, self._missing, self._failures = (
             [int(number) for _, number in zip(self._episodes, state[name], strict=True)]
             for name in ("episodes", "missing", "failures")
@@ -95,32 +109,47 @@ class Collector:
             MetaslacError: nothing can be kept of any episode of a task.
         """
         while jobs := list(self._random_jobs(env.num_envs)):
-            keys = filled([self._key(task) for task in jobs], env.num_envs)
+            numbers = list(self._episodes)
+            keys = filled([self._key(task, numbers) for task in jobs], env.num_envs)
             slots, hold = filled(jobs, env.num_envs), self.config.train.random_hold
             episodes = run_random(env, slots, keys, self.family.action_size, hold)
             for task, episode in zip(jobs, episodes, strict=False):
-                self._take_random(task, episode)
+                self._take_random(Played(task, episode, context=True))
             between()
 
     def visit(self, env: VectorEnv, agent: Agent) -> None:
-        """Trials on a few tasks, each of prior, then posterior episodes, marked for the tasks' context pools.
+        """Play the next visit and keep it."""
+        self.keep(self.play(env, agent))
+
+    def play(self, env: VectorEnv, agent: Agent) -> list[Played]:
+        """The next visit, not yet kept: trials on a few tasks, each of prior, then posterior episodes.
 
         A task gets one trial, and where episodes end early another one, and so on, until it has made at
         least half of the decisions that a trial can have; at most MOST_TRIALS.
         """
         train = self.config.train
-        rng = rng_of(train.seed, VISIT_STREAM, self._visits)
-        self._visits += 1
+        rng = rng_of(train.seed, VISIT_STREAM, self.visits)
         chosen = rng.choice(len(self.family.train_tasks), env.num_envs, replace=False)
         tasks = [self.family.train_tasks[index] for index in chosen]
         most = (train.prior_episodes + train.posterior_episodes) * self.family.episode_steps
         made = dict.fromkeys(chosen.tolist(), 0)
+        numbers = list(self._episodes)
+        played: list[Played] = []
         for _ in range(MOST_TRIALS):
-            for task, decisions in zip(tasks, self._play_trials(env, agent, tasks), strict=True):
-                made[task.index] += decisions
+            trials = self._play_trials(env, agent, tasks, numbers)
+            for entry in trials:
+                made[entry.task.index] += entry.decisions
+            played += trials
             tasks = [task for task in tasks if 2 * made[task.index] < most]
             if not tasks:
                 break
+        return played
+
+    def keep(self, visit: Sequence[Played]) -> None:
+        """Store and count a visit that was played."""
+        self.visits += 1
+        for played in visit:
+            self._keep(played)
 
     def _random_jobs(self, most: int) -> Iterator[Task]:
         """The next random episodes, at most so many.
@@ -135,44 +164,48 @@ class Collector:
                 most -= 1
                 yield task
 
-    def _take_random(self, task: Task, episode: Episode) -> None:
-        decisions = self._keep(task, episode, context=True)
-        self._missing[task.index] -= decisions
-        self._failures[task.index] = 0 if decisions else self._failures[task.index] + 1
-        if self._failures[task.index] == MOST_FAILURES:
+    def _take_random(self, played: Played) -> None:
+        self._keep(played)
+        task = played.task.index
+        self._missing[task] -= played.decisions
+        self._failures[task] = 0 if played.decisions else self._failures[task] + 1
+        if self._failures[task] == MOST_FAILURES:
             raise MetaslacError(
-                f"{self.family.name} task {task.index}: {MOST_FAILURES} random episodes in a row diverged in "
+                f"{self.family.name} task {task}: {MOST_FAILURES} random episodes in a row diverged in "
                 "their first step or were lost"
             )
 
-    def _play_trials(self, env: VectorEnv, agent: Agent, tasks: Sequence[Task]) -> list[int]:
-        """One trial on each task, kept; the decisions it made. Tasks may be fewer than the worlds."""
+    def _play_trials(
+        self, env: VectorEnv, agent: Agent, tasks: Sequence[Task], numbers: list[int]
+    ) -> list[Played]:
+        """One trial on each task; they may be fewer than the worlds. `numbers` is as for _key."""
         train = self.config.train
         keys = [
-            filled([self._key(task) for task in tasks], env.num_envs)
+            filled([self._key(task, numbers) for task in tasks], env.num_envs)
             for _ in range(train.prior_episodes + train.posterior_episodes)
         ]
         trials = run_trial(env, agent, filled(tasks, env.num_envs), keys, train.prior_episodes)
         pooled = train.prior_episodes + (train.posterior_episodes if train.posterior_context else 0)
         return [
-            sum(self._keep(task, entry.episode, number < pooled) for number, entry in enumerate(trial))
+            Played(task, entry.episode, number < pooled)
             for task, trial in zip(tasks, trials, strict=False)
+            for number, entry in enumerate(trial)
         ]
 
-    def _keep(self, task: Task, episode: Episode, context: bool) -> int:
-        """Store and count a training episode; the number of its decisions. A lost one is only counted."""
+    def _keep(self, played: Played) -> None:
+        """Store and count a training episode. A lost one is only counted."""
+        task, episode, context = played
+        self._episodes[task.index] += 1
         self.env_steps += episode.control_steps
         self.diverged_episodes += episode.diverged
         self.lost_episodes += episode.lost
-        if episode.lost:
-            return 0
-        self.replay.add(task.index, episode, context)
-        return len(episode.rewards)
+        if not episode.lost:
+            self.replay.add(task.index, episode, context)
 
-    def _key(self, task: Task) -> Key:
-        """The key of the task's next training episode."""
-        episode = self._episodes[task.index]
-        self._episodes[task.index] += 1
+    def _key(self, task: Task, numbers: list[int]) -> Key:
+        """The key of the task's next training episode, which `numbers` then counts."""
+        episode = numbers[task.index]
+        numbers[task.index] += 1
         return self.config.train.seed, COLLECTION_STREAM, task.index, episode
 
 

@@ -16,6 +16,7 @@ TASK_INFERENCE = ("infer", "oracle", "blind")
 TASK_GRADIENT = ("both", "critic", "model")
 IMAGE_SIZES = (32, 64, 128)
 DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32")
 
 MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
 MOST_COUNT = 10**9
@@ -143,6 +144,9 @@ class TrainConfig:
     posterior_episodes: int = count(1, "episodes of a visit's trial with m ~ q(m | those before)", low=0)
     posterior_context: bool = setting(True, "whether posterior episodes go into the task's context pool too")
     updates_per_visit: int = count(40, "updates after each visit")
+    collect_ahead: bool = setting(
+        False, "play each visit during the updates before it, with the weights from before those"
+    )
     tasks_per_update: int = count(8, "tasks in an update's meta-batch")
     model_windows: int = count(4, "windows per task in the model loss")
     windows: int = count(32, "windows per task encoded for the actor-critic steps, the model's included")
@@ -174,6 +178,13 @@ class RuntimeConfig:
     """Where and how often. What is computed stays the same, up to rounding where device or worlds differ."""
 
     device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
+    precision: str = setting(
+        "auto",
+        "float32, or auto for bfloat16 convolutions where they are faster: all of them on CUDA, those "
+        "without gradient on a CPU with instructions for it",
+        choices=PRECISIONS,
+    )
+    cuda_graph: bool = setting(True, "on CUDA, make an update as one graph instead of kernel by kernel")
     threads: int = count(0, "CPU threads for torch and for rendering; 0 takes every core", low=0)
     worlds: int = count(16, "most environments stepped side by side")
     log_every: int = count(50, "updates between rows of progress.csv")

@@ -6,7 +6,8 @@ Who stops, saves or goes on is decided in meta_train.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from metaslac.config import Config
 from metaslac.files import write_atomically
+
+# What the memory of an update depends on most.
+UPDATE_SETTINGS = ("train.windows", "train.tasks_per_update", "train.model_windows", "model.base_depth")
 
 
 def write_dump(path: Path, reason: str, batch: Any, networks: nn.Module, config: Config) -> None:
@@ -74,11 +78,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def what_to_lower(config: Config) -> str:
     """The settings that an update's memory depends on most, with what they are now."""
-    train = config.train
-    values = {
-        "train.windows": train.windows,
-        "train.tasks_per_update": train.tasks_per_update,
-        "train.model_windows": train.model_windows,
-        "model.base_depth": config.model.base_depth,
-    }
-    return "in a new run, lower " + ", ".join(f"{name} (now {value})" for name, value in values.items())
+    return f"in a new run, lower {as_they_are(config, UPDATE_SETTINGS)}"
+
+
+def as_they_are(config: Config, names: Iterable[str]) -> str:
+    """Settings by their names, section.field, with what they are now."""
+    return ", ".join(f"{name} (now {operator.attrgetter(name)(config)})" for name in names)

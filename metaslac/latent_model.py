@@ -6,6 +6,7 @@ Filtering posterior, prior and model loss; the image encoder is shared with the 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -89,14 +90,18 @@ class LatentModel(nn.Module):
         posterior: Posterior,
         restart: Tensor,
         valid: Tensor,
+        cast_images: AbstractContextManager[None] | None = None,
     ) -> tuple[Tensor, Metrics]:
         """Negative ELBO of windows: summed over pixels, dimensions and time, mean over windows.
 
         frames uint8 (B, T, H, W, 3); a (B, T-1, A); r (B, T-1); m (B, M); restart and valid (B, T)
-        bool. Steps that are not valid (padding before an episode) count for nothing. Returns the loss
-        and its parts, which are 0-d, detached and named like the columns of progress.csv.
+        bool. Steps that are not valid (padding before an episode) count for nothing. `cast_images` is
+        entered to decode images, such as torch.autocast. Returns the loss and its parts, which are 0-d,
+        detached and named like the columns of progress.csv.
         """
-        image = (self.image_loss(frames, posterior.z) * valid).sum(1).mean()
+        with cast_images or nullcontext():
+            image = self.image_loss(frames, posterior.z)
+        image = (image * valid).sum(1).mean()
         prediction, parts = self.prediction_loss(a, r, m, posterior, restart, valid)
         return image + prediction, {"image": image.detach(), **parts}
 

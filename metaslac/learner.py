@@ -17,6 +17,7 @@ from metaslac.config import Config
 from metaslac.context_encoder import TaskBelief
 from metaslac.latent_model import Metrics, Posterior
 from metaslac.meta_slac import MetaSLAC, task_size
+from metaslac.precision import Precision
 from metaslac.replay import Context, Windows
 
 GENERATOR_STATES = ((5056,), (16,))  # shapes of torch's on a CPU and on CUDA
@@ -63,6 +64,7 @@ class Learner:
         self.action_size = action_size
         self.task_size = task_size(config, num_params)
         self.generator = generator
+        self.precision = Precision.of(config.runtime.precision, device)
         self.networks = MetaSLAC(config, action_size, num_params).to(device)
         train, networks = config.train, self.networks
         self.model_parameters = [*networks.encoder.parameters(), *networks.latent_model.parameters()]
@@ -73,12 +75,14 @@ class Learner:
             "actor": adam(networks.actor.parameters(), train.lr_actor),
             "alpha": adam([networks.log_alpha], train.lr_alpha),
         }
+        self._critics: list[Tensor] = list(networks.critic.parameters())
+        self._targets: list[Tensor] = list(networks.target_critic.parameters())
         self._finite = torch.ones((), dtype=torch.bool, device=device)
 
     def pretrain(self, batch: Batch) -> Metrics:
         """One update of the latent model alone (and of the context encoder, where the model trains it)."""
         self._set_steps({"model": self.config.train.pretrain_lr})
-        f = self.networks.encoder(batch.windows.frames)
+        f = self._encode(batch.windows.frames)
         metrics = self._update_model(f, batch.windows, self._transitions(batch.context), batch.params)
         self._set_steps({"model": self.config.train.lr_model})
         return metrics
@@ -93,9 +97,10 @@ class Learner:
         """One update: the model once, then several actor-critic and context steps on the same features."""
         count, steps = self.config.train.model_windows, self.config.train.steps_per_batch
         windows = batch.windows
-        f_model = self.networks.encoder(windows.frames[:, :count])
-        with torch.no_grad():
-            f = torch.cat((f_model, self.networks.encoder(windows.frames[:, count:])), 1)  # (K, W, L + 1, F)
+        f_model = self._encode(windows.frames[:, :count])
+        f = torch.cat(
+            (f_model.detach(), self._encode_fixed(windows.frames[:, count:])), 1
+        )  # (K, W, L + 1, F)
         transitions = self._transitions(batch.context)
         model_windows = Windows(*(part[:, :count] for part in windows))
         metrics = self._update_model(f_model, model_windows, transitions, batch.params)
@@ -137,33 +142,33 @@ class Learner:
 
     def _descend(self, name: str, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """One step of each optimiser down the same loss, if that and its gradients are finite."""
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = (p for optimizer in optimizers for p in optimizer.param_groups[0]["params"])
+        parameters = [p for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward(inputs=parameters)  # and no one else's: the actor's loss goes through the critics
         norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
         finite = torch.stack([loss.detach(), *norms]).isfinite().all()
         if finite.device.type == "cpu":
             if not finite:
                 raise NonFinite(f"the {name}")
-        else:
-            self._finite &= (
-                finite  # to be asked for now and then: waiting for the device each time costs more
-            )
+        else:  # to be asked for now and then: waiting for the device each time costs more
+            self._finite &= finite
         for optimizer in optimizers:
             optimizer.step()
 
     def _set_steps(self, steps: dict[str, float]) -> None:
         for name, size in steps.items():
             for group in self.optimizers[name].param_groups:
-                group["lr"] = size
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(size)
+                else:
+                    group["lr"] = size
 
     def _transitions(self, context: Context) -> Transitions | None:
         """What the context encoder takes, features without gradient. None where m is not inferred."""
         if self.config.task.inference != "infer":
             return None
-        with torch.no_grad():
-            f = self.networks.encoder(context.frames)  # (K, S, N + 1, F)
+        f = self._encode_fixed(context.frames)  # (K, S, N + 1, F)
         parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], context.valid
         f, a, r, f_next, valid = (part.flatten(1, 2) for part in parts)
         return Transitions(f, a, r, f_next, valid, context.distinct)
@@ -202,7 +207,9 @@ class Learner:
         frames, a, r, restart, valid, _ = (part.flatten(0, 1) for part in windows)
         posterior = self._infer(f.flatten(0, 1), a, m.detach(), restart)
         seen = m if self._model_trains_context(belief) else m.detach()
-        loss, parts = self.networks.latent_model.loss(frames, a, r, seen, posterior, restart, valid)
+        loss, parts = self.networks.latent_model.loss(
+            frames, a, r, seen, posterior, restart, valid, self.precision.cast_trained()
+        )
         metrics = {f"model/{name}": value for name, value in parts.items()} | {"model/loss": loss.detach()}
         used = [self.optimizers["model"]]
         if belief is not None and self._model_trains_context(belief):
@@ -261,9 +268,7 @@ class Learner:
         """Actor against the updated critics, then the temperature, then the targets."""
         networks = self.networks
         action, log_pi = self._act(f, a, m)
-        networks.critic.requires_grad_(False)
         loss = (networks.log_alpha.detach().exp() * log_pi - networks.critic(z, action, m).amin(0)).mean()
-        networks.critic.requires_grad_(True)
         self._descend("actor", loss, self.optimizers["actor"])
 
         entropy = -log_pi.detach().mean()
@@ -275,6 +280,17 @@ class Learner:
 
     def _model_trains_context(self, belief: TaskBelief | None) -> bool:
         return belief is not None and self.config.task.gradient != "critic"
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        with self.precision.cast_trained():
+            f: Tensor = self.networks.encoder(frames)
+        return f.float()
+
+    @torch.no_grad()
+    def _encode_fixed(self, frames: Tensor) -> Tensor:
+        with self.precision.cast_fixed():
+            f: Tensor = self.networks.encoder(frames)
+        return f.float()
 
     def _infer(self, f: Tensor, a: Tensor, m: Tensor, restart: Tensor) -> Posterior:
         noise = self._noise(*f.shape[:2], self.networks.latent_model.latent_size)
@@ -288,9 +304,7 @@ class Learner:
 
     @torch.no_grad()
     def _move_target(self) -> None:
-        targets: list[Tensor] = list(self.networks.target_critic.parameters())
-        critics: list[Tensor] = list(self.networks.critic.parameters())
-        torch._foreach_lerp_(targets, critics, self.config.actor_critic.tau)
+        torch._foreach_lerp_(self._targets, self._critics, self.config.actor_critic.tau)
 
 
 def restore_generator(generator: torch.Generator, state: Tensor) -> None:
@@ -313,5 +327,9 @@ def expand_tasks(m: Tensor, count: int) -> Tensor:
 
 
 def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
-    """Adam with one fused kernel for all parameters."""
+    """Adam with one fused kernel for all parameters; on CUDA one that a graph can hold, its lr a tensor."""
+    parameters = list(parameters)
+    device = parameters[0].device
+    if device.type == "cuda":
+        return torch.optim.Adam(parameters, torch.tensor(lr, device=device), fused=True, capturable=True)
     return torch.optim.Adam(parameters, lr, fused=True)

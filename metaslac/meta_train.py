@@ -16,9 +16,11 @@ import torch
 
 from metaslac.adaptation import TaskAdaptation, adapt, slots_for
 from metaslac.agent import Agent, load_weights
+from metaslac.ahead import CollectorAhead
 from metaslac.checkpoint import Checkpoint, prune, save_checkpoint
 from metaslac.collection import CollectedFamily, Collector
 from metaslac.config import Config
+from metaslac.cuda_graph import GraphedStep
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evaluation import returns_array
 from metaslac.faults import is_out_of_memory, what_to_lower, write_dump
@@ -26,7 +28,7 @@ from metaslac.latent_model import Metrics
 from metaslac.learner import Batch, Learner, NonFinite
 from metaslac.replay import TaskReplay
 from metaslac.replay_files import ReplayFiles
-from metaslac.rollout import Task, VectorEnv
+from metaslac.rollout import Interruptible, Task, VectorEnv
 from metaslac.run_directory import other_checkpoints
 from metaslac.run_log import LogState, RunLog
 from metaslac.training_state import TrainingState
@@ -88,9 +90,13 @@ class MetaTrainer:
             device,
         )
         self.collector = Collector(config, family, self.replay)
-        self.state = TrainingState(self.learner, self.generator, self.collector, ReplayFiles(self.replay))
+        self.ahead = CollectorAhead(self.collector, self.agent) if config.train.collect_ahead else None
+        self.state = TrainingState(
+            self.learner, self.generator, self.collector, ReplayFiles(self.replay), self.ahead
+        )
         self.progress = self.state.progress
         self.last_saved: Path | None = None
+        self._graph: tuple[Callable[[Batch], Metrics], GraphedStep] | None = None
         self._stop = stop
         self._unsaved = True
         self._failing_since: float | None = None
@@ -144,11 +150,16 @@ class MetaTrainer:
             self._between()
             if not progress.until_visit:
                 self._check_finite(None, run_dir)
-                self.collector.visit(env, self.agent)
+                if self.ahead is None:
+                    self.collector.visit(env, self.agent)
+                else:
+                    self.ahead.visit(env, self._between)
                 progress.until_visit = train.updates_per_visit
                 self._after_collection()
+            if self.ahead is not None and progress.updates + progress.until_visit < train.updates:
+                self.ahead.start(env)
             self.learner.anneal(progress.updates / train.updates)
-            metrics = self._update(self.learner.update, None, run_dir)
+            metrics = self._update(self.learner.update, None, run_dir, log)
             progress.updates += 1
             progress.until_visit -= 1
             self._unsaved = True
@@ -163,7 +174,7 @@ class MetaTrainer:
         train, progress = self.config.train, self.progress
         while progress.pretrained < train.pretrain_updates:
             self._between()
-            metrics = self._update(self.learner.pretrain, train.pretrain_windows, run_dir)
+            metrics = self._update(self.learner.pretrain, train.pretrain_windows, run_dir, log)
             progress.pretrained += 1
             last = progress.pretrained == train.pretrain_updates
             self._unsaved = True
@@ -246,14 +257,26 @@ class MetaTrainer:
         if self._due(self.config.checkpoint.every) or self._failing_since:
             self._try_to_save(run_dir, log)
 
-    def _update(self, update: Callable[[Batch], Metrics], windows: int | None, run_dir: Path) -> Metrics:
+    def _update(
+        self, update: Callable[[Batch], Metrics], windows: int | None, run_dir: Path, log: RunLog
+    ) -> Metrics:
         """One update on a new batch. Raises TrainingFault for one that is not finite."""
+        if self.device.type == "cuda" and self.config.runtime.cuda_graph:
+            return self._graphed(update, windows, log)()
         batch = None
         try:
             batch = self.sample_batch(windows)
             return update(batch)
         except NonFinite as error:
             raise self._not_finite(error, batch, run_dir) from None
+
+    def _graphed(self, update: Callable[[Batch], Metrics], windows: int | None, log: RunLog) -> GraphedStep:
+        """An update and its batch as one CUDA graph, which replaces that of another kind of update."""
+        if self._graph is None or self._graph[0] != update:
+            generators = self.generator, self.learner.generator
+            step = GraphedStep(lambda: update(self.sample_batch(windows)), generators, log.warning)
+            self._graph = update, step
+        return self._graph[1]
 
     def _told(self, metrics: Metrics, run_dir: Path) -> dict[str, float]:
         """The metrics as numbers: the one place that waits for the device."""
@@ -339,27 +362,10 @@ class MetaTrainer:
         try:
             yield env, test_env
         finally:
+            if self.ahead is not None:
+                self.ahead.close()
             env.close()
             test_env.close()
-
-
-class Interruptible:
-    """An environment that asks before every step whether to go on."""
-
-    def __init__(self, env: VectorEnv, between: Callable[[], None]) -> None:
-        self.num_envs = env.num_envs
-        self._env = env
-        self._between = between
-
-    def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """As of the environment."""
-        self._between()
-        return self._env.reset(seed=seed, options=options)
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """As of the environment."""
-        self._between()
-        return self._env.step(actions)
 
 
 def meta_train(

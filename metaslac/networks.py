@@ -96,7 +96,7 @@ class ImageEncoder(nn.Module):
         x = pixels(frames, self.linear.weight.dtype).flatten(0, -4)
         x = x.permute(0, 3, 1, 2)  # (N, 3, H, W), channels last in memory
         for convolution in self.convolutions:
-            x = F.leaky_relu(convolution(x), LEAK)
+            x = F.leaky_relu(convolution(x), LEAK, inplace=True)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (N, 4 * 4 * C)
         f: Tensor = F.leaky_relu(self.linear(x), LEAK)
         return f.view(*frames.shape[:-3], f.shape[-1])
@@ -122,7 +122,7 @@ class ImageDecoder(nn.Module):
         x: Tensor = F.leaky_relu(self.linear(z.flatten(0, -2)), LEAK)
         x = x.view(x.shape[0], 4, 4, -1).permute(0, 3, 1, 2)  # (N, C, 4, 4)
         for convolution in self.convolutions:
-            x = F.leaky_relu(convolution(x), LEAK)
+            x = F.leaky_relu(convolution(x), LEAK, inplace=True)
         return x.permute(0, 2, 3, 1).unflatten(0, z.shape[:-1])  # type: ignore[no-any-return]
 
 

@@ -43,6 +43,25 @@ class VectorEnv(Protocol):
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]: ...
 
 
+class Interruptible:
+    """An environment that asks before every step whether to go on."""
+
+    def __init__(self, env: VectorEnv, between: Callable[[], None]) -> None:
+        self.num_envs = env.num_envs
+        self._env = env
+        self._between = between
+
+    def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """As of the environment."""
+        self._between()
+        return self._env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """As of the environment."""
+        self._between()
+        return self._env.step(actions)
+
+
 class TrialEpisode(NamedTuple):
     """One episode of a trial, with the belief (mean and std, (M,)) as it stood after it."""
 

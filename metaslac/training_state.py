@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Generator, Tensor
 
+from metaslac.ahead import CollectorAhead
 from metaslac.checkpoint import MOST_COUNT, Checkpoint, Content, SavedFile, is_count, tensors_to_bytes
 from metaslac.collection import Collector
 from metaslac.errors import MetaslacError
@@ -50,6 +51,7 @@ class TrainingState:
     generator: Generator  # of batches
     collector: Collector
     files: ReplayFiles
+    ahead: CollectorAhead | None = None  # where visits are played so
     progress: Progress = field(default_factory=Progress)
 
     def contents(self, log: LogState) -> dict[str, Content]:
@@ -58,6 +60,7 @@ class TrainingState:
             "generator": self.generator.get_state(),
             **_prefixed("learner/", self.learner.state()),
             **_prefixed("replay/", self.files.table()),
+            **_prefixed("ahead/", self.ahead.state() if self.ahead else {}),
         }
         numbers = {
             "progress": vars(self.progress),
@@ -89,6 +92,7 @@ class TrainingState:
         with _blamed_on(checkpoint.path / TENSORS):
             restore_generator(self.generator, tensors["generator"])
             self.learner.load_state(_without(tensors, "learner/"))
+            self._restore_ahead(_without(tensors, "ahead/"), checkpoint.path / TENSORS)
         names = checkpoint.manifest["files"]
         saved = {
             name: SavedFile(checkpoint.path / name, entry["sha256"], entry["size"])
@@ -97,6 +101,12 @@ class TrainingState:
         with _blamed_on(checkpoint.path):
             self.files.restore(_without(tensors, "replay/"), names, checkpoint.read_tensors, saved)
         return log
+
+    def _restore_ahead(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        if self.ahead is not None:
+            self.ahead.load_state(tensors, path)
+        elif tensors:
+            raise ValueError("it has weights to play ahead with")
 
 
 def is_finished(checkpoint: Checkpoint, updates: int) -> bool:

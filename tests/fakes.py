@@ -150,7 +150,7 @@ def tiny_config(**task: Any) -> Config:
             steps_per_batch=2,
         ),
         evaluation=EvaluationConfig(every=3, episodes=2),
-        runtime=RuntimeConfig(device="cpu", log_every=2, worlds=3),
+        runtime=RuntimeConfig(device="cpu", precision="float32", log_every=2, worlds=3),
         checkpoint=CheckpointConfig(every=3),
     )
 

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from fakes import make_agent, tiny_config
 
+import metaslac.memory
 from envs import make_family
 from launchers.cli import cli
 from metaslac.checkpoint import save_checkpoint
@@ -169,9 +170,29 @@ def test_cuda_where_there_is_none(command: list[str], monkeypatch: pytest.Monkey
     assert "--device cuda: torch finds no CUDA device" in refusal(*command, "--device", "cuda")
 
 
-def test_replay_that_cannot_fit_says_how_much_it_needs_and_what_to_change() -> None:
-    line = refusal("meta-train", "--set", "replay.episodes_per_task=100000000", "--device", "cpu")
-    assert "replay.episodes_per_task" in line and "GiB" in line
+@pytest.mark.parametrize(
+    ("setting", "lower"),
+    [
+        ("replay.episodes_per_task=100000", "replay.episodes_per_task (now 100000) to "),
+        ("train.windows=100000", "train.windows (now 100000), "),
+        ("actor_critic.hidden_size=16384", "actor_critic.hidden_size (now 16384), "),
+    ],
+)
+def test_a_run_that_cannot_fit_says_what_it_needs_and_what_to_lower(
+    setting: str, lower: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 4 * 2**30)
+    line = refusal("meta-train", "--preset", "quick", "--set", setting, "--device", "cpu")
+    assert "the run does not fit: replay " in line and "cpu has 4.0 GiB available; lower " in line
+    assert lower in line
+
+
+def test_a_run_that_fits_no_more_is_not_to_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = with_values(tiny_config(), {"family.name": "point_robot"})
+    start_run_directory(Path("run"), config, {})
+    monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 2**20)
+    line = refusal("meta-train", "--resume", "run")
+    assert "go on where there is more, or in a new run lower replay.episodes_per_task" in line
 
 
 def test_no_renderer_names_the_package_to_install() -> None:

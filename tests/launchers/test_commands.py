@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ import imageio_ffmpeg
 import pytest
 from click.testing import CliRunner, Result
 
+import metaslac.memory
+import metaslac.meta_train
 from envs import make_family
 from launchers import doctor
 from launchers.cli import cli
@@ -88,6 +91,16 @@ def test_a_run_leaves_all_that_was_promised(run_dir: Path) -> None:
     saved = load_checkpoint(run_dir)
     assert saved.manifest["update"] == 3
     assert saved.config.train.updates == 3 and saved.config.family.image_size == 32
+
+
+def test_a_run_says_what_memory_it_will_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 2**40)
+    monkeypatch.setattr(metaslac.meta_train, "meta_train", lambda *_, **__: None)
+    command = ["meta-train", "--preset", "quick", "--device", "cpu", "--run-dir", str(tmp_path / "run")]
+    parts = "replay [0-9.]+ MiB, weights [0-9.]+ MiB, activations [0-9.]+ MiB"
+    line = rf"^memory on cpu: {parts}, of 1024\.0 GiB available$"
+    for expected, again in ((1, command), (0, [*command, "--quiet"])):
+        assert len(re.findall(line, run(*again).stdout, re.MULTILINE)) == expected
 
 
 def test_the_same_seed_gives_the_same_numbers(run_dir: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import signal
@@ -12,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
+from runs import assert_equal, rows
 
 from metaslac.checkpoint import damaged_files, load_checkpoint
 
@@ -109,21 +108,6 @@ def signalled(number: int, where: str, count: int, command: list[str]) -> tuple[
     return finish(start([sys.executable, "-c", DRIVER, str(number), where, str(count), *command]))
 
 
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        table = list(csv.DictReader(file))
-    return [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in table]
-
-
-def assert_equal(one: Path, other: Path) -> None:
-    assert rows(one) == rows(other)
-    first, second = load_checkpoint(one), load_checkpoint(other)
-    for name in ("model.safetensors", "training.safetensors"):
-        mine, its = first.read_tensors(name), second.read_tensors(name)
-        assert mine.keys() == its.keys()
-        assert all(torch.equal(mine[key], its[key]) for key in mine)
-
-
 def assert_whole(run_dir: Path) -> None:
     checkpoint = load_checkpoint(run_dir)
     assert damaged_files(checkpoint.path, checkpoint.manifest) == []
@@ -163,6 +147,19 @@ def test_a_signal_ends_a_run_that_goes_on_exactly(
     assert_equal(whole, tmp_path / "run")
     code, out, _ = go_on(command)
     assert code == 0 and "is finished" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_collects_ahead_goes_on_exactly(tmp_path: Path, number: int) -> None:
+    """The signal comes from the thread that plays the second of its visits."""
+    runs = [tmp_path / name for name in ("whole", "run")]
+    whole, command = ([*arguments(run), "--set=train.collect_ahead=true"] for run in runs)
+    assert go_on(whole)[0] == 0
+    assert signalled(number, "visit", 3, command)[0] == (STOPPED if number == signal.SIGTERM else -number)
+    assert_whole(runs[1])
+    assert go_on(command)[0] == 0
+    assert_equal(*runs)
 
 
 def test_a_process_killed_while_it_writes_a_checkpoint(whole: Path, tmp_path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import CPU, FakeFamily, tiny_config
+from runs import assert_equal, at, rows, train, train_counted
 
 from metaslac import checkpoint as checkpoint_module
 from metaslac import collection
@@ -26,77 +25,14 @@ from metaslac.checkpoint import load_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.learner import Learner, restore_generator
-from metaslac.meta_train import StopRequested, meta_train
-
-Stop = Callable[[], bool]
-
-
-def at(*calls: int) -> Stop:
-    """Asks for a stop when it is asked the n-th time, n counted from 0."""
-    count = -1
-
-    def stop() -> bool:
-        nonlocal count
-        count += 1
-        return count in calls
-
-    return stop
-
-
-def train(run_dir: Path, stop: Stop = lambda: False, config: Config | None = None, **family: Any) -> bool:
-    """Train or go on; whether it came to its end."""
-    last = run_dir / "checkpoints"
-    checkpoint = load_checkpoint(last) if last.exists() else None
-    family = {"uneven": True, "terminates": True, **family}
-    try:
-        meta_train(
-            config or tiny_config(),
-            FakeFamily(**family),
-            run_dir,
-            CPU,
-            quiet=True,
-            checkpoint=checkpoint,
-            stop=stop,
-        )
-    except StopRequested:
-        return False
-    return True
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "progress.csv").open() as file:
-        table = list(csv.DictReader(file))
-    return [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in table]
-
-
-def assert_equal(one: Path, other: Path) -> None:
-    """Rows, weights and everything else that a later update depends on."""
-    assert rows(one) == rows(other)
-    first, second = load_checkpoint(one), load_checkpoint(other)
-    assert first.tensors.keys() == second.tensors.keys()
-    for name, tensor in first.tensors.items():
-        assert torch.equal(tensor, second.tensors[name]), name
-    mine, its = (part.read_tensors("training.safetensors") for part in (first, second))
-    assert mine.keys() == its.keys()
-    for name in mine:
-        assert torch.equal(mine[name], its[name]), name
-    mine, its = (json.loads(part.read("training.json")) for part in (first, second))
-    assert {**mine, "log": None} == {**its, "log": None}
-    assert mine["log"]["update"] == its["log"]["update"]
+from metaslac.meta_train import meta_train
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """An uninterrupted run, and how often it could have been stopped."""
-    run_dir, asked = tmp_path_factory.mktemp("whole"), 0
-
-    def never() -> bool:
-        nonlocal asked
-        asked += 1
-        return False
-
-    assert train(run_dir, never)
-    return run_dir, asked
+    run_dir = tmp_path_factory.mktemp("whole")
+    return run_dir, train_counted(run_dir)
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.999])

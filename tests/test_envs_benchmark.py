@@ -1,19 +1,17 @@
 """The benchmark of the environments: it runs, its ratios follow from its figures, its plain loop is fair."""
 
-import importlib.util
 import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+from scripts import ROOT, load_script
 
 import envs
 
-ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "benchmarks" / "envs.py"
 
 
@@ -69,7 +67,7 @@ def test_the_plain_loop_does_what_an_env_does(name: str) -> None:
     family = envs.make_family(name)
     assert isinstance(family, envs.TaskFamily)
     env = family.make_vector_env(1)
-    loop = _benchmark().OneWorldLoop(family, 64, seed=0)
+    loop = load_script("benchmarks/envs.py").OneWorldLoop(family, 64, seed=0)
     frames, _ = env.reset(seed=[np.random.default_rng(0)], options={"tasks": [3]})
     loop._rng = np.random.default_rng(0)
     pictures = [(frames[0], loop.reset(family.tasks[3]))]
@@ -93,15 +91,4 @@ def test_the_plain_loop_does_what_an_env_does(name: str) -> None:
 
 def test_the_table_of_the_readme_is_that_of_the_stored_figures() -> None:
     rows = json.loads((ROOT / "results" / "envs.json").read_text())["families"]
-    assert _benchmark().table(rows) in (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def _benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_envs", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module, path = importlib.util.module_from_spec(spec), list(sys.path)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path[:] = path  # the script sets the first entry
-    return module
+    assert load_script("benchmarks/envs.py").table(rows) in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,144 @@
+"""Where the wall time of a whole run goes: `python benchmarks/run.py --family cheetah_vel`.
+
+The run is the command's own, in the quick preset; `--share 0.1` makes a tenth of its updates (but all of its
+random episodes). How much of an update is spent in torch's operators is measured afterwards, by its profiler.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
+
+from launchers.process import keep_large_blocks, usable_cores  # noqa: E402
+
+keep_large_blocks()  # as the command does, before the first large tensor
+
+import torch  # noqa: E402
+from torch.profiler import ProfilerActivity, profile  # noqa: E402
+
+from benchmarks.stopwatch import Stopwatch  # noqa: E402
+from envs.rendering import RenderPool  # noqa: E402
+from envs.simulation import Simulation  # noqa: E402
+from launchers.meta_train import train  # noqa: E402
+from launchers.presets import resolve  # noqa: E402
+from metaslac import meta_train  # noqa: E402
+from metaslac.agent import Agent  # noqa: E402
+from metaslac.config import Config  # noqa: E402
+from metaslac.learner import Batch, Learner  # noqa: E402
+from metaslac.replay import TaskReplay  # noqa: E402
+from metaslac.run_log import RunLog  # noqa: E402
+
+PARTS = {
+    "updates": [(Learner, "update"), (Learner, "pretrain")],
+    "sampling": [(TaskReplay, "sample_windows"), (TaskReplay, "sample_context")],
+    "acting networks": [(Agent, "begin_episode"), (Agent, "act"), (Agent, "observe")],
+    "physics": [(Simulation, "reset"), (Simulation, "step")],
+    "rendering": [(RenderPool, "draw"), (RenderPool, "start"), (RenderPool, "finish")],
+    "storing episodes": [(TaskReplay, "add")],
+    "checkpoints": [(meta_train.MetaTrainer, "save")],
+    "logging": [(RunLog, "row"), (RunLog, "progress"), (RunLog, "pretraining"), (RunLog, "message")],
+}
+ARITHMETIC = ("updates", "sampling", "acting networks", "physics", "rendering")
+PROFILED_UPDATES = 5
+
+
+class Sample:
+    """Keeps a learner and a batch of the run, to look into an update afterwards."""
+
+    learner: Learner
+    batch: Batch
+
+    def __init__(self) -> None:
+        update = Learner.update
+
+        def kept(learner: Learner, batch: Batch) -> Any:
+            self.learner, self.batch = learner, batch
+            return update(learner, batch)
+
+        Learner.update = kept  # type: ignore[method-assign]
+
+    def operators(self) -> float:
+        """The share of an update's time that is spent within torch's operators, not in Python or autograd."""
+        update = self.learner.update
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            start = time.perf_counter()
+            for _ in range(PROFILED_UPDATES):
+                update(self.batch)
+            wall = time.perf_counter() - start
+        inside = sum(
+            event.self_cpu_time_total for event in profiled.key_averages() if event.key.startswith("aten::")
+        )
+        return inside / 1e6 / wall
+
+
+def shortened(config: Config, share: float) -> list[str]:
+    """Settings that make a run a share of what it is."""
+    values = {
+        "train.updates": config.train.updates,
+        "train.pretrain_updates": config.train.pretrain_updates,
+        "evaluation.every": config.evaluation.every,
+        "checkpoint.every": config.checkpoint.every,
+    }
+    return [f"{name}={max(1, round(value * share))}" for name, value in values.items()]
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", default="cheetah_vel")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--share", type=float, default=1.0, help="of the preset's updates")
+    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    options = parser.parse_args()
+    settings = [f"family.name={options.family}", f"runtime.threads={options.threads}", *options.set]
+    config = resolve(options.preset, settings)
+    config = resolve(options.preset, [*settings, *shortened(config, options.share)])
+
+    sample, watch = Sample(), Stopwatch(torch.device("cpu"))
+    for name, methods in PARTS.items():
+        for owner, method in methods:
+            watch.wrap(owner, method, name)
+    with tempfile.TemporaryDirectory() as folder, watch.part("the rest: Python, copies, start"):
+        cpu, start = time.process_time(), time.perf_counter()
+        train(config, Path(folder) / "run", quiet=True, asked=set())
+        wall, cpu = time.perf_counter() - start, time.process_time() - cpu
+    inside = sample.operators()
+
+    run = f"{options.family}, {options.preset} preset, {config.train.updates} updates"
+    print(f"{run}: {wall:.0f} s, {cpu:.0f} CPU-s")
+    for name, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1]):
+        print(f"{name:32}{seconds:8.1f} s {seconds / wall:7.1%}")
+    share = sum(watch.seconds.get(name, 0.0) for name in ARITHMETIC) / wall
+    strict = share - (1 - inside) * watch.seconds["updates"] / wall
+    print(f"{inside:.0%} of an update is spent within torch's operators")
+    print(
+        f"learning, acting, physics and rendering: {share:.1%}; of updates the operators alone: {strict:.1%}"
+    )
+    if options.json:
+        report = {
+            "settings": {key: value for key, value in vars(options).items() if key != "json"},
+            "versions": {name: importlib.metadata.version(name) for name in ("metaslac", "torch", "mujoco")},
+            "cores": usable_cores(),
+            "load_average": os.getloadavg(),
+            "wall_seconds": wall,
+            "cpu_seconds": cpu,
+            "seconds": watch.seconds,
+            "operators_in_updates": inside,
+            "arithmetic": share,
+            "arithmetic_operators_only": strict,
+        }
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

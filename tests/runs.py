@@ -1,0 +1,92 @@
+"""What the tests of stopping and going on share."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from fakes import CPU, FakeFamily, tiny_config
+
+from metaslac.checkpoint import load_checkpoint
+from metaslac.config import Config
+from metaslac.meta_train import StopRequested, meta_train
+
+Stop = Callable[[], bool]
+
+
+def at(*calls: int) -> Stop:
+    """Asks for a stop when it is asked the n-th time, n counted from 0."""
+    count = -1
+
+    def stop() -> bool:
+        nonlocal count
+        count += 1
+        return count in calls
+
+    return stop
+
+
+def train(
+    run_dir: Path,
+    stop: Stop = lambda: False,
+    config: Config | None = None,
+    kind: type[FakeFamily] = FakeFamily,
+    **family: Any,
+) -> bool:
+    """Train or go on; whether it came to its end."""
+    last = run_dir / "checkpoints"
+    checkpoint = load_checkpoint(last) if last.exists() else None
+    family = {"uneven": True, "terminates": True, **family}
+    try:
+        meta_train(
+            config or tiny_config(),
+            kind(**family),
+            run_dir,
+            CPU,
+            quiet=True,
+            checkpoint=checkpoint,
+            stop=stop,
+        )
+    except StopRequested:
+        return False
+    return True
+
+
+def train_counted(run_dir: Path, config: Config | None = None) -> int:
+    """Train to the end; how often a stop could have been asked for."""
+    asked = 0
+
+    def never() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    assert train(run_dir, never, config)
+    return asked
+
+
+def rows(run_dir: Path) -> list[dict[str, str]]:
+    """progress.csv without times."""
+    with (run_dir / "progress.csv").open() as file:
+        table = list(csv.DictReader(file))
+    return [{name: cell for name, cell in row.items() if not name.startswith("time/")} for row in table]
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Rows, weights and everything else that a later update depends on."""
+    assert rows(one) == rows(other)
+    first, second = load_checkpoint(one), load_checkpoint(other)
+    assert first.tensors.keys() == second.tensors.keys()
+    for name, tensor in first.tensors.items():
+        assert torch.equal(tensor, second.tensors[name]), name
+    mine, its = (part.read_tensors("training.safetensors") for part in (first, second))
+    assert mine.keys() == its.keys()
+    for name in mine:
+        assert torch.equal(mine[name], its[name]), name
+    mine, its = (json.loads(part.read("training.json")) for part in (first, second))
+    assert {**mine, "log": None} == {**its, "log": None}
+    assert mine["log"]["update"] == its["log"]["update"]
