@@ -8,6 +8,7 @@ busy machine slows them alike.
 import argparse
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import resource
 import statistics
@@ -202,7 +203,8 @@ def ratio(slow: Sequence[Round], fast: Sequence[Round], clock: str) -> float:
 
 
 def measure(name: str, options: argparse.Namespace, ceiling: dict[str, float]) -> dict[str, Any]:
-    """All figures of one size."""
+    """All figures of one size. Peak memory is that of the process: a new one for each size."""
+    torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     ours = Ours(resolve(*SIZES[name]), device)
     works: dict[str, Callable[[], None]] = {"update": ours.update, "encode": ours.encode}
@@ -293,7 +295,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     ceiling = limits(torch.device(options.device))
-    rows = [measure(name, options, ceiling) for name in options.sizes.split(",")]
+    jobs = [(name, options, ceiling) for name in options.sizes.split(",")]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        rows = pool.starmap(measure, jobs, chunksize=1)
     print(table(rows))
     for row in rows:
         if "encode_ratio_wall" not in row:
