@@ -36,7 +36,8 @@ setup(
         "pillow",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy"],
+        "plots": ["matplotlib"],
+        "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy", "matplotlib"],
     },
     entry_points={"console_scripts": ["metaslac=launchers.cli:main"]},
 )

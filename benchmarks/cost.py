@@ -1,6 +1,7 @@
-"""Cost against work, as a picture: `python benchmarks/cost.py --out results/cost.png` (needs matplotlib).
+"""Cost against work, as a picture: `python benchmarks/cost.py --out FILE.png`; needs matplotlib.
 
-Milliseconds of an update over batch and model size, and memory of the replay over tasks and episodes.
+Milliseconds of an update over batch and model size, and memory of the replay over tasks and episodes. With
+`--redraw FILE.json` nothing is measured again.
 """
 
 import argparse
@@ -37,6 +38,7 @@ ROUNDS = 3
 REPLAY_TASKS = (25, 50, 100, 200)
 REPLAY_EPISODES = (10, 20, 50, 100, 200)
 EPISODE_STEPS = 50
+IMAGE_SIZE = 64
 
 
 def update_costs(device: torch.device, seconds: float) -> list[dict[str, Any]]:
@@ -56,51 +58,43 @@ def update_costs(device: torch.device, seconds: float) -> list[dict[str, Any]]:
 
 
 def replay_costs() -> list[dict[str, Any]]:
-    """Bytes of the replay for tasks, episodes and the size of images."""
+    """Bytes of the replay for tasks and episodes."""
     return [
         {
-            "image_size": size,
             "tasks": tasks,
             "episodes": episodes,
-            "bytes": replay_bytes(tasks, episodes, EPISODE_STEPS, size, action_size=6),
+            "bytes": replay_bytes(tasks, episodes, EPISODE_STEPS, IMAGE_SIZE, action_size=6),
         }
-        for size in (32, 64)
         for tasks in REPLAY_TASKS
         for episodes in REPLAY_EPISODES
     ]
 
 
-def draw(updates: list[dict[str, Any]], replays: list[dict[str, Any]], title: str, out: Path) -> None:
+def draw(updates: list[dict[str, Any]], replays: list[dict[str, Any]], where: str, out: Path) -> None:
     """Both pictures side by side."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for depth in DEPTHS:
         rows = [row for row in updates if row["base_depth"] == depth]
-        left.plot(
-            [row["tasks"] for row in rows],
-            [row["update_ms"] for row in rows],
-            marker="o",
-            label=f"base depth {depth}",
-        )
-    left.set(xscale="log", yscale="log", xlabel="tasks in a meta-batch", ylabel="ms per update")
-    left.set_xticks(TASKS, [str(tasks) for tasks in TASKS])
-    left.set_title(title)
-    for size, style in ((32, "--"), (64, "-")):
-        for tasks, colour in zip(REPLAY_TASKS, ("C0", "C1", "C2", "C3"), strict=True):
-            rows = [row for row in replays if (row["image_size"], row["tasks"]) == (size, tasks)]
-            right.plot(
-                [row["episodes"] for row in rows],
-                [row["bytes"] / 2**30 for row in rows],
-                style,
-                color=colour,
-                label=f"{tasks} tasks, {size} x {size}",
-            )
-    right.set(xscale="log", yscale="log", xlabel="episodes per task", ylabel="GiB of replay")
-    right.set_xticks(REPLAY_EPISODES, [str(episodes) for episodes in REPLAY_EPISODES])
-    right.set_title(f"replay, {EPISODE_STEPS} decisions per episode")
-    for axes in (left, right):
+        times = [row["update_ms"] for row in rows]
+        left.plot([row["tasks"] for row in rows], times, marker="o", label=f"base depth {depth}")
+    for tasks in REPLAY_TASKS:
+        rows = [row for row in replays if row["tasks"] == tasks]
+        sizes = [row["bytes"] / 2**30 for row in rows]
+        right.plot([row["episodes"] for row in rows], sizes, marker="o", label=f"{tasks} tasks")
+    left.set(xlabel="tasks in a meta-batch", ylabel="ms per update")
+    left.set_title(f"update of the default preset ({where})")
+    right.set(xlabel="episodes per task", ylabel="GiB")
+    right.set_title(f"replay at {IMAGE_SIZE} x {IMAGE_SIZE}, {EPISODE_STEPS} decisions per episode")
+    for axes, marks in ((left, TASKS), (right, REPLAY_EPISODES)):
+        axes.set(xscale="log", yscale="log")
+        axes.set_xticks(marks, [str(mark) for mark in marks])
+        low, high = axes.get_ylim()
+        powers = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
+        marks = [mark for mark in powers if low < mark < high]
+        axes.set_yticks(marks, [f"{mark:g}" for mark in marks])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend()
     figure.savefig(out, dpi=120)
 
 
@@ -112,13 +106,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--redraw", type=Path, metavar="FILE", help="draw what was measured before")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    updates, replays = update_costs(torch.device(options.device), options.seconds), replay_costs()
-    where = "CUDA" if options.device == "cuda" else f"CPU, {options.threads} threads"
-    draw(updates, replays, f"update of the default preset ({where})", options.out)
+    if options.redraw:
+        report = json.loads(options.redraw.read_text())
+    else:
+        torch.set_num_threads(options.threads)
+        report = {
+            "where": "CUDA" if options.device == "cuda" else f"CPU, {options.threads} threads",
+            "updates": update_costs(torch.device(options.device), options.seconds),
+            "replays": replay_costs(),
+        }
+    draw(report["updates"], report["replays"], report["where"], options.out)
     if options.json:
-        options.json.write_text(json.dumps({"updates": updates, "replays": replays}, indent=1) + "\n")
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

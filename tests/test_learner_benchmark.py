@@ -166,3 +166,31 @@ def test_figures_follow_from_the_rounds_stored(tmp_path: Path) -> None:
         ]
         assert tiny[f"{kind}_ratio_wall"] == pytest.approx(statistics.median(quotients))
     assert "update_ratio_wall" not in quick
+
+
+def test_the_tables_of_the_readme_are_those_of_the_stored_figures() -> None:
+    rows = json.loads((ROOT / "results" / "learner.json").read_text())["rows"]
+    script, readme = load_script("benchmarks/learner.py"), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script.table(rows) in readme and script.parts_table(rows) in readme
+    encode = f"takes {rows[0]['encode_ms']:.0f} ms and the plain one {rows[0]['reference_encode_ms']:.0f} ms"
+    assert f"{encode}: {rows[0]['encode_ratio_wall']:.1f} times as fast" in readme
+    assert rows[0]["update_ratio_wall"] >= 2.3 and rows[0]["encode_ratio_wall"] >= 3
+    assert all(row["parts_ms"]["sampling"] < 0.03 * row["update_ms"] for row in rows)
+
+
+def test_the_picture_of_costs_is_drawn_from_stored_figures(tmp_path: Path) -> None:
+    figures = ROOT / "results" / "cost.json"
+    command = [
+        sys.executable,
+        ROOT / "benchmarks" / "cost.py",
+        "--redraw",
+        figures,
+        "--out",
+        tmp_path / "a.png",
+    ]
+    subprocess.run(command, check=True, timeout=100)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    replays = json.loads(figures.read_text())["replays"]
+    for row in replays:
+        places = row["tasks"] * row["episodes"] * 51
+        assert row["bytes"] == pytest.approx(places * (64 * 64 * 3 + 4 * 8 + 9))
