@@ -50,7 +50,7 @@ def update_costs(device: torch.device, seconds: float) -> list[dict[str, Any]]:
             settings = [f"model.{name}={value}" for name, value in sizes.items()]
             settings.append(f"train.tasks_per_update={tasks}")
             ours = Ours(resolve("default", settings), device)
-            ours.update()
+            ours.warm_up()
             rounds = [timed(ours.update, seconds, device) for _ in range(ROUNDS)]
             found.append({"base_depth": depth, "tasks": tasks, "update_ms": milliseconds(rounds)})
             print(f"base depth {depth:2}, {tasks:2} tasks: {found[-1]['update_ms']:7.0f} ms", flush=True)

@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import keep_large_blocks, usable_cores  # noqa: E402
+from launchers.process import allow_tf32, keep_large_blocks, usable_cores  # noqa: E402
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -54,6 +54,7 @@ class Ours:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
+        allow_tf32(device, config.runtime.precision)  # as the command does
         self.family = envs.make_family(
             self.config.family.name,
             image_size=self.config.family.image_size,
@@ -87,6 +88,11 @@ class Ours:
     def update(self) -> None:
         """One update, sampling included; on CUDA as the graph that a run makes of it."""
         self._update()
+
+    def warm_up(self) -> None:
+        """Updates before any that is timed; on CUDA until there is a graph."""
+        for _ in range(WARM_UP + 1 if self.device.type == "cuda" else 1):
+            self.update()
 
     def encode(self) -> None:
         """Features and filtered latents of all windows, without gradient."""
@@ -208,9 +214,8 @@ def measure(name: str, options: argparse.Namespace, ceiling: dict[str, float]) -
     device = torch.device(options.device)
     ours = Ours(resolve(*SIZES[name]), device)
     works: dict[str, Callable[[], None]] = {"update": ours.update, "encode": ours.encode}
-    for work in works.values():
-        for _ in range(WARM_UP + 1 if device.type == "cuda" else 1):
-            work()
+    ours.warm_up()
+    ours.encode()
     reference = None
     if ours.learner.task_size == 0:
         reference = Reference(ours.config, ours.family.action_size, options.threads, options.device)
@@ -222,11 +227,11 @@ def measure(name: str, options: argparse.Namespace, ceiling: dict[str, float]) -
                 rounds["reference"].setdefault(kind, []).append(reference.measure(kind, options.seconds))
     if reference is not None:
         reference.close()
-    counted, update = ours.work(), milliseconds(rounds["ours"]["update"])
-    flop, seconds = sum(counted.flop.values()), update / 1e3
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated()
+    counted, update = ours.work(), milliseconds(rounds["ours"]["update"])  # by another learner, after memory
+    flop, seconds = sum(counted.flop.values()), update / 1e3
     row: dict[str, Any] = {
         "size": name,
         "update_ms": update,
@@ -294,7 +299,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    ceiling = limits(torch.device(options.device))
+    device = torch.device(options.device)
+    allow_tf32(device, "auto")
+    ceiling = limits(device)
     jobs = [(name, options, ceiling) for name in options.sizes.split(",")]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         rows = pool.starmap(measure, jobs, chunksize=1)

@@ -1,8 +1,8 @@
 """SLAC's updates written plainly, as published code does them: what learner.py is measured against.
 
 One module per conditional, frames as NCHW floats, every window encoded anew for each loss, 4 x 4 layers as
-convolutions, torch's default Adam and allocator. It is a process of its own, as the allocator's settings
-are those of a process: a line with a number of seconds comes in, a line of JSON goes out.
+convolutions, torch's default Adam, precision and allocator. It is a process of its own, as the allocator's
+settings are those of a process: a line with a number of seconds comes in, a line of JSON goes out.
 """
 
 import json
@@ -181,7 +181,6 @@ def main() -> None:
     """Serve rounds of model updates, actor-critic updates, or encodes without gradient."""
     sizes, threads, device = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     torch.set_num_threads(threads)
-    torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     slac = PlainSLAC(sizes, device)
 
@@ -197,6 +196,8 @@ def main() -> None:
     works: dict[str, Any] = {"update": update, "encode": encode}
     for work in works.values():
         work()
+    if device == "cuda":
+        torch.cuda.synchronize()
     for line in sys.stdin:
         kind, seconds = line.split()
         count, cpu, start = 0, time.process_time(), time.perf_counter()

@@ -40,6 +40,8 @@ class Work(TorchDispatchMode):
 
 def timed(work: Callable[[], object], seconds: float, device: torch.device) -> Round:
     """Do the work again and again for about so many seconds."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()  # with what came before
     count, cpu, start = 0, time.process_time(), time.perf_counter()
     while not count or time.perf_counter() - start < seconds:
         work()
@@ -58,8 +60,9 @@ def limits(device: torch.device) -> dict[str, float]:
         "bytes_per_second": (lambda: target.copy_(source), 2.0 * 4 * 2**26)
     }
     for dtype in (torch.float32, torch.bfloat16):
-        a = torch.randn(2048, 2048, device=device).to(dtype)
-        works[f"{dtype}_flop_per_second"] = (lambda a=a: torch.mm(a, a), 2.0 * 2048**3)
+        size = 8192 if device.type == "cuda" else 2048  # large enough that a launch is nothing beside it
+        a = torch.randn(size, size, device=device).to(dtype)
+        works[f"{dtype}_flop_per_second"] = (lambda a=a: torch.mm(a, a), 2.0 * size**3)
     found = {}
     for name, (work, amount) in works.items():
         tries = [timed(work, 0.3, device) for _ in range(3)]

@@ -37,6 +37,7 @@ class GraphedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._metrics: Metrics = {}
         self._until_capture = WARM_UP
+        self._stream = torch.cuda.Stream()  # one for all warm-up steps: each has a memory pool of its own
 
     def __call__(self) -> Metrics:
         """Make the step."""
@@ -53,25 +54,31 @@ class GraphedStep:
 
     def _warmed(self) -> Metrics:
         """The step on a stream of its own, as a capture will be: torch asks for it."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             metrics = self._step()
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
         return metrics
 
     def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        states = [generator.clone_state() for generator in self._generators]
         try:
             for generator in self._generators:
                 graph.register_generator_state(generator)
             # Another thread may be collecting meanwhile; what it does on the device is not this graph's.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._metrics = self._step()
+                metrics = self._step()
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            reason = str(error).strip().partition("\n")[0]
+            # A capture that cannot be ended stays on its stream, and before torch 2.13 its generators give
+            # no numbers any more; that it cannot be ended hides why.
+            torch.cuda.set_stream(stream)
+            for generator, state in zip(self._generators, states, strict=True):
+                generator.graphsafe_set_state(state)
+            first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+            if is_out_of_memory(first):
+                raise first from None
+            reason = str(first).strip().partition("\n")[0]
             self._warn(f"updates are made without a CUDA graph, which is slower: {reason}")
         else:
-            self._graph = graph
+            self._graph, self._metrics = graph, metrics

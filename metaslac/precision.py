@@ -23,10 +23,10 @@ class Precision(NamedTuple):
         """`float32` everywhere, or for `auto` bfloat16 where the device is the faster for it.
 
         A CPU with instructions for bfloat16 encodes about twice as fast with it, but the backward pass of
-        its convolutions is slower.
+        its convolutions is slower. A GPU without them only imitates it, slowly.
         """
         fixed = trained = torch.float32
-        if name == "auto" and device.type == "cuda":
+        if name == "auto" and device.type == "cuda" and gpu_has_bfloat16():
             fixed = trained = torch.bfloat16
         if name == "auto" and device.type == "cpu" and cpu_has_bfloat16():
             fixed = torch.bfloat16
@@ -47,3 +47,8 @@ class Precision(NamedTuple):
 def cpu_has_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 itself."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def gpu_has_bfloat16() -> bool:
+    """Whether the GPU multiplies bfloat16 itself: NVIDIA's since Ampere do."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -99,11 +99,14 @@ def test_weights_losses_and_optimisers_stay_float32(
 def test_where_bfloat16_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = torch.device("cuda")
     monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "gpu_has_bfloat16", lambda: True)
     assert Precision.of("auto", CPU) == FIXED
     assert Precision.of("auto", cuda)[1:] == (torch.bfloat16, torch.bfloat16)
-    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
-    assert Precision.of("auto", CPU) == FULL
     assert Precision.of("float32", cuda)[1:] == (torch.float32, torch.float32)
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(precision, "gpu_has_bfloat16", lambda: False)
+    assert Precision.of("auto", CPU) == FULL
+    assert Precision.of("auto", cuda)[1:] == (torch.float32, torch.float32)
 
 
 @pytest.mark.parametrize("of", [FIXED, HALF])
