@@ -135,6 +135,6 @@ class Shapes:
         latent = model.z1_size + model.z2_size
         history = model.window * (model.feature_size + self.step) + self.task_size
         samples = self.frames * (3 * latent + 2 * model.z1_size)
-        critics = 2 * (latent + self.step) + (8 if self.config.actor_critic.layer_norm else 4) * hidden
+        critics = 2 * (latent + self.step) + 4 * hidden
         actor = 2 * history + 2 * hidden
         return FLOAT * windows * (samples + critics + actor) + self.prediction(windows)

@@ -102,9 +102,6 @@ class ActorCriticConfig:
     """Soft actor-critic in the latent space."""
 
     hidden_size: int = units(256, "width of the two hidden layers of actor and critics")
-    layer_norm: bool = setting(
-        True, "normalise hidden layers of the critics, as SLAC and PEARL do not"
-    )
     gamma: float = setting(0.99, "discount per agent decision", above=0, high=1)
     tau: float = setting(
         0.005, "step of the target critics towards the critics, each actor-critic step", above=0, high=1

@@ -23,14 +23,13 @@ class MetaSLAC(nn.Module):
     def __init__(self, config: Config, action_size: int, num_params: int) -> None:
         super().__init__()
         model, size, image_size = config.model, task_size(config, num_params), config.family.image_size
-        latent, hidden = model.z1_size + model.z2_size, config.actor_critic.hidden_size
-        critic_sizes = latent, action_size, size, hidden
+        hidden = config.actor_critic.hidden_size
         self.encoder = ImageEncoder(image_size, model.base_depth, model.feature_size)
         self.latent_model = LatentModel(model, image_size, action_size, size)
         self.context_encoder = ContextEncoder(model.feature_size, action_size, size, config.task.hidden_size)
         self.actor = Actor(model.window, model.feature_size, action_size, size, hidden)
-        self.critic = TwinCritic(*critic_sizes, config.actor_critic.layer_norm)
-        self.target_critic = TwinCritic(*critic_sizes, config.actor_critic.layer_norm)
+        self.critic = TwinCritic(self.latent_model.latent_size, action_size, size, hidden)
+        self.target_critic = TwinCritic(self.latent_model.latent_size, action_size, size, hidden)
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.actor_critic.alpha_init)))
