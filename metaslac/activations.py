@@ -8,7 +8,6 @@ from __future__ import annotations
 from itertools import pairwise
 
 from metaslac.config import Config
-from metaslac.meta_slac import task_size
 from metaslac.networks import conv_depths
 from metaslac.precision import Precision
 
@@ -22,7 +21,7 @@ def activation_bytes(config: Config, action_size: int, num_params: int, precisio
     them, and what waits for its turn. Workspaces of libraries and losses to fragmentation are not in it.
     The test beside it compares it with the tensors of updates of many shapes.
     """
-    shapes = Shapes(config, action_size, task_size(config, num_params), precision)
+    shapes = Shapes(config, action_size, config.task.size, precision)
     return max(shapes.update(), shapes.pretrain())
 
 
@@ -135,6 +134,6 @@ class Shapes:
         latent = model.z1_size + model.z2_size
         history = model.window * (model.feature_size + self.step) + self.task_size
         samples = self.frames * (3 * latent + 2 * model.z1_size)
-        critics = 2 * (latent + self.step) + 4 * hidden
+        critics = 2 * (latent + self.step) + (8 if self.config.actor_critic.layer_norm else 4) * hidden
         actor = 2 * history + 2 * hidden
         return FLOAT * windows * (samples + critics + actor) + self.prediction(windows)

@@ -42,13 +42,20 @@ def squash(distribution: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class TwinCritic(nn.Module):
-    """Q1 and Q2 of (z_t, a_t, m)."""
+    """Q1 and Q2 of (z_t, a_t, m).
 
-    def __init__(self, latent_size: int, action_size: int, task_size: int, hidden: int) -> None:
+    With layer normalisation (Ball et al. 2023), values cannot grow without bound outside the data.
+    Without it, which is SLAC's and PEARL's way, they can fall everywhere at once, and the actor flees to
+    where they have not fallen yet.
+    """
+
+    def __init__(
+        self, latent_size: int, action_size: int, task_size: int, hidden: int, layer_norm: bool = True
+    ) -> None:
         super().__init__()
         sizes = (latent_size + action_size + task_size, hidden, hidden, 1)
-        self.q1 = mlp(sizes, nn.ReLU)
-        self.q2 = mlp(sizes, nn.ReLU)
+        self.q1 = mlp(sizes, nn.ReLU, layer_norm)
+        self.q2 = mlp(sizes, nn.ReLU, layer_norm)
 
     def forward(self, z: Tensor, a: Tensor, m: Tensor) -> Tensor:
         """Both values, (2, B); z (B, Z), a (B, A), m (B, M)."""

@@ -19,7 +19,7 @@ from metaslac.checkpoint import Checkpoint, load_checkpoint
 from metaslac.config import Config
 from metaslac.context_encoder import ContextEncoder, TaskBelief
 from metaslac.errors import MetaslacError
-from metaslac.meta_slac import MetaSLAC, task_size
+from metaslac.meta_slac import MetaSLAC, TaskParams
 from metaslac.networks import Gaussian, ImageEncoder
 
 Frames = NDArray[np.uint8]
@@ -38,26 +38,28 @@ class Agent:
         encoder: ImageEncoder,
         context_encoder: ContextEncoder,
         actor: Actor,
+        task_params: TaskParams,
         action_size: int,
         num_params: int,
     ) -> None:
         self.config = config
         self.action_size = action_size
         self.num_params = num_params
-        self.task_size = task_size(config, num_params)
+        self.task_size = config.task.size
         self._encoder = encoder
         self._context_encoder = context_encoder
         self._actor = actor
+        self._task_params = task_params
 
     @classmethod
     def from_networks(cls, config: Config, networks: MetaSLAC, action_size: int, num_params: int) -> Agent:
         """An agent that acts with a learner's networks as they are and as they go on learning."""
-        parts = networks.encoder, networks.context_encoder, networks.actor
+        parts = networks.encoder, networks.context_encoder, networks.actor, networks.task_params
         return cls(config, *parts, action_size, num_params)
 
     def copy(self) -> Agent:
         """An agent that acts with networks of its own, which are as these are now and stay so."""
-        parts = copy.deepcopy((self._encoder, self._context_encoder, self._actor))
+        parts = copy.deepcopy((self._encoder, self._context_encoder, self._actor, self._task_params))
         return Agent(self.config, *parts, self.action_size, self.num_params)
 
     @property
@@ -94,7 +96,7 @@ class Agent:
         self._history.begin(self._encode(frames))
         inference = self.config.task.inference
         if inference == "oracle":
-            self.m = self._params
+            self.m = self._task_params(self._params)
         elif inference == "blind":
             self.m = torch.zeros(len(frames), self.task_size, device=self.device)
         else:

@@ -77,10 +77,10 @@ class TaskConfig:
 
     inference: str = setting(
         "infer",
-        "where m comes from: infer it, oracle (true parameters), blind (zero)",
+        "where m comes from: infer it, oracle (learned from the true parameters), blind (zero)",
         choices=TASK_INFERENCE,
     )
-    size: int = units(5, "size of m; oracle uses the number of task parameters instead", low=0)
+    size: int = units(5, "size of m", low=0)
     hidden_size: int = units(200, "width of the three hidden layers of the context encoder")
     prior_factor: bool = setting(True, "whether N(0, I) is one factor of the product of Gaussians")
     gradient: str = setting(
@@ -102,6 +102,7 @@ class ActorCriticConfig:
     """Soft actor-critic in the latent space."""
 
     hidden_size: int = units(256, "width of the two hidden layers of actor and critics")
+    layer_norm: bool = setting(True, "normalise the hidden layers of the critics; SLAC and PEARL do not")
     gamma: float = setting(0.99, "discount per agent decision", above=0, high=1)
     tau: float = setting(
         0.005, "step of the target critics towards the critics, each actor-critic step", above=0, high=1

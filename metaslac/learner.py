@@ -16,7 +16,7 @@ from metaslac.actor_critic import squash
 from metaslac.config import Config
 from metaslac.context_encoder import TaskBelief
 from metaslac.latent_model import Metrics, Posterior
-from metaslac.meta_slac import MetaSLAC, task_size
+from metaslac.meta_slac import MetaSLAC
 from metaslac.precision import Precision
 from metaslac.replay import Context, Windows
 
@@ -62,7 +62,7 @@ class Learner:
     ) -> None:
         self.config = config
         self.action_size = action_size
-        self.task_size = task_size(config, num_params)
+        self.task_size = config.task.size
         self.generator = generator
         self.precision = Precision.of(config.runtime.precision, device)
         self.networks = MetaSLAC(config, action_size, num_params).to(device)
@@ -70,11 +70,14 @@ class Learner:
         self.model_parameters = [*networks.encoder.parameters(), *networks.latent_model.parameters()]
         self.optimizers = {
             "model": adam(self.model_parameters, train.lr_model),
-            "context": adam(networks.context_encoder.parameters(), train.lr_context),
+            "context": adam(networks.task_parameters(config.task.inference), train.lr_context),
             "critic": adam(networks.critic.parameters(), train.lr_critic),
             "actor": adam(networks.actor.parameters(), train.lr_actor),
             "alpha": adam([networks.log_alpha], train.lr_alpha),
         }
+        learns_m = config.task.inference != "blind"
+        self._model_trains_context = learns_m and config.task.gradient != "critic"
+        self._critic_trains_context = learns_m and config.task.gradient != "model"
         self._critics: list[Tensor] = list(networks.critic.parameters())
         self._targets: list[Tensor] = list(networks.target_critic.parameters())
         self._finite = torch.ones((), dtype=torch.bool, device=device)
@@ -192,11 +195,13 @@ class Learner:
         return TaskBelief.prior(tasks, self.task_size, config.prior_factor, device).update(mu, s2, chosen)
 
     def _task_variable(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
-        """m (K, M): a sample of the belief, the true parameters, or zeros."""
+        """m (K, M): a sample of the belief, what the oracle makes of the true parameters, or zeros."""
         if belief is not None:
             return belief.sample(self._noise(*belief.precision.shape))
-        oracle = self.config.task.inference == "oracle"
-        return params if oracle else params.new_zeros(len(params), self.task_size)
+        if self.config.task.inference == "oracle":
+            m: Tensor = self.networks.task_params(params)
+            return m
+        return params.new_zeros(len(params), self.task_size)
 
     def _update_model(
         self, f: Tensor, windows: Windows, transitions: Transitions | None, params: Tensor
@@ -206,15 +211,16 @@ class Learner:
         m = expand_tasks(self._task_variable(belief, params), f.shape[1])
         frames, a, r, restart, valid, _ = (part.flatten(0, 1) for part in windows)
         posterior = self._infer(f.flatten(0, 1), a, m.detach(), restart)
-        seen = m if self._model_trains_context(belief) else m.detach()
+        seen = m if self._model_trains_context else m.detach()
         loss, parts = self.networks.latent_model.loss(
             frames, a, r, seen, posterior, restart, valid, self.precision.cast_trained()
         )
         metrics = {f"model/{name}": value for name, value in parts.items()} | {"model/loss": loss.detach()}
         used = [self.optimizers["model"]]
-        if belief is not None and self._model_trains_context(belief):
-            loss = loss + self.config.task.kl_weight * belief.kl_to_prior().mean()
+        if self._model_trains_context:
             used.append(self.optimizers["context"])
+            if belief is not None:
+                loss = loss + self.config.task.kl_weight * belief.kl_to_prior().mean()
         self._descend("model", loss, *used)
         return metrics
 
@@ -249,17 +255,17 @@ class Learner:
             scale, gamma = config.actor_critic.reward_scale, config.actor_critic.gamma
             target = scale * r[:, -1] + gamma * ~terminated * value
 
-        critic_trains_context = belief is not None and config.task.gradient != "model"
-        q = networks.critic(z[:, -2], a[:, -1], m if critic_trains_context else fixed_m)
+        q = networks.critic(z[:, -2], a[:, -1], m if self._critic_trains_context else fixed_m)
         loss = critic_loss = 0.5 * (q - target).square().mean(1).sum()
         metrics = {"critic/loss": critic_loss.detach(), "critic/q": q.detach().mean()}
         used = [self.optimizers["critic"], self.optimizers["model"]]
+        if self._critic_trains_context or self._model_trains_context:
+            used.append(self.optimizers["context"])
         if belief is not None:
             kl = belief.kl_to_prior().mean()
             loss = loss + config.task.kl_weight * kl
-            used.append(self.optimizers["context"])
             metrics |= {"task/kl": kl.detach(), "task/std": belief.gaussian.std.detach().mean()}
-        seen = m if self._model_trains_context(belief) else fixed_m
+        seen = m if self._model_trains_context else fixed_m
         prediction, _ = networks.latent_model.prediction_loss(a, r, seen, posterior, restart, valid)
         self._descend("critic", loss + prediction, *used)
         return metrics
@@ -277,9 +283,6 @@ class Learner:
         self._move_target()
         alpha = networks.log_alpha.detach().exp()
         return {"actor/loss": loss.detach(), "actor/entropy": entropy, "actor/alpha": alpha}
-
-    def _model_trains_context(self, belief: TaskBelief | None) -> bool:
-        return belief is not None and self.config.task.gradient != "critic"
 
     def _encode(self, frames: Tensor) -> Tensor:
         with self.precision.cast_trained():

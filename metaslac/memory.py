@@ -80,17 +80,18 @@ def weight_bytes(config: Config, action_size: int, num_params: int) -> int:
     """Networks, their gradients and the state of Adam, in bytes; nothing is allocated to find out."""
     with torch.device("meta"):
         networks = MetaSLAC(config, action_size, num_params)
+    idle = {"infer": ["task_params"], "oracle": ["context_encoder"]}
+    idle["blind"] = [*idle["infer"], *idle["oracle"]]
     trained = [
         parameter
         for name, parameter in networks.named_parameters()
-        if parameter.requires_grad
-        and (config.task.inference == "infer" or not name.startswith("context_encoder."))
+        if parameter.requires_grad and name.partition(".")[0] not in idle[config.task.inference]
     ]
     needed = sum(parameter.nbytes for parameter in networks.parameters())
     # A gradient, two moments, and the number of steps made.
     needed += sum(3 * parameter.nbytes + 4 for parameter in trained)
     if config.train.collect_ahead:
-        acting = networks.encoder, networks.context_encoder, networks.actor
+        acting = networks.encoder, networks.context_encoder, networks.actor, networks.task_params
         needed += sum(parameter.nbytes for network in acting for parameter in network.parameters())
     return needed
 

@@ -78,6 +78,7 @@ class MetaTrainer:
         with seeded(torch_seed(seed, NETWORK_STREAM)):
             generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
             self.learner = Learner(config, family.action_size, num_params, device, generator)
+        self.learner.networks.task_params.fit(self.params)
         self.generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
         self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
         self.replay = TaskReplay(

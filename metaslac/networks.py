@@ -39,12 +39,15 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
     return 0.5 * (ratio + ((q.mean - p.mean) / p.std) ** 2 - 1 - ratio.log()).sum(-1)
 
 
-def mlp(sizes: Sequence[int], activation: type[nn.Module]) -> nn.Sequential:
-    """Linear layers of the given sizes with the activation between them, none after the last."""
+def mlp(sizes: Sequence[int], activation: type[nn.Module], layer_norm: bool = False) -> nn.Sequential:
+    """Linear layers of the given sizes with the activation between them, none after the last.
+
+    With `layer_norm`, what goes into an activation is normalised first.
+    """
     layers: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         if index:
-            layers.append(activation())
+            layers += [nn.LayerNorm(inputs), activation()] if layer_norm else [activation()]
         with warnings.catch_warnings():  # a layer without outputs, as for a task variable of size 0, is meant
             warnings.filterwarnings("ignore", "Initializing zero-element tensors")
             layers.append(nn.Linear(inputs, outputs))

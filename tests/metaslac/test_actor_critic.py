@@ -1,10 +1,14 @@
 """The squashed Gaussian against torch.distributions, and the twin critics."""
 
+from dataclasses import replace
+
 import torch
+from fakes import tiny_config
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
 from metaslac.actor_critic import LOG_STD_RANGE, Actor, TwinCritic, squash
+from metaslac.meta_slac import MetaSLAC
 from metaslac.networks import Gaussian
 
 
@@ -57,3 +61,28 @@ def test_independent_is_the_sum_over_dimensions() -> None:
     value = torch.randn(4, 3)
     expected = -Independent(Normal(*distribution), 1).log_prob(value)
     torch.testing.assert_close(distribution.negative_log_likelihood(value).sum(-1), expected)
+
+
+def test_critics_with_and_without_layer_normalisation() -> None:
+    z, a, m = torch.randn(5, 3), torch.randn(5, 1), torch.randn(5, 2)
+    for layer_norm in (True, False):
+        critic = TwinCritic(latent_size=3, action_size=1, task_size=2, hidden=8, layer_norm=layer_norm)
+        x = torch.cat((z, a, m), -1)
+        linear = [layer for layer in critic.q1 if isinstance(layer, torch.nn.Linear)]
+        assert len(linear) == 3
+        for layer in linear[:-1]:
+            x = x @ layer.weight.T + layer.bias
+            if layer_norm:
+                x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+            x = x.clamp_min(0)
+        expected = (x @ linear[-1].weight.T + linear[-1].bias).squeeze(-1)
+        torch.testing.assert_close(critic(z, a, m)[0], expected)
+
+
+def test_the_setting_reaches_both_critics() -> None:
+    for layer_norm in (True, False):
+        config = tiny_config()
+        config = replace(config, actor_critic=replace(config.actor_critic, layer_norm=layer_norm))
+        networks = MetaSLAC(config, 1, 1)
+        for critic in (networks.critic, networks.target_critic):
+            assert any(isinstance(module, torch.nn.LayerNorm) for module in critic.modules()) is layer_norm

@@ -7,8 +7,11 @@ import pytest
 import torch
 from fakes import CPU, FakeFamily, tiny_config
 
+from metaslac.agent import Agent
 from metaslac.config import Config
 from metaslac.learner import Batch, Learner
+from metaslac.meta_slac import MetaSLAC
+from metaslac.meta_train import MetaTrainer
 from metaslac.replay import TaskReplay
 from metaslac.rollout import run_random
 
@@ -47,6 +50,7 @@ def changed(learner: Learner, before: dict[str, torch.Tensor]) -> set[str]:
 
 
 ALL = {"encoder", "latent_model", "context_encoder", "actor", "critic", "target_critic", "log_alpha"}
+CONTROLS = {"oracle": ALL - {"context_encoder"} | {"task_params"}, "blind": ALL - {"context_encoder"}}
 
 
 @pytest.mark.parametrize("gradient", ["both", "critic", "model"])
@@ -72,7 +76,7 @@ def test_the_controls_leave_the_context_encoder_alone(inference: str) -> None:
     learner = make_learner(tiny_config(inference=inference))
     before = snapshot(learner)
     learner.update(make_batch(learner.config))
-    assert changed(learner, before) == ALL - {"context_encoder"}
+    assert changed(learner, before) == CONTROLS[inference]
 
 
 @pytest.mark.parametrize(
@@ -165,14 +169,14 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(ter
         for parameter in networks.target_critic.parameters():
             parameter.mul_(1.5)
     learner._noise = lambda *shape: torch.zeros(shape)  # type: ignore[method-assign]
-    for name in ("model", "critic", "actor", "alpha"):
+    for name in learner.optimizers:
         learner.optimizers[name].param_groups[0]["lr"] = 0.0
     expected = []
     with torch.no_grad():
         for k in range(3):
             for w in range(config.train.windows):
                 window = type(batch.windows)(*(part[k, w][None] for part in batch.windows))
-                f, m = networks.encoder(window.frames), batch.params[k][None]
+                f, m = networks.encoder(window.frames), networks.task_params(batch.params[k][None])
                 z = networks.latent_model.infer(f, window.a, m, window.restart, torch.zeros(1, 4, 7)).z
                 mean, std = networks.actor(f[:, 1:], window.a[:, 1:], m)
                 log_pi = -0.5 * np.log(2 * np.pi) - std.log() - (1 - mean.tanh() ** 2).log()
@@ -193,7 +197,7 @@ def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics() -
     learner = make_learner(config)
     networks, batch = learner.networks, make_batch(config)
     learner._noise = lambda *shape: torch.full(shape, 0.5)  # type: ignore[method-assign]
-    for name in ("model", "actor", "alpha"):
+    for name in ("model", "context", "actor", "alpha"):
         learner.optimizers[name].param_groups[0]["lr"] = 0.0
     learner.update(batch)
     gradients = [
@@ -204,7 +208,7 @@ def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics() -
     for k in range(3):
         for w in range(config.train.windows):
             window = type(batch.windows)(*(part[k, w][None] for part in batch.windows))
-            f, m = networks.encoder(window.frames).detach(), batch.params[k][None]
+            f, m = networks.encoder(window.frames).detach(), networks.task_params(batch.params[k][None])
             with torch.no_grad():
                 z = networks.latent_model.infer(f, window.a, m, window.restart, torch.full((1, 4, 7), 0.5)).z
             mean, std = networks.actor(f[:, :-1], window.a[:, :-1], m)
@@ -295,3 +299,42 @@ def test_steps_are_full_and_then_fall_to_zero() -> None:
     constant = make_learner(tiny_config())
     constant.anneal(1.0)
     assert constant.optimizers["model"].param_groups[0]["lr"] == constant.config.train.lr_model
+
+
+@pytest.mark.parametrize("gradient", ["both", "critic", "model"])
+def test_an_oracle_learns_from_what_the_context_encoder_would(gradient: str) -> None:
+    learner = make_learner(tiny_config(inference="oracle", gradient=gradient))
+    before = snapshot(learner)
+    learner.pretrain(make_batch(learner.config))
+    assert ("task_params" in changed(learner, before)) is (gradient != "critic")
+    before = snapshot(learner)
+    learner.update(make_batch(learner.config))
+    assert "task_params" in changed(learner, before)
+
+
+def test_an_oracle_sees_standardised_parameters_and_acts_on_what_it_learned_with() -> None:
+    config = tiny_config(inference="oracle")
+    networks = MetaSLAC(config, 1, 3)
+    train = torch.tensor([[0.0, 5.0, -1.0], [1.0, 5.0, 1.0], [5.0, 5.0, -1.0], [2.0, 5.0, 1.0]])
+    networks.task_params.fit(train)
+    unseen = torch.tensor([[3.0, 6.0, 0.5]])
+    m = networks.task_params(unseen)
+    # mean (2, 5, 0), standard deviation (sqrt(14) / 2, none, 1)
+    expected = networks.task_params.network(torch.tensor([[2 / 14**0.5, 1.0, 0.5]]))
+    torch.testing.assert_close(m, expected)
+    agent = Agent.from_networks(config, networks, 1, 3)
+    agent.begin_task(1, unseen.double().numpy())
+    agent.begin_episode(np.zeros((1, 32, 32, 3), np.uint8), [np.random.default_rng(0)])
+    assert torch.equal(agent.m, m) and m.shape == (1, config.task.size)
+    copy = MetaSLAC(config, 1, 3)
+    copy.load_state_dict(networks.state_dict())
+    assert torch.equal(copy.task_params(unseen), m)
+
+
+def test_a_training_standardises_by_its_training_tasks() -> None:
+    family = FakeFamily()
+    trainer = MetaTrainer(tiny_config(inference="oracle"), family, CPU)
+    params = np.array([task.params for task in family.train_tasks])
+    maker = trainer.learner.networks.task_params
+    np.testing.assert_allclose(maker.mean.numpy(), params.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(maker.std.numpy(), params.std(0), rtol=1e-6)

@@ -201,7 +201,7 @@ def test_arrays_are_not_kept() -> None:
     oracle.begin_task(params)
     params[:] = 0
     oracle.begin_episode(FRAME)
-    assert oracle._agent.m.tolist() == [[0.5]]
+    assert oracle._agent._params.tolist() == [[0.5]]
 
 
 def test_frames_may_lie_in_memory_as_they_like() -> None:
@@ -322,7 +322,7 @@ def test_the_oracle_wants_the_parameters() -> None:
     assert refusal([np.nan], of=agent.begin_task) == "params must be finite, not nan"
     agent.begin_task([7.0])
     agent.begin_episode(FRAME)
-    assert agent._agent.m.tolist() == [[7.0]]
+    assert agent._agent._params.tolist() == [[7.0]]
 
 
 def test_generators_and_seeds_that_are_refused() -> None:
