@@ -38,7 +38,10 @@ from metaslac.cuda_graph import WARM_UP, GraphedStep  # noqa: E402
 from metaslac.learner import Batch, Learner  # noqa: E402
 from metaslac.replay import Episode, TaskReplay  # noqa: E402
 
-SLAC = ["task.inference=blind", "task.size=0", "train.steps_per_batch=1"]
+SLAC = [
+    *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),
+    "actor_critic.layer_norm=false",
+]
 SIZES: dict[str, tuple[str, list[str]]] = {
     "slac": ("default", SLAC),
     "full": ("default", []),
