@@ -14,25 +14,25 @@ from metaslac.precision import Precision
 FLOAT = 4  # bytes
 
 
-def activation_bytes(config: Config, action_size: int, num_params: int, precision: Precision) -> int:
+def activation_bytes(config: Config, action_size: int, precision: Precision) -> int:
     """Most memory, in bytes, that an update or pre-training update needs at any one time, its batch included.
 
     An estimate: tensors that autograd keeps for the backward pass, the largest that come and go beside
     them, and what waits for its turn. Workspaces of libraries and losses to fragmentation are not in it.
     The test beside it compares it with the tensors of updates of many shapes.
     """
-    shapes = Shapes(config, action_size, config.task.size, precision)
+    shapes = Shapes(config, action_size, precision)
     return max(shapes.update(), shapes.pretrain())
 
 
 class Shapes:
     """Bytes of the parts of an update, for K tasks: each method says of what and how long."""
 
-    def __init__(self, config: Config, action_size: int, task_size: int, precision: Precision) -> None:
+    def __init__(self, config: Config, action_size: int, precision: Precision) -> None:
         model, train = config.model, config.train
         self.config = config
-        self.step = action_size + task_size
-        self.task_size = task_size
+        self.task_size = config.task.size
+        self.step = action_size + self.task_size
         self.tasks = train.tasks_per_update
         self.frames = model.window + 1  # of a window
         self.trained, self.fixed = precision.trained.itemsize, precision.fixed.itemsize
@@ -92,9 +92,8 @@ class Shapes:
         """While the model learns, from the filter to the end of the backward pass through the decoder."""
         frames = windows * self.frames
         image = FLOAT * self.pixels * frames
-        outputs = (
-            2 * self.layers[-1] + sum(self.layers[:-1]) + self.pixels
-        )  # the first one's before and after
+        # Of the first layer, a linear one, before and after activation.
+        outputs = 2 * self.layers[-1] + sum(self.layers[:-1]) + self.pixels
         decoder = self.trained * frames * outputs
         # The squared error goes backward as three products of its size, when the prediction is done with.
         return self.filter(windows) + decoder + image + max(3 * image, self.prediction(windows))

@@ -66,7 +66,12 @@ class Agent:
     def networks(self) -> nn.ModuleDict:
         """The networks that act, by their names among a learner's."""
         return nn.ModuleDict(
-            {"encoder": self._encoder, "context_encoder": self._context_encoder, "actor": self._actor}
+            {
+                "encoder": self._encoder,
+                "context_encoder": self._context_encoder,
+                "actor": self._actor,
+                "task_params": self._task_params,
+            }
         )
 
     @property

@@ -244,24 +244,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def damaged_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     """What is wrong with the files that the manifest of the checkpoint at `path` names, a line each."""
-    problems = []
-    for name, entry in manifest["files"].items():
-        try:
-            _read_verified(path / name, entry)
-        except MetaslacError as error:
-            problems.append(str(error))
-    return problems
+    return _problems(path, manifest, _read_verified)
 
 
 def missing_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     """The files that are not there or not of the size that the manifest says, a line each."""
-    problems = []
-    for name, entry in manifest["files"].items():
-        try:
-            _check_size(path / name, entry)
-        except MetaslacError as error:
-            problems.append(str(error))
-    return problems
+    return _problems(path, manifest, _check_size)
 
 
 def is_count(value: object) -> bool:
@@ -357,6 +345,18 @@ def _well_formed(manifest: Mapping[str, Any]) -> bool:
 
 def _well_formed_entry(entry: object) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and is_count(entry.get("size"))
+
+
+def _problems(
+    path: Path, manifest: Mapping[str, Any], check: Callable[[Path, Mapping[str, Any]], object]
+) -> list[str]:
+    problems = []
+    for name, entry in manifest["files"].items():
+        try:
+            check(path / name, entry)
+        except MetaslacError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _check_size(path: Path, entry: Mapping[str, Any]) -> None:

@@ -101,9 +101,8 @@ class Learner:
         count, steps = self.config.train.model_windows, self.config.train.steps_per_batch
         windows = batch.windows
         f_model = self._encode(windows.frames[:, :count])
-        f = torch.cat(
-            (f_model.detach(), self._encode_fixed(windows.frames[:, count:])), 1
-        )  # (K, W, L + 1, F)
+        f_rest = self._encode_fixed(windows.frames[:, count:])
+        f = torch.cat((f_model.detach(), f_rest), 1)  # (K, W, L + 1, F)
         transitions = self._transitions(batch.context)
         model_windows = Windows(*(part[:, :count] for part in windows))
         metrics = self._update_model(f_model, model_windows, transitions, batch.params)

@@ -62,17 +62,17 @@ class MemoryNeed(NamedTuple):
 
 def memory_need(config: Config, family: SizedFamily, device: torch.device) -> MemoryNeed:
     """What a run will need on a device. The libraries themselves and the environments are not counted."""
-    sizes = family.action_size, len(family.param_names)
+    actions = family.action_size
     return MemoryNeed(
         replay_bytes(
             len(family.train_tasks),
             config.replay.episodes_per_task,
             family.episode_steps,
             config.family.image_size,
-            family.action_size,
+            actions,
         ),
-        weight_bytes(config, *sizes),
-        activation_bytes(config, *sizes, Precision.of(config.runtime.precision, device)),
+        weight_bytes(config, actions, len(family.param_names)),
+        activation_bytes(config, actions, Precision.of(config.runtime.precision, device)),
     )
 
 

@@ -150,7 +150,7 @@ class MetaTrainer:
         while progress.updates < train.updates:
             self._between()
             if not progress.until_visit:
-                self._check_finite(None, run_dir)
+                self._check_finite(run_dir)
                 if self.ahead is None:
                     self.collector.visit(env, self.agent)
                 else:
@@ -215,7 +215,7 @@ class MetaTrainer:
 
     def save(self, run_dir: Path, log: RunLog) -> None:
         """A checkpoint of everything, named after the update count. Raises MetaslacError if it cannot be."""
-        self._check_finite(None, run_dir)
+        self._check_finite(run_dir)
         manifest = {
             "family": self.family.name,
             "task_hash": self.family.task_hash,
@@ -281,14 +281,14 @@ class MetaTrainer:
 
     def _told(self, metrics: Metrics, run_dir: Path) -> dict[str, float]:
         """The metrics as numbers: the one place that waits for the device."""
-        self._check_finite(None, run_dir)
+        self._check_finite(run_dir)
         return {name: float(value) for name, value in metrics.items()}
 
-    def _check_finite(self, batch: Batch | None, run_dir: Path) -> None:
+    def _check_finite(self, run_dir: Path) -> None:
         try:
             self.learner.check()
         except NonFinite as error:
-            raise self._not_finite(error, batch, run_dir) from None
+            raise self._not_finite(error, None, run_dir) from None
 
     def _not_finite(self, error: NonFinite, batch: Batch | None, run_dir: Path) -> TrainingFault:
         """The fault to raise, its numbers written to a file."""

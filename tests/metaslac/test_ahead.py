@@ -34,9 +34,15 @@ from metaslac.training_state import NUMBERS, TENSORS
 UPDATES, PER_VISIT, VISITS = 7, 2, 4  # visits are due before updates 0, 2, 4 and 6
 
 
-def config(collect_ahead: bool = True, updates: int = UPDATES, every: int = 3, **train: Any) -> Config:
+def config(
+    collect_ahead: bool = True,
+    updates: int = UPDATES,
+    every: int = 3,
+    inference: str = "infer",
+    **train: Any,
+) -> Config:
     """Of a run with several visits; checkpoints are all kept."""
-    base = tiny_config()
+    base = tiny_config(inference=inference)
     settings = {"updates": updates, "updates_per_visit": PER_VISIT, "collect_ahead": collect_ahead, **train}
     return replace(
         base, train=replace(base.train, **settings), checkpoint=replace(base.checkpoint, every=every, keep=99)
@@ -94,14 +100,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return run_dir, train_counted(run_dir, config(every=1))
 
 
-def test_every_visit_has_the_weights_of_one_visit_before(whole: tuple[Path, int]) -> None:
+@pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
+def test_every_visit_has_the_weights_of_one_visit_before(tmp_path: Path, inference: str) -> None:
     """A run written out in one thread: a copy of the agent is put by at each visit, for the next one."""
-    trainer = MetaTrainer(config(collect_ahead=False), FakeFamily(uneven=True, terminates=True), CPU)
-    train = trainer.config.train
-    env = trainer.family.make_vector_env(train.tasks_per_visit)
+    train(tmp_path, config=config(inference=inference))
+    trainer = MetaTrainer(
+        config(collect_ahead=False, inference=inference), FakeFamily(uneven=True, terminates=True), CPU
+    )
+    settings = trainer.config.train
+    env = trainer.family.make_vector_env(settings.tasks_per_visit)
     trainer.collector.collect_random(env)
-    for _ in range(train.pretrain_updates):
-        trainer.learner.pretrain(trainer.sample_batch(train.pretrain_windows))
+    for _ in range(settings.pretrain_updates):
+        trainer.learner.pretrain(trainer.sample_batch(settings.pretrain_windows))
     agent = trainer.agent
     for update in range(UPDATES):
         if update % PER_VISIT == 0:
@@ -110,8 +120,8 @@ def test_every_visit_has_the_weights_of_one_visit_before(whole: tuple[Path, int]
             agent = now
         trainer.learner.anneal(update / UPDATES)
         trainer.learner.update(trainer.sample_batch())
-    other = MetaTrainer(config(), FakeFamily(uneven=True, terminates=True), CPU)
-    other.resume(load_checkpoint(whole[0]))
+    other = MetaTrainer(config(inference=inference), FakeFamily(uneven=True, terminates=True), CPU)
+    other.resume(load_checkpoint(tmp_path))
     for name, tensor in trainer.learner.networks.state_dict().items():
         assert torch.equal(tensor, other.learner.networks.state_dict()[name]), name
     assert trainer.replay.stored == other.replay.stored
@@ -313,7 +323,8 @@ def test_a_checkpoint_holds_the_weights_that_the_next_visit_is_played_with(whole
         held = ahead_of(path)
         # That of update 2 is written before the visit that is due there.
         then = load_checkpoint(checkpoints[(update - 1) // PER_VISIT * PER_VISIT]).tensors
-        acting = {name for name in then if name.split(".")[0] in ("encoder", "context_encoder", "actor")}
+        parts = "encoder", "context_encoder", "actor", "task_params"
+        acting = {name for name in then if name.split(".")[0] in parts}
         assert held.keys() == acting
         assert all(torch.equal(held[name], then[name]) for name in acting)
 
@@ -395,9 +406,7 @@ def test_the_copy_of_an_agent_does_not_learn() -> None:
     with torch.no_grad():
         for parameter in trainer.learner.networks.parameters():
             parameter.add_(1)
-    for mine, its in zip(
-        agent.networks.state_dict().values(), trainer.agent.networks.state_dict().values(), strict=True
-    ):
+    for mine, its in zip(agent.networks.parameters(), trainer.agent.networks.parameters(), strict=True):
         assert torch.equal(mine + 1, its)
 
 

@@ -161,7 +161,7 @@ def make_learner(config: Config, device: torch.device) -> Learner:
 @pytest.mark.parametrize("name", SIZES)
 def test_activations_are_those_of_an_update(name: str) -> None:
     config = SIZES[name]
-    estimate = activation_bytes(config, ACTIONS, PARAMS, Precision.of("float32", META))
+    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
     assert 0.8 < estimate / measured(make_learner(config, META)) < 1.25
 
 
@@ -169,7 +169,7 @@ def test_activations_are_those_of_an_update(name: str) -> None:
 @pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
 def test_activations_in_every_mode(image_size: int, inference: str) -> None:
     config = with_values(QUICK, {"family.image_size": image_size, "task.inference": inference})
-    estimate = activation_bytes(config, ACTIONS, PARAMS, Precision.of("float32", META))
+    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
     assert 0.8 < estimate / measured(make_learner(config, META)) < 1.25
 
 
@@ -179,7 +179,7 @@ def test_activations_on_a_cpu_in_every_precision(trained: torch.dtype, fixed: to
     config = with_values(QUICK, {"train.tasks_per_update": 2, "train.windows": 8})
     learner = make_learner(config, CPU)
     learner.precision = Precision("cpu", fixed, trained)
-    estimate = activation_bytes(config, ACTIONS, PARAMS, learner.precision)
+    estimate = activation_bytes(config, ACTIONS, learner.precision)
     assert 0.8 < estimate / measured(learner) < 1.25
 
 
