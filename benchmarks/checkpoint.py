@@ -16,15 +16,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-import envs  # noqa: E402
-from launchers.presets import resolve  # noqa: E402
-from metaslac.checkpoint import load_checkpoint  # noqa: E402
-from metaslac.meta_train import MetaTrainer  # noqa: E402
-from metaslac.replay import Episode  # noqa: E402
-from metaslac.run_log import RunLog  # noqa: E402
+import envs
+from launchers.presets import resolve
+from metaslac.checkpoint import load_checkpoint
+from metaslac.meta_train import MetaTrainer
+from metaslac.replay import Episode
+from metaslac.run_log import RunLog
 
 
 def add(trainer: MetaTrainer, frames: int, rng: np.random.Generator) -> int:

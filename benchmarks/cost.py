@@ -13,20 +13,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import keep_large_blocks, usable_cores  # noqa: E402
+from launchers.process import keep_large_blocks, usable_cores
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
-import matplotlib  # noqa: E402
-import torch  # noqa: E402
+import matplotlib
+import torch
 
-from benchmarks.learner import Ours, milliseconds  # noqa: E402
-from benchmarks.work import timed  # noqa: E402
-from launchers.presets import resolve  # noqa: E402
-from metaslac.replay import replay_bytes  # noqa: E402
+from benchmarks.learner import Ours, milliseconds
+from benchmarks.work import timed
+from launchers.presets import resolve
+from metaslac.replay import replay_bytes
 
 matplotlib.use("agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 DEPTHS = {
     8: (64, 64, 128),

@@ -20,14 +20,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-import mujoco  # noqa: E402
-import numpy as np  # noqa: E402
+import mujoco
+import numpy as np
 
-import envs  # noqa: E402
-from envs.back_end import BACK_END, make_context  # noqa: E402
-from envs.family import Family, Task, TaskFamily  # noqa: E402
-from envs.rendering import make_fast, make_scene  # noqa: E402
-from envs.simulation import State  # noqa: E402
+import envs
+from envs.back_end import BACK_END, make_context
+from envs.family import Family, Task, TaskFamily
+from envs.rendering import make_fast, make_scene
+from envs.simulation import State
 
 STOCK = {
     "ant": ("gymnasium", "Ant-v5"),

@@ -22,21 +22,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import allow_tf32, keep_large_blocks, usable_cores  # noqa: E402
+from launchers.process import allow_tf32, keep_large_blocks, usable_cores
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import numpy as np
+import torch
 
-import envs  # noqa: E402
-from benchmarks.stopwatch import Stopwatch  # noqa: E402
-from benchmarks.work import Round, Work, floor_seconds, limits, timed  # noqa: E402
-from launchers.presets import resolve  # noqa: E402
-from metaslac.config import Config  # noqa: E402
-from metaslac.cuda_graph import WARM_UP, GraphedStep  # noqa: E402
-from metaslac.learner import Batch, Learner  # noqa: E402
-from metaslac.replay import Episode, TaskReplay  # noqa: E402
+import envs
+from benchmarks.stopwatch import Stopwatch
+from benchmarks.work import Round, Work, floor_seconds, limits, timed
+from launchers.presets import resolve
+from metaslac.config import Config
+from metaslac.cuda_graph import WARM_UP, GraphedStep
+from metaslac.learner import Batch, Learner
+from metaslac.replay import Episode, TaskReplay
 
 SLAC = [
     *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),

@@ -17,24 +17,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import keep_large_blocks, usable_cores  # noqa: E402
+from launchers.process import keep_large_blocks, usable_cores
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
-import torch  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
+import torch
+from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.stopwatch import Stopwatch  # noqa: E402
-from envs.rendering import RenderPool  # noqa: E402
-from envs.simulation import Simulation  # noqa: E402
-from launchers.meta_train import train  # noqa: E402
-from launchers.presets import resolve  # noqa: E402
-from metaslac import meta_train  # noqa: E402
-from metaslac.agent import Agent  # noqa: E402
-from metaslac.config import Config  # noqa: E402
-from metaslac.learner import Batch, Learner  # noqa: E402
-from metaslac.replay import TaskReplay  # noqa: E402
-from metaslac.run_log import RunLog  # noqa: E402
+from benchmarks.stopwatch import Stopwatch
+from envs.rendering import RenderPool
+from envs.simulation import Simulation
+from launchers.meta_train import train
+from launchers.presets import resolve
+from metaslac import meta_train
+from metaslac.agent import Agent
+from metaslac.config import Config
+from metaslac.learner import Batch, Learner
+from metaslac.replay import TaskReplay
+from metaslac.run_log import RunLog
 
 PARTS = {
     "updates": [(Learner, "update"), (Learner, "pretrain")],

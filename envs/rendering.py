@@ -4,11 +4,9 @@ Which OpenGL that is was chosen in back_end.py; what to draw is told by a Pictur
 """
 
 import atexit
-import queue
-import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -20,6 +18,7 @@ from envs.arrays import Frames, Ids
 from envs.back_end import BACK_END, GLContext, make_context, require_pixels
 from envs.capsules import Capsules
 from envs.errors import FamilyError, RenderingUnavailable
+from envs.job_thread import JobThread
 from envs.worlds import PictureSource
 
 # A driver that hangs is given up after this long: for its first picture, for the pictures of one call, and
@@ -136,20 +135,12 @@ def make_scene(model: mujoco.MjModel) -> mujoco.MjvScene:
     return scene
 
 
-class _Worker:
+class _Worker(JobThread):
     """A thread and what it draws with. All OpenGL objects are made, used and freed in the thread."""
 
     def __init__(self) -> None:
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._canvas: _Canvas | None = None
-        # A daemon: a driver that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="envs-render", daemon=True)
-        self._thread.start()
-
-    def submit(self, job: Callable[[], Any]) -> "Future[Any]":
-        future: Future[Any] = Future()
-        self._jobs.put((job, future))
-        return future
+        super().__init__("envs-render", self._free)
 
     def start_drawing(self, pictures: PictureSource, camera: int, size: int) -> None:
         self._canvas = _Canvas(pictures, camera, size)
@@ -160,20 +151,7 @@ class _Worker:
         for world in worlds:
             self._canvas.draw(world, frames[world])
 
-    def stop(self) -> None:
-        self._jobs.put(None)
-
-    def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            job, future = item
-            try:
-                future.set_result(job())
-            except BaseException as error:  # handed to the thread that waits for the result
-                future.set_exception(error)
-            del item, job, future
+    def _free(self) -> None:
         if self._canvas is not None:
             self._canvas.free()
             self._canvas = None

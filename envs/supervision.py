@@ -4,7 +4,6 @@ What is played is the business of vector_env.py, and a driver that hangs is firs
 """
 
 import copy
-import queue
 import sys
 import threading
 import weakref
@@ -22,6 +21,7 @@ from gymnasium.vector import VectorEnv
 from envs.arrays import Array, Flags, Frames
 from envs.errors import FamilyError, RenderingUnavailable
 from envs.family import Task
+from envs.job_thread import JobThread
 from envs.vector_env import Observations, Remains, Seed, TaskVectorEnv
 from envs.worlds import Worlds
 
@@ -182,16 +182,16 @@ class SupervisedVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         try:
             host.call("making the environment", host.start, MAKE_SECONDS)
         except BaseException:
-            host.end()
+            host.stop()
             raise
         self._host = host
-        self._finalizer = weakref.finalize(self, host.end)
+        self._finalizer = weakref.finalize(self, host.stop)
         self._finalizer.atexit = False  # drawing sees to what must be freed at exit
 
     def _replace(self, remains: Remains, fault: FamilyError) -> Flags:
         """A new env in the place of one that failed; which worlds (num_envs,) have lost an episode."""
         self._finalizer.detach()
-        self._host.end()
+        self._host.stop()
         while True:
             self.last_fault = self._over = str(fault)
             self._faults_in_a_row += 1
@@ -210,21 +210,17 @@ class SupervisedVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             return self._env.inherit(remains)
 
 
-class _Host:
+class _Host(JobThread):
     """A thread in which an env is made, used and closed."""
 
     def __init__(self, make: Callable[[], TaskVectorEnv]) -> None:
         self._make = make
         self.env: TaskVectorEnv | None = None
-        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
-        # A daemon: an env that hangs must not keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="envs-supervised", daemon=True)
-        self._thread.start()
+        super().__init__("envs-supervised", self._close_env)
 
     def call(self, what: str, job: Callable[[], Result], seconds: float) -> Result:
         """What `job` returns or raises; _Hung if it does neither in time."""
-        future: Future[Result] = Future()
-        self._jobs.put((job, future))
+        future: Future[Result] = self.submit(job)
         try:
             return future.result(seconds)
         except TimeoutError:
@@ -236,28 +232,17 @@ class _Host:
         """The first job: make the env."""
         self.env = self._make()
 
-    def end(self) -> None:
-        """Close the env and end the thread after the job that runs, if that ever ends. Waits for nothing."""
-        self._jobs.put(None)
-
     def close(self) -> None:
-        """As end(), and wait for it, but not for an env that hangs."""
-        self.end()
-        self._thread.join(CLOSE_SECONDS)
+        """As stop(), and wait for it, but not for an env that hangs."""
+        self.stop()
+        self.join(CLOSE_SECONDS)
 
-    def _run(self) -> None:
-        while (item := self._jobs.get()) is not None:
-            job, future = item
-            try:
-                future.set_result(job())
-            except BaseException as error:  # handed to the thread that waits for the result
-                future.set_exception(error)
-            del item, job, future
+    def _close_env(self) -> None:
         if self.env is not None:
             self.env.close()
 
     def _where(self) -> str:
-        frame = sys._current_frames().get(self._thread.ident or 0)
+        frame = sys._current_frames().get(self.ident or 0)
         if frame is None:
             return ": its thread has died"
         while frame.f_back is not None and Path(frame.f_code.co_filename).parent == _STANDARD_LIBRARY:

@@ -69,11 +69,12 @@ def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device or the machine has no more memory."""
-    # torch has an error of its own for devices, and for the CPU a RuntimeError with these words.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch has an error of its own for devices, but for the CPU, cuBLAS and cuDNN only these words.
     words = "DefaultCPUAllocator", "can't allocate memory", "not enough memory", "out of memory"
-    libraries = ("STATUS_ALLOC_FAILED",)  # of cuBLAS and cuDNN
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in (*words, *libraries))
+    return isinstance(error, RuntimeError) and any(
+        word in str(error) for word in (*words, "STATUS_ALLOC_FAILED")
     )
 
 
