@@ -149,19 +149,7 @@ class Reference:
     """slac_reference.py in its own process, with the allocator's default settings."""
 
     def __init__(self, config: Config, action_size: int, threads: int, device: str) -> None:
-        train, model = config.train, config.model
-        sizes = {
-            "image": config.family.image_size,
-            "base_depth": model.base_depth,
-            "feature": model.feature_size,
-            "z1": model.z1_size,
-            "z2": model.z2_size,
-            "hidden": model.hidden_size,
-            "window": model.window,
-            "action": action_size,
-            "windows": train.tasks_per_update * train.windows,
-            "model_windows": train.tasks_per_update * train.model_windows,
-        }
+        sizes = reference_sizes(config, action_size)
         script = ROOT / "benchmarks" / "slac_reference.py"
         command = [sys.executable, str(script), json.dumps(sizes), str(threads), device]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -176,6 +164,23 @@ class Reference:
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
+
+
+def reference_sizes(config: Config, action_size: int) -> dict[str, int]:
+    """What slac_reference.py has to know to do the same."""
+    train, model = config.train, config.model
+    return {
+        "image": config.family.image_size,
+        "base_depth": model.base_depth,
+        "feature": model.feature_size,
+        "z1": model.z1_size,
+        "z2": model.z2_size,
+        "hidden": model.hidden_size,
+        "window": model.window,
+        "action": action_size,
+        "windows": train.tasks_per_update * train.windows,
+        "model_windows": train.tasks_per_update * train.model_windows,
+    }
 
 
 def filled_replay(config: Config, family: Any, tasks: int, device: torch.device) -> TaskReplay:

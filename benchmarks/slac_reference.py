@@ -8,12 +8,18 @@ settings are those of a process: a line with a number of seconds comes in, a lin
 import json
 import math
 import sys
-import time
+from pathlib import Path
 from typing import Any
+
+sys.path[0] = str(
+    Path(__file__).resolve().parents[1]
+)  # not this folder, whose envs.py would hide the package
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from benchmarks.work import timed
 
 
 class Head(nn.Module):
@@ -196,19 +202,9 @@ def main() -> None:
     works: dict[str, Any] = {"update": update, "encode": encode}
     for work in works.values():
         work()
-    if device == "cuda":
-        torch.cuda.synchronize()
     for line in sys.stdin:
         kind, seconds = line.split()
-        count, cpu, start = 0, time.process_time(), time.perf_counter()
-        while not count or time.perf_counter() - start < float(seconds):
-            works[kind]()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            count += 1
-        wall = time.perf_counter() - start
-        cpu = time.process_time() - cpu
-        print(json.dumps({"count": count, "wall_seconds": wall, "cpu_seconds": cpu}), flush=True)
+        print(json.dumps(timed(works[kind], float(seconds), slac.device)), flush=True)
 
 
 if __name__ == "__main__":

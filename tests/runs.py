@@ -17,6 +17,26 @@ from metaslac.meta_train import StopRequested, meta_train
 
 Stop = Callable[[], bool]
 
+# Settings of a run of the command that takes seconds, as --set takes them.
+SMALL = (
+    "model.base_depth=4",
+    "model.feature_size=8",
+    "model.z1_size=3",
+    "model.z2_size=4",
+    "model.hidden_size=8",
+    "task.size=2",
+    "task.hidden_size=8",
+    "actor_critic.hidden_size=8",
+    "train.initial_episodes=1",
+    "train.updates_per_visit=2",
+    "train.model_windows=2",
+    "train.windows=4",
+    "train.steps_per_batch=2",
+    "evaluation.episodes=2",
+    "evaluation.trials=1",
+    "runtime.log_every=1",
+)
+
 
 def at(*calls: int) -> Stop:
     """Asks for a stop when it is asked the n-th time, n counted from 0."""

@@ -19,26 +19,12 @@ from torch import Tensor
 from launchers.presets import resolve
 from metaslac.learner import Learner
 
-SLAC = load_script("benchmarks/learner.py").SLAC
+BENCHMARK = load_script("benchmarks/learner.py")
 
 
 def plain_slac(sizes: dict[str, int]) -> torch.nn.Module:
     reference: torch.nn.Module = load_script("benchmarks/slac_reference.py").PlainSLAC(sizes, "cpu")
     return reference
-
-
-def sizes_of(config, action: int) -> dict[str, int]:
-    model = config.model
-    return {
-        "image": config.family.image_size,
-        "base_depth": model.base_depth,
-        "feature": model.feature_size,
-        "z1": model.z1_size,
-        "z2": model.z2_size,
-        "hidden": model.hidden_size,
-        "window": model.window,
-        "action": action,
-    }
 
 
 def copy_heads(source: torch.nn.Module, target: torch.nn.Module) -> None:
@@ -56,7 +42,7 @@ def test_the_reference_has_our_loss_and_gradients(monkeypatch: pytest.MonkeyPatc
     with torch.random.fork_rng():
         torch.manual_seed(0)
         learner = Learner(config, actions, 0, CPU, torch.Generator().manual_seed(0))
-        reference = plain_slac(sizes_of(config, actions))
+        reference = plain_slac(BENCHMARK.reference_sizes(config, actions))
     ours, encoder = learner.networks.latent_model, learner.networks.encoder
     last, z = ours.decoder.linear.out_features // 16, ours.latent_size
     with torch.no_grad():
@@ -114,9 +100,9 @@ def test_the_reference_has_our_loss_and_gradients(monkeypatch: pytest.MonkeyPatc
 
 def test_the_reference_is_as_large_as_ours() -> None:
     """At the sizes that are measured, weights only: a transposed convolution has fewer biases."""
-    config, actions = resolve("default", SLAC), 6
+    config, actions = resolve("default", BENCHMARK.SLAC), 6
     learner = Learner(config, actions, 0, CPU, torch.Generator())
-    reference = plain_slac(sizes_of(config, actions))
+    reference = plain_slac(BENCHMARK.reference_sizes(config, actions))
 
     def weights(*modules: torch.nn.Module) -> int:
         return sum(p.numel() for module in modules for p in module.parameters() if p.ndim > 1)
@@ -170,8 +156,8 @@ def test_figures_follow_from_the_rounds_stored(tmp_path: Path) -> None:
 
 def test_the_tables_of_the_readme_are_those_of_the_stored_figures() -> None:
     rows = json.loads((ROOT / "results" / "learner.json").read_text())["rows"]
-    script, readme = load_script("benchmarks/learner.py"), (ROOT / "README.md").read_text(encoding="utf-8")
-    assert script.table(rows) in readme and script.parts_table(rows) in readme
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert BENCHMARK.table(rows) in readme and BENCHMARK.parts_table(rows) in readme
     encode = f"takes {rows[0]['encode_ms']:.0f} ms and the plain one {rows[0]['reference_encode_ms']:.0f} ms"
     assert f"{encode}: {rows[0]['encode_ratio_wall']:.1f} times as fast" in readme
     assert rows[0]["update_ratio_wall"] >= 2.3 and rows[0]["encode_ratio_wall"] >= 3

@@ -11,6 +11,7 @@ import click
 import imageio_ffmpeg
 import pytest
 from click.testing import CliRunner, Result
+from runs import SMALL
 
 import metaslac.memory
 import metaslac.meta_train
@@ -30,26 +31,11 @@ ONE_THREAD = ("--device", "cpu", "--threads", "1")  # no slower for something so
 TINY = [
     f"--set={assignment}"
     for assignment in (
-        "model.base_depth=4",
-        "model.feature_size=8",
-        "model.z1_size=3",
-        "model.z2_size=4",
-        "model.hidden_size=8",
-        "task.size=2",
-        "task.hidden_size=8",
-        "actor_critic.hidden_size=8",
-        "train.initial_episodes=1",
+        *SMALL,
         "train.pretrain_updates=2",
         "train.tasks_per_visit=2",
-        "train.updates_per_visit=2",
         "train.tasks_per_update=2",
-        "train.model_windows=2",
-        "train.windows=4",
-        "train.steps_per_batch=2",
         "evaluation.every=2",
-        "evaluation.episodes=2",
-        "evaluation.trials=1",
-        "runtime.log_every=1",
     )
 ]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import SMALL
 
 from metaslac.checkpoint import damaged_files, load_checkpoint
 
@@ -22,28 +23,13 @@ MIB = 2**20
 FAULT, BAD_INPUT = 1, 2
 
 TINY = [
-    "model.base_depth=4",
-    "model.feature_size=8",
-    "model.z1_size=3",
-    "model.z2_size=4",
-    "model.hidden_size=8",
-    "task.size=2",
-    "task.hidden_size=8",
+    *SMALL,
     "task.context_length=4",
     "task.context_max=16",
-    "actor_critic.hidden_size=8",
-    "train.initial_episodes=1",
     "train.pretrain_updates=4",
     "train.tasks_per_visit=10",
-    "train.updates_per_visit=2",
     "train.tasks_per_update=4",
-    "train.model_windows=2",
-    "train.windows=4",
-    "train.steps_per_batch=2",
     "evaluation.every=6",
-    "evaluation.episodes=2",
-    "evaluation.trials=1",
-    "runtime.log_every=1",
 ]
 UPDATES = 12
 # With the first checkpoint, of 80 episodes, there is room for a few of the visits.

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import assert_equal, rows
+from runs import SMALL, assert_equal, rows
 
 from metaslac.checkpoint import damaged_files, load_checkpoint
 
@@ -48,30 +48,15 @@ sys.argv = ["metaslac", *sys.argv[4:]]
 main()
 """
 TINY = [
-    "model.base_depth=4",
-    "model.feature_size=8",
-    "model.z1_size=3",
-    "model.z2_size=4",
-    "model.hidden_size=8",
-    "task.size=2",
-    "task.hidden_size=8",
+    *SMALL,
     "task.context_length=4",
     "task.context_max=16",
-    "actor_critic.hidden_size=8",
     "replay.episodes_per_task=4",
     "replay.context_episodes=2",
-    "train.initial_episodes=1",
     "train.pretrain_updates=4",
     "train.tasks_per_visit=20",
-    "train.updates_per_visit=2",
     "train.tasks_per_update=4",
-    "train.model_windows=2",
-    "train.windows=4",
-    "train.steps_per_batch=2",
     "evaluation.every=5",
-    "evaluation.episodes=2",
-    "evaluation.trials=1",
-    "runtime.log_every=1",
     "checkpoint.every=3",
 ]
 
