@@ -47,6 +47,7 @@ PRESETS: Mapping[str, Settings] = {
 
 FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
     ("quick", "point_robot"): {
+        "train.updates": 2_000,
         "model.reward_std": 0.2,
         "task.context_length": 6,
         "task.context_min": 4,

@@ -100,8 +100,9 @@ def play(
     trials: int = 1,
     seed: int = 0,
     keep_frames: bool = False,
+    keep_beliefs: bool = False,
 ) -> list[TaskAdaptation]:
-    """Trials of adaptation on held-out tasks, exploring as the checkpoint's own configuration says."""
+    """Trials of adaptation, exploring as the checkpoint's own configuration says."""
     from metaslac.adaptation import adapt, slots_for
 
     worlds = slots_for(len(tasks) * trials, trained.config.runtime.worlds)
@@ -115,6 +116,7 @@ def play(
             trials=trials,
             seed=seed,
             keep_frames=keep_frames,
+            keep_beliefs=keep_beliefs,
         )
 
 

@@ -27,12 +27,17 @@ class TaskAdaptation:
     belief_mean: NDArray[np.float32]  # (E + 1, M)
     belief_std: NDArray[np.float32]  # (E + 1, M)
     frames: list[NDArray[np.uint8]]  # E arrays (T + 1, H, W, 3), or nothing unless asked for
+    step_stds: NDArray[np.float32]  # (number of steps + 1, M), before the first step and after each; likewise
 
     @property
     def belief_width(self) -> NDArray[np.float32]:
         """The belief's standard deviation averaged over m's dimensions, (E + 1,); 0 where m has none."""
-        width: NDArray[np.float32] = self.belief_std.sum(1) / max(self.belief_std.shape[1], 1)
-        return width
+        return _width(self.belief_std)
+
+    @property
+    def step_width(self) -> NDArray[np.float32]:
+        """The same after each step of the trial, (number of steps + 1,)."""
+        return _width(self.step_stds)
 
 
 def adapt(
@@ -46,6 +51,7 @@ def adapt(
     seed: int = 0,
     deterministic: bool = True,
     keep_frames: bool = False,
+    keep_beliefs: bool = False,
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 
@@ -62,7 +68,9 @@ def adapt(
             [(seed, EVALUATION_STREAM, task.index, trial, episode) for task, trial in slots]
             for episode in range(episodes)
         ]
-        played = run_trial(env, agent, [task for task, _ in slots], keys, exploration_episodes, deterministic)
+        played = run_trial(
+            env, agent, [task for task, _ in slots], keys, exploration_episodes, deterministic, keep_beliefs
+        )
         for (task, trial), trial_episodes in zip(chunk, played, strict=False):
             means = [entry.belief_mean for entry in trial_episodes]
             stds = [entry.belief_std for entry in trial_episodes]
@@ -74,9 +82,15 @@ def adapt(
                     np.stack([np.zeros_like(means[0]), *means]),
                     np.stack([np.ones_like(stds[0]), *stds]),
                     [entry.episode.frames for entry in trial_episodes] if keep_frames else [],
+                    np.concatenate([np.ones_like(stds[:1]), *(entry.step_stds for entry in trial_episodes)]),
                 )
             )
     return results
+
+
+def _width(stds: NDArray[np.float32]) -> NDArray[np.float32]:
+    width: NDArray[np.float32] = stds.sum(1) / max(stds.shape[1], 1)
+    return width
 
 
 def slots_for(jobs: int, worlds: int) -> int:

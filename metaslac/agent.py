@@ -132,8 +132,8 @@ class Agent:
         if self.config.task.inference == "infer":
             r = torch.as_tensor(rewards, dtype=torch.float32, device=self.device)
             weight = None if active is None else torch.as_tensor(active, device=self.device)[:, None]
-            mu, s2 = self._context_encoder(f, a, r, f_next)
-            self._belief = self._belief.update(mu[:, None], s2[:, None], weight)
+            factors = self._context_encoder(f[:, None], a[:, None], r[:, None], f_next[:, None])
+            self._belief = self._belief.update(factors, weight)
         self._history.append(a, f_next)
 
     @property

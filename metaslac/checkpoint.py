@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from metaslac.config import Config, validate
 from metaslac.errors import MetaslacError
 from metaslac.files import sync_directory, write_synced
+from metaslac.provenance import source_commit
 from metaslac.settings import from_yaml, to_yaml
 from metaslac.version import library_versions
 
@@ -283,6 +284,7 @@ def _write_directory(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "versions": library_versions(),
+        "commit": source_commit(),
         "files": {name: {"sha256": sha256, "size": size} for name, (sha256, size) in written.items()},
     }
     whole["manifest_sha256"] = _sha256(_encode(whole))

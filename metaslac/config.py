@@ -82,6 +82,9 @@ class TaskConfig:
     )
     size: int = units(5, "size of m", low=0)
     hidden_size: int = units(200, "width of the three hidden layers of the context encoder")
+    factor_rank: int = units(
+        2, "directions of m that one transition tells something of; 0 for PEARL's diagonal factors", low=0
+    )
     prior_factor: bool = setting(True, "whether N(0, I) is one factor of the product of Gaussians")
     gradient: str = setting(
         "both", "what trains the context encoder: the critic, the model, or both", choices=TASK_GRADIENT
@@ -246,6 +249,11 @@ def _check_together(config: Config) -> None:
         raise MetaslacError("family.name must not be empty; `metaslac families` lists the names")
     if task.inference == "infer" and task.size < 1:
         raise MetaslacError("task.size must be at least 1 when task.inference is infer")
+    if task.factor_rank and not task.prior_factor:
+        raise MetaslacError(
+            "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
+            "of low rank is no distribution"
+        )
     if task.context_min > task.context_max:
         raise MetaslacError(
             f"task.context_min ({task.context_min}) must not exceed task.context_max ({task.context_max})"

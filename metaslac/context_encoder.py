@@ -1,6 +1,7 @@
 """Task inference: transitions to Gaussian factors, and the belief that is their product.
 
-PEARL's q(m | c) (Rakelly et al. 2019, section 4), kept in natural parameters so that it filters.
+PEARL's q(m | c) (Rakelly et al. 2019, section 4) kept in natural parameters, so that it filters, with factors
+that need not be diagonal.
 """
 
 from __future__ import annotations
@@ -11,16 +12,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metaslac.networks import Gaussian, gaussian_kl, mlp
+from metaslac.networks import Gaussian, mlp
 
 VARIANCE_FLOOR = 1e-7
+
+
+class Factors(NamedTuple):
+    """Gaussian factors over m, each as R observations of it: y = U m + N(0, I).
+
+    Of a factor, the precision is U^T U and the shift, precision times mean, U^T y. With R below M it tells
+    nothing of some directions of m, which is what one transition of a task does: its reward rules out a
+    surface of task variables, not a box of them.
+    """
+
+    directions: Tensor  # U (..., R, M)
+    values: Tensor  # y (..., R)
 
 
 class TaskBelief(NamedTuple):
     """A product of Gaussian factors over m in natural parameters; adding a factor is adding to both.
 
-    precision (B, M) = sum 1 / s2_n and shift (B, M) = sum mu_n / s2_n. Precision zero is the empty
-    product, which stands for the prior N(0, I).
+    precision (B, M, M) = sum U_n^T U_n and shift (B, M) = sum U_n^T y_n, in double precision, for long
+    trials add up. Precision zero is the empty product, which stands for the prior N(0, I).
     """
 
     precision: Tensor
@@ -29,42 +42,74 @@ class TaskBelief(NamedTuple):
     @classmethod
     def prior(cls, batch: int, size: int, prior_factor: bool, device: torch.device) -> TaskBelief:
         """The belief of no context; with `prior_factor`, N(0, I) stays a factor of what follows."""
-        precision = torch.full((batch, size), float(prior_factor), device=device)
-        return cls(precision, torch.zeros_like(precision))
+        eye = torch.eye(size, dtype=torch.float64, device=device)
+        precision = float(prior_factor) * eye.expand(batch, size, size)
+        return cls(precision, torch.zeros(batch, size, dtype=torch.float64, device=device))
 
-    def update(self, mu: Tensor, s2: Tensor, weight: Tensor | None = None) -> TaskBelief:
-        """The belief after more factors, mu and s2 (B, N, M); weight (B, N) zero leaves a factor out."""
-        precision = 1 / s2
-        if weight is not None:
-            precision = precision * weight[..., None]
-        return TaskBelief(self.precision + precision.sum(1), self.shift + (mu * precision).sum(1))
+    def update(self, factors: Factors, weight: Tensor | None = None) -> TaskBelief:
+        """The belief after more factors, N of each row; weight (B, N) zero leaves a factor out."""
+        directions, values = (part.double() for part in factors)  # (B, N, R, M), (B, N, R)
+        weighted = directions if weight is None else directions * weight[..., None, None]
+        precision = weighted.flatten(1, 2).mT @ directions.flatten(1, 2)
+        shift = (weighted * values[..., None]).sum((1, 2))
+        return TaskBelief(self.precision + precision, self.shift + shift)
 
     @property
     def gaussian(self) -> Gaussian:
-        """The belief as mean and standard deviation, (B, M)."""
-        empty = self.precision == 0
-        precision = self.precision.masked_fill(empty, 1.0)
-        return Gaussian(self.shift / precision, precision.rsqrt())
+        """The belief's mean and standard deviation in each dimension, (B, M)."""
+        cholesky = self._cholesky()
+        variance = torch.cholesky_inverse(cholesky).diagonal(dim1=-2, dim2=-1)
+        return Gaussian(self._mean(cholesky).float(), variance.sqrt().float())
 
     def sample(self, noise: Tensor) -> Tensor:
         """One reparameterised m per row from standard normal noise (B, M)."""
-        return self.gaussian.sample(noise)
+        cholesky = self._cholesky()
+        spread: Tensor = torch.linalg.solve_triangular(cholesky.mT, noise.double()[..., None], upper=True)[
+            ..., 0
+        ]
+        return (self._mean(cholesky) + spread).float()
 
     def kl_to_prior(self) -> Tensor:
-        """KL(belief || N(0, I)), summed over dimensions: (B,)."""
-        q = self.gaussian
-        return gaussian_kl(q, Gaussian(torch.zeros_like(q.mean), torch.ones_like(q.std)))
+        """KL(belief || N(0, I)): (B,)."""
+        cholesky = self._cholesky()
+        log_det = 2 * cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        trace = torch.cholesky_inverse(cholesky).diagonal(dim1=-2, dim2=-1).sum(-1)
+        squared = self._mean(cholesky).square().sum(-1)
+        return (0.5 * (trace + squared + log_det - self.shift.shape[-1])).float()
+
+    def _cholesky(self) -> Tensor:
+        """Lower factor of the precision (B, M, M). Not a number where that is not positive definite."""
+        empty = (self.precision == 0).all(-1).all(-1)[:, None, None]
+        eye = torch.eye(self.shift.shape[-1], dtype=torch.float64, device=self.shift.device)
+        precision = torch.where(empty, eye, self.precision)
+        factor: Tensor = torch.linalg.cholesky_ex(precision).L  # which waits for no device
+        return factor
+
+    def _mean(self, cholesky: Tensor) -> Tensor:
+        return torch.cholesky_solve(self.shift[..., None], cholesky)[..., 0]
 
 
 class ContextEncoder(nn.Module):
-    """One transition (f_t, a_t, r_t, f_{t+1}) to one Gaussian factor over m."""
+    """One transition (f_t, a_t, r_t, f_{t+1}) to one Gaussian factor over m, of `rank` observations.
 
-    def __init__(self, feature_size: int, action_size: int, task_size: int, hidden_size: int) -> None:
+    Rank 0 is PEARL's factor: an independent Gaussian in each dimension, N(mu, s2) with s2 = softplus(raw).
+    """
+
+    def __init__(
+        self, feature_size: int, action_size: int, task_size: int, hidden_size: int, rank: int
+    ) -> None:
         super().__init__()
+        self.task_size, self.rank = task_size, rank
         inputs = 2 * feature_size + action_size + 1
-        self.network = mlp((inputs, hidden_size, hidden_size, hidden_size, 2 * task_size), nn.ReLU)
+        outputs = rank * (task_size + 1) if rank else 2 * task_size
+        self.network = mlp((inputs, hidden_size, hidden_size, hidden_size, outputs), nn.ReLU)
 
-    def forward(self, f: Tensor, a: Tensor, r: Tensor, f_next: Tensor) -> tuple[Tensor, Tensor]:
-        """mu_n and s2_n, both (..., M), of transitions f, f_next (..., F), a (..., A), r (...)."""
-        mu, raw = self.network(torch.cat((f, a, r[..., None], f_next), -1)).chunk(2, -1)
-        return mu, F.softplus(raw).clamp_min(VARIANCE_FLOOR)
+    def forward(self, f: Tensor, a: Tensor, r: Tensor, f_next: Tensor) -> Factors:
+        """The factors of transitions f, f_next (..., F), a (..., A), r (...)."""
+        output: Tensor = self.network(torch.cat((f, a, r[..., None], f_next), -1))
+        if not self.rank:
+            mu, raw = output.chunk(2, -1)
+            inverse_s = F.softplus(raw).clamp_min(VARIANCE_FLOOR).rsqrt()
+            return Factors(torch.diag_embed(inverse_s), mu * inverse_s)
+        directions, values = output.split((self.rank * self.task_size, self.rank), -1)
+        return Factors(directions.unflatten(-1, (self.rank, self.task_size)), values)

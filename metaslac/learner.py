@@ -190,13 +190,13 @@ class Learner:
         ).minimum(transitions.distinct[:, None])
         scores = torch.rand(valid.shape, device=device, generator=self.generator).masked_fill(~valid, 2.0)
         chosen = (scores.argsort(1).argsort(1) < most) & valid
-        mu, s2 = self.networks.context_encoder(*transitions[:4])
-        return TaskBelief.prior(tasks, self.task_size, config.prior_factor, device).update(mu, s2, chosen)
+        factors = self.networks.context_encoder(*transitions[:4])
+        return TaskBelief.prior(tasks, self.task_size, config.prior_factor, device).update(factors, chosen)
 
     def _task_variable(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
         """m (K, M): a sample of the belief, what the oracle makes of the true parameters, or zeros."""
         if belief is not None:
-            return belief.sample(self._noise(*belief.precision.shape))
+            return belief.sample(self._noise(*belief.shift.shape))
         if self.config.task.inference == "oracle":
             m: Tensor = self.networks.task_params(params)
             return m

@@ -54,7 +54,9 @@ class MetaSLAC(nn.Module):
         hidden = config.actor_critic.hidden_size
         self.encoder = ImageEncoder(image_size, model.base_depth, model.feature_size)
         self.latent_model = LatentModel(model, image_size, action_size, size)
-        self.context_encoder = ContextEncoder(model.feature_size, action_size, size, config.task.hidden_size)
+        self.context_encoder = ContextEncoder(
+            model.feature_size, action_size, size, config.task.hidden_size, config.task.factor_rank
+        )
         self.task_params = TaskParams(num_params, config.task.hidden_size, size)
         self.actor = Actor(model.window, model.feature_size, action_size, size, hidden)
         critic_sizes = self.latent_model.latent_size, action_size, size, hidden

@@ -68,6 +68,7 @@ class TrialEpisode(NamedTuple):
     episode: Episode
     belief_mean: NDArray[np.float32]
     belief_std: NDArray[np.float32]
+    step_stds: NDArray[np.float32]  # (T, M) after each step, if asked for; else (0, M)
 
     @property
     def episode_return(self) -> float:
@@ -91,12 +92,14 @@ def run_trial(
     keys: Sequence[Sequence[Key]],
     exploration_episodes: int,
     deterministic: bool = False,
+    keep_beliefs: bool = False,
 ) -> list[list[TrialEpisode]]:
     """Play len(keys) episodes in a row on every task, the belief carried from one to the next.
 
     `keys[e][i]` names the generator of slot i's episode e, which draws the start state, m and the
     action noise. The first `exploration_episodes` act on m ~ N(0, I), later ones on a sample of
-    the belief over the whole trial so far. Returns the episodes of each slot, in order.
+    the belief over the whole trial so far. Beliefs within an episode are there with `keep_beliefs`.
+    Returns the episodes of each slot, in order.
     """
     agent.begin_task(len(tasks), np.array([task.params for task in tasks]))
     trials: list[list[TrialEpisode]] = [[] for _ in tasks]
@@ -106,13 +109,23 @@ def run_trial(
         def act() -> NDArray[np.float32]:
             return agent.act(deterministic)
 
+        step_stds: list[NDArray[np.float32]] = []
+
+        def observe(*seen: Any, step_stds: list[NDArray[np.float32]] = step_stds) -> None:
+            agent.observe(*seen)
+            if keep_beliefs:
+                step_stds.append(agent.belief.std.cpu().numpy())
+
         frames = reset(env, tasks, rngs)
         agent.begin_episode(frames, rngs, explore=number < exploration_episodes)
-        episodes = play(env, frames, act, agent.observe)
+        episodes = play(env, frames, act, observe)
         belief = agent.belief
         mean, std = belief.mean.cpu().numpy(), belief.std.cpu().numpy()
         for slot, episode in enumerate(episodes):
-            trials[slot].append(TrialEpisode(episode, mean[slot], std[slot]))
+            within = np.array([stds[slot] for stds in step_stds[: len(episode.actions)]], dtype=np.float32)
+            trials[slot].append(
+                TrialEpisode(episode, mean[slot], std[slot], within.reshape(-1, agent.task_size))
+            )
     return trials
 
 

@@ -18,6 +18,7 @@ from metaslac.checkpoint import LAST, MANIFEST, checkpoints_in, mend_last, remov
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
 from metaslac.files import write_atomically
+from metaslac.provenance import source_commit
 from metaslac.settings import differences, from_yaml, to_dict, to_yaml
 from metaslac.version import library_versions
 
@@ -52,8 +53,8 @@ def prepare_run_directory(path: Path, config: Config, resuming: bool = False) ->
 
 
 def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any]) -> None:
-    """Create the directory and write config.yaml and variant.json (configuration, versions and `extra`)."""
-    variant = {**to_dict(config), "versions": library_versions(), **extra}
+    """Create the directory and write config.yaml and variant.json: configuration, versions, commit, `extra`."""
+    variant = {**to_dict(config), "versions": library_versions(), "commit": source_commit(), **extra}
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(run_dir / "config.yaml", to_yaml(config).encode())

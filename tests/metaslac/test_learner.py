@@ -9,6 +9,7 @@ from fakes import CPU, FakeFamily, tiny_config
 
 from metaslac.agent import Agent
 from metaslac.config import Config
+from metaslac.context_encoder import Factors
 from metaslac.learner import Batch, Learner
 from metaslac.meta_slac import MetaSLAC
 from metaslac.meta_train import MetaTrainer
@@ -241,20 +242,23 @@ def test_the_temperature_rises_when_the_entropy_is_below_its_target() -> None:
     assert learner.networks.log_alpha > np.log(0.1)
 
 
+def standard_factors(f: torch.Tensor, a: torch.Tensor, r: torch.Tensor, g: torch.Tensor) -> Factors:
+    """Every factor N(0, I) over two dimensions, so that the precision counts them."""
+    return Factors(torch.eye(2).expand(*r.shape, 2, 2), torch.zeros(*r.shape, 2))
+
+
 def test_beliefs_in_training_use_between_the_fewest_and_the_most_transitions() -> None:
     config = tiny_config(context_min=2, context_max=5)
     learner = make_learner(config)
     batch = make_batch(config)
     transitions = learner._transitions(batch.context)
     assert transitions is not None
-    learner.networks.context_encoder.forward = (  # every factor N(0, 1): the precision counts them
-        lambda f, a, r, g: (torch.zeros(*r.shape, 2), torch.ones(*r.shape, 2))
-    )
+    learner.networks.context_encoder.forward = standard_factors
     counts = set()
     for _ in range(60):
         belief = learner._belief(transitions)
         assert belief is not None
-        counts |= set((belief.precision[:, 0] - 1).int().tolist())
+        counts |= set((belief.precision[:, 0, 0] - 1).int().tolist())
     assert counts == {2, 3, 4, 5}
 
 
@@ -266,14 +270,12 @@ def test_beliefs_in_training_use_no_more_transitions_than_there_are_different_on
     transitions = transitions._replace(
         valid=torch.ones_like(transitions.valid), distinct=torch.tensor([1, 4, 6])
     )
-    learner.networks.context_encoder.forward = (  # every factor N(0, 1): the precision counts them
-        lambda f, a, r, g: (torch.zeros(*r.shape, 2), torch.ones(*r.shape, 2))
-    )
+    learner.networks.context_encoder.forward = standard_factors
     counts: list[set[int]] = [set(), set(), set()]
     for _ in range(60):
         belief = learner._belief(transitions)
         assert belief is not None
-        for seen, count in zip(counts, (belief.precision[:, 0] - 1).int().tolist(), strict=True):
+        for seen, count in zip(counts, (belief.precision[:, 0, 0] - 1).int().tolist(), strict=True):
             seen.add(count)
     assert counts == [{1}, {4}, {4, 5}]
 

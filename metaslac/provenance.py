@@ -1,0 +1,57 @@
+"""Where a result comes from: the commit of the code and the machine it ran on.
+
+Versions of libraries are in version.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+CHANGED = "-changed"
+
+
+@functools.cache
+def source_commit() -> str | None:
+    """The commit of the repository that this package is run from, `-changed` if its files differ from it.
+
+    None where it is installed elsewhere, or where there is no git.
+    """
+    name = _git("ls-files", "--error-unmatch", "version.py")
+    commit = _git("rev-parse", "HEAD") if name else None
+    if not commit:
+        return None
+    return commit + CHANGED * bool(_git("status", "--porcelain", "--untracked-files=no"))
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Processor, number of its cores for this process, and the device that computed."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "device": where}
+
+
+def _git(*words: str) -> str | None:
+    """What git says to these words, None if it fails or is not there."""
+    try:
+        done = subprocess.run(
+            ("git", "-C", str(HERE), *words), capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
