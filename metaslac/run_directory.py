@@ -53,7 +53,7 @@ def prepare_run_directory(path: Path, config: Config, resuming: bool = False) ->
 
 
 def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any]) -> None:
-    """Create the directory and write config.yaml and variant.json: configuration, versions, commit, `extra`."""
+    """Create the directory and write config.yaml and variant.json: settings, versions, commit and `extra`."""
     variant = {**to_dict(config), "versions": library_versions(), "commit": source_commit(), **extra}
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
