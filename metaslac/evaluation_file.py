@@ -31,13 +31,17 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Trials:
-    """T trials of E episodes, of D decisions at most, on each of N tasks of P parameters."""
+    """T trials of E episodes, of D decisions at most, on each of N tasks of P parameters.
+
+    The belief's width is the mean over m's dimensions and over the trials that have seen so many transitions;
+    not a number where none has.
+    """
 
     tasks: Sequence[int]  # indices in the family
     params: Array  # (N, P)
     returns: Array  # (N, T, E); not a number where an episode diverged or was lost
     belief_mean: Array  # (N, T, E + 1, M), before the first episode and after each
-    belief_width: Array  # (N, T, E D + 1), mean standard deviation over m's dimensions after each decision
+    belief_width: Array  # (N, E D + 1), mean standard deviation of m after so many transitions
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,12 @@ def trials_of(adaptations: Sequence[TaskAdaptation], decisions: int) -> Trials:
     """Gather what `adapt` returned, with beliefs kept, of episodes of at most so many decisions."""
     trials = 1 + max(entry.trial for entry in adaptations)
     first = adaptations[::trials]
-    most = decisions * len(first[0].returns) + 1
-    widths = np.full((len(adaptations), most), np.nan)
-    for row, entry in zip(widths, adaptations, strict=True):
-        row[: len(entry.step_width)] = entry.step_width
+    widths = np.zeros((len(first), decisions * len(first[0].returns) + 1))
+    counts = np.zeros_like(widths)
+    for number, entry in enumerate(adaptations):
+        seen = number // trials, slice(len(entry.step_width))
+        widths[seen] += entry.step_width
+        counts[seen] += 1
 
     def shaped(values: Any) -> Array:
         array = np.asarray(values, dtype=np.float64)
@@ -97,7 +103,7 @@ def trials_of(adaptations: Sequence[TaskAdaptation], decisions: int) -> Trials:
         np.array([entry.task.params for entry in first], dtype=np.float64),
         shaped([entry.returns for entry in adaptations]),
         shaped([entry.belief_mean for entry in adaptations]),
-        shaped(widths),
+        np.divide(widths, counts, out=np.full_like(widths, np.nan), where=counts > 0),
     )
 
 
@@ -181,7 +187,7 @@ def _from_json(values: Mapping[str, Any], about: Mapping[str, Any]) -> Trials:
         "params": (len(tasks), len(about["param_names"])),
         "returns": (*each, episodes),
         "belief_mean": (*each, episodes + 1, about["settings"]["task"]["size"]),
-        "belief_width": (*each, episodes * about["decisions"] + 1),
+        "belief_width": (len(tasks), episodes * about["decisions"] + 1),
     }
     arrays = {name: np.array(values[name], dtype=np.float64) for name in shapes}  # null is not a number
     for name, shape in shapes.items():
