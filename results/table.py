@@ -1,39 +1,118 @@
-"""Makes the README's table of a family from the raw returns beside this file.
+"""Makes the README's tables of a family from the raw returns and beliefs beside this file.
 
     python results/table.py point_robot
 
-Each file is what `metaslac evaluate --json` wrote: results/<family>/<inference>-s<seed>.json
+Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json
 """
 
-import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from metaslac.evaluation import summarise
+from metaslac.evaluation import difference, gap_closed, summarise
+from metaslac.evaluation_file import Evaluation, read_evaluation
+from metaslac.probe import probe_scores
 
 RESULTS = Path(__file__).parent
+INFERENCES = ("infer", "oracle", "blind")
+PARAMETERS_SHOWN = 4
+
+Runs = Mapping[str, Sequence[Evaluation]]
 
 
-def table(family: str) -> str:
+def runs_of(family: str) -> Runs:
+    """The evaluations of a family by inference, seeds in order; those there are."""
+    files = {name: sorted((RESULTS / family).glob(f"{name}-s*.json")) for name in INFERENCES}
+    return {name: [read_evaluation(file) for file in found] for name, found in files.items() if found}
+
+
+def tables(family: str) -> str:
+    """All tables of a family that its evaluations allow, with a line about where they come from."""
+    runs = runs_of(family)
+    parts = [returns_table(runs)]
+    if runs.keys() >= {"infer", "blind"}:
+        parts.append(comparison_table(runs))
+    if "infer" in runs and all(run.training is not None for run in runs["infer"]):
+        parts.append(probe_table(runs["infer"]))
+    return "\n\n".join([*parts, provenance(runs)])
+
+
+def returns_table(runs: Runs) -> str:
     """Mean, IQM and its 95 % interval of each episode index, over all seeds, and each seed's last mean."""
-    lines = [
-        "| m | seeds | episode | mean | IQM | 95 % interval | last episode of each seed |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for inference in ("infer", "oracle", "blind"):
-        files = sorted((RESULTS / family).glob(f"{inference}-s*.json"))
-        if not files:
-            continue
-        returns = np.array([json.loads(file.read_text())["returns"] for file in files])
+    rows = []
+    for inference, evaluations in runs.items():
+        returns = returns_of(evaluations)
         seeds = ", ".join(f"{mean:.1f}" for mean in returns[..., -1].mean((1, 2)))
         for row in summarise(returns):
-            cells = [inference, str(len(files)), str(row.episode), f"{row.mean:.1f}", f"{row.iqm:.1f}"]
-            cells += [f"{row.low:.1f} to {row.high:.1f}", seeds if row.episode == returns.shape[-1] else ""]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            cells = [inference, str(len(evaluations)), str(row.episode), f"{row.mean:.1f}", f"{row.iqm:.1f}"]
+            last = row.episode == returns.shape[-1]
+            rows.append([*cells, f"{row.low:.1f} to {row.high:.1f}", seeds if last else ""])
+    header = ["m", "seeds", "episode", "mean", "IQM", "95 % interval", "last episode of each seed"]
+    return markdown(header, rows)
+
+
+def comparison_table(runs: Runs) -> str:
+    """What infer is above blind in each episode and, with an oracle, how much of the gap that closes."""
+    infer, blind = returns_of(runs["infer"]), returns_of(runs["blind"])
+    header = ["episode", "above blind", "95 % interval"]
+    rows = [
+        [str(row.episode), f"{row.value:+.1f}", f"{row.low:+.1f} to {row.high:+.1f}"]
+        for row in difference(infer, blind)
+    ]
+    if "oracle" in runs:
+        header += ["gap closed", "95 % interval"]
+        closed = gap_closed(infer, blind, returns_of(runs["oracle"]))
+        rows = [
+            [*cells, f"{gap.value:.2f}", f"{gap.low:.2f} to {gap.high:.2f}"]
+            for cells, gap in zip(rows, closed, strict=True)
+        ]
+    return markdown(header, rows)
+
+
+def probe_table(evaluations: Sequence[Evaluation]) -> str:
+    """R^2 of the linear probe on held-out tasks, the least of the seeds' for each parameter."""
+    names = evaluations[0].about["param_names"][:PARAMETERS_SHOWN]
+    least = np.min([probe_scores(evaluation) for evaluation in evaluations], axis=0)
+    rows = [
+        [
+            "no context" if after == 0 else f"episode {after}",
+            *(f"{value:.3f}" for value in scores[: len(names)]),
+        ]
+        for after, scores in enumerate(least)
+    ]
+    return markdown(["belief after", *(f"R^2 of {name}" for name in names)], rows)
+
+
+def provenance(runs: Runs) -> str:
+    """The commits that trained and evaluated, and how long."""
+    evaluations = [evaluation for found in runs.values() for evaluation in found]
+    trained = {str(evaluation.about["trained_with"]["commit"])[:7] for evaluation in evaluations}
+    updates = {evaluation.about["update"] for evaluation in evaluations}
+    steps = {evaluation.about["env_steps"] for evaluation in evaluations}
+    return (
+        f"Commit {', '.join(sorted(trained))}; {in_words(updates)} updates and {in_words(steps)} "
+        "environment steps a run."
+    )
+
+
+def in_words(numbers: set[int]) -> str:
+    """One number, or from the least to the most."""
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def returns_of(evaluations: Sequence[Evaluation]) -> np.ndarray:
+    """Held-out returns (runs, tasks, trials, episodes)."""
+    return np.stack([evaluation.held_out.returns for evaluation in evaluations])
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":
-    print(table(sys.argv[1]))
+    print(tables(sys.argv[1]))
