@@ -157,6 +157,9 @@ class TrainConfig:
     steps_per_batch: int = count(
         4, "actor-critic and context steps per update, on equal parts of the windows"
     )
+    extra_steps: int = count(
+        0, "further critic and actor steps per update, on latents that those have inferred", low=0
+    )
     lr_model: float = setting(1e-4, "Adam step of the latent model", above=0)
     lr_context: float = setting(3e-4, "Adam step of the context encoder", above=0)
     lr_critic: float = setting(3e-4, "Adam step of the critics", above=0)

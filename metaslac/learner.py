@@ -42,6 +42,17 @@ class Transitions(NamedTuple):
     distinct: Tensor  # (K,) how many different ones there were to draw from
 
 
+class Decisions(NamedTuple):
+    """The last decision of each of B windows, or (K, W), as critics and actor see it, latents as inferred."""
+
+    f: Tensor  # (B, L + 1, F) features up to the decision, and of the frame after it
+    a: Tensor  # (B, L, A) actions of the window, the decision last
+    z: Tensor  # (B, Z)
+    z_next: Tensor  # (B, Z)
+    r: Tensor  # (B,)
+    terminated: Tensor  # (B,)
+
+
 class NonFinite(ArithmeticError):
     """A loss or a gradient is not finite."""
 
@@ -97,7 +108,10 @@ class Learner:
         self._set_steps({name: scale * getattr(self.config.train, f"lr_{name}") for name in self.optimizers})
 
     def update(self, batch: Batch) -> Metrics:
-        """One update: the model once, then several actor-critic and context steps on the same features."""
+        """One update: the model once, then several actor-critic and context steps on the same features.
+
+        After those, `train.extra_steps` of critics and actor alone, on the latents inferred in them.
+        """
         count, steps = self.config.train.model_windows, self.config.train.steps_per_batch
         windows = batch.windows
         f_model = self._encode(windows.frames[:, :count])
@@ -106,9 +120,19 @@ class Learner:
         transitions = self._transitions(batch.context)
         model_windows = Windows(*(part[:, :count] for part in windows))
         metrics = self._update_model(f_model, model_windows, transitions, batch.params)
+        beliefs, seen = [], []
         for part_index in range(steps):
             part = Windows(*(tensor[:, part_index::steps] for tensor in windows))
-            metrics |= self._update_actor_critic(f[:, part_index::steps], part, transitions, batch.params)
+            belief, decisions, values = self._update_actor_critic(
+                f[:, part_index::steps], part, transitions, batch.params
+            )
+            beliefs.append(belief)
+            seen.append(decisions)
+            metrics |= values
+        if self.config.train.extra_steps:
+            everything = Decisions(*(torch.cat(parts, 1) for parts in zip(*seen, strict=True)))
+            for step in range(self.config.train.extra_steps):
+                metrics |= self._repeat_actor_critic(everything, beliefs[step % steps], batch.params)
         return metrics
 
     def state(self) -> dict[str, Tensor]:
@@ -225,38 +249,73 @@ class Learner:
 
     def _update_actor_critic(
         self, f: Tensor, windows: Windows, transitions: Transitions | None, params: Tensor
-    ) -> Metrics:
-        """One step of critics, context encoder, actor, temperature and targets on windows of features."""
+    ) -> tuple[TaskBelief | None, Decisions, Metrics]:
+        """One step of critics, context encoder, actor, temperature and targets on windows of features.
+
+        Returns the belief and the decisions (K, W) it was made with, for steps that reuse them.
+        """
+        tasks, count = f.shape[:2]
         belief = self._belief(transitions)
-        m = expand_tasks(self._task_variable(belief, params), f.shape[1])
+        m = expand_tasks(self._task_variable(belief, params), count)
         f = f.flatten(0, 1)
-        a, restart = windows.a.flatten(0, 1), windows.restart.flatten(0, 1)
+        _, a, r, restart, _, terminated = (part.flatten(0, 1) for part in windows)
         with torch.no_grad():
             posterior = self._infer(f, a, m, restart)
-        metrics = self._update_critic(f, windows, m, posterior, belief)
-        return metrics | self._update_actor(f[:, :-1], a[:, :-1], posterior.z[:, -2], m.detach())
+        z = posterior.z
+        decisions = Decisions(f, a, z[:, -2], z[:, -1], r[:, -1], terminated)
+        metrics = self._update_critic(decisions, windows, m, posterior, belief)
+        metrics |= self._update_actor(decisions, m.detach())
+        fixed = None if belief is None else TaskBelief(*(part.detach() for part in belief))
+        return fixed, Decisions(*(part.unflatten(0, (tasks, count)) for part in decisions)), metrics
+
+    def _repeat_actor_critic(
+        self, decisions: Decisions, belief: TaskBelief | None, params: Tensor
+    ) -> Metrics:
+        """One more step of critics, actor, temperature and targets, on as many decisions as the others.
+
+        They are drawn from decisions (K, W); m is sampled anew. Nothing else learns from it.
+        """
+        tasks, available = decisions.r.shape
+        count = available // self.config.train.steps_per_batch
+        device = decisions.r.device
+        order = torch.rand(tasks, available, device=device, generator=self.generator).argsort(1)[:, :count]
+        row = torch.arange(tasks, device=device)[:, None]
+        chosen = Decisions(*(part[row, order].flatten(0, 1) for part in decisions))
+        with torch.no_grad():
+            m = expand_tasks(self._task_variable(belief, params), count)
+        loss, metrics = self._critic_loss(chosen, m)
+        self._descend("critic", loss, self.optimizers["critic"])
+        return metrics | self._update_actor(chosen, m)
+
+    def _critic_loss(self, decisions: Decisions, m: Tensor) -> tuple[Tensor, Metrics]:
+        """Soft Bellman error of the decisions; it has a gradient with respect to m (B, M), if that has."""
+        config, networks, fixed_m = self.config.actor_critic, self.networks, m.detach()
+        f, a, z, z_next, r, terminated = decisions
+        with torch.no_grad():
+            a_next, log_pi = self._act(f[:, 1:], a[:, 1:], fixed_m)
+            value = networks.target_critic(z_next, a_next, fixed_m).amin(0)
+            value = value - networks.log_alpha.exp() * log_pi
+            target = config.reward_scale * r + config.gamma * ~terminated * value
+        q = networks.critic(z, a[:, -1], m)
+        loss: Tensor = 0.5 * (q - target).square().mean(1).sum()
+        return loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean()}
 
     def _update_critic(
-        self, f: Tensor, windows: Windows, m: Tensor, posterior: Posterior, belief: TaskBelief | None
+        self,
+        decisions: Decisions,
+        windows: Windows,
+        m: Tensor,
+        posterior: Posterior,
+        belief: TaskBelief | None,
     ) -> Metrics:
-        """Soft Bellman error of each window's last transition, and what the window's latents predict.
+        """Soft Bellman error of each window's last decision, and what the window's latents predict.
 
         Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads
         of rewards and next latents, whatever m is.
         """
-        config, networks = self.config, self.networks
-        _, a, r, restart, valid, terminated = (part.flatten(0, 1) for part in windows)
-        z, fixed_m = posterior.z, m.detach()
-        with torch.no_grad():
-            a_next, log_pi = self._act(f[:, 1:], a[:, 1:], fixed_m)
-            value = networks.target_critic(z[:, -1], a_next, fixed_m).amin(0)
-            value = value - networks.log_alpha.exp() * log_pi
-            scale, gamma = config.actor_critic.reward_scale, config.actor_critic.gamma
-            target = scale * r[:, -1] + gamma * ~terminated * value
-
-        q = networks.critic(z[:, -2], a[:, -1], m if self._critic_trains_context else fixed_m)
-        loss = critic_loss = 0.5 * (q - target).square().mean(1).sum()
-        metrics = {"critic/loss": critic_loss.detach(), "critic/q": q.detach().mean()}
+        config, networks, fixed_m = self.config, self.networks, m.detach()
+        _, a, r, restart, valid, _ = (part.flatten(0, 1) for part in windows)
+        loss, metrics = self._critic_loss(decisions, m if self._critic_trains_context else fixed_m)
         used = [self.optimizers["critic"], self.optimizers["model"]]
         if self._critic_trains_context or self._model_trains_context:
             used.append(self.optimizers["context"])
@@ -269,11 +328,12 @@ class Learner:
         self._descend("critic", loss + prediction, *used)
         return metrics
 
-    def _update_actor(self, f: Tensor, a: Tensor, z: Tensor, m: Tensor) -> Metrics:
+    def _update_actor(self, decisions: Decisions, m: Tensor) -> Metrics:
         """Actor against the updated critics, then the temperature, then the targets."""
         networks = self.networks
-        action, log_pi = self._act(f, a, m)
-        loss = (networks.log_alpha.detach().exp() * log_pi - networks.critic(z, action, m).amin(0)).mean()
+        action, log_pi = self._act(decisions.f[:, :-1], decisions.a[:, :-1], m)
+        value = networks.critic(decisions.z, action, m).amin(0)
+        loss = (networks.log_alpha.detach().exp() * log_pi - value).mean()
         self._descend("actor", loss, self.optimizers["actor"])
 
         entropy = -log_pi.detach().mean()
