@@ -55,7 +55,7 @@ class Shapes:
             features + self.encoding_fixed(self.context_frames()),
         )
         kept = features + self.context()
-        step = self.actor_critic(windows // train.steps_per_batch)
+        step = self.actor_critic(windows // train.steps_per_batch) + self.decisions(windows)
         encoded = self.encoder(model_windows * self.frames)
         return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
 
@@ -126,6 +126,13 @@ class Shapes:
     def head(self, inputs: int, outputs: int) -> int:
         """Kept by a GaussianHead: input, hidden layers before and after activation, mean and deviation."""
         return FLOAT * (inputs + 4 * self.config.model.hidden_size + 5 * outputs)
+
+    def decisions(self, windows: int) -> int:
+        """Kept for extra steps, at their end twice: of each window its features, actions and two latents."""
+        model = self.config.model
+        history = self.frames * model.feature_size + model.window * (self.step - self.task_size)
+        latents = self.frames * (model.z1_size + model.z2_size)
+        return 2 * FLOAT * windows * (history + latents) if self.config.train.extra_steps else 0
 
     def actor_critic(self, windows: int) -> int:
         """While critics or actor learn from windows of features; the filter keeps its samples only."""

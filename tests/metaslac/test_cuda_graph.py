@@ -39,6 +39,7 @@ def test_neither_sampling_nor_an_update_waits_for_the_device(
     # torch's own optimiser, fused on CUDA, refuses tensors without data; this one is as good here.
     monkeypatch.setattr(learner_module, "adam", lambda parameters, lr: torch.optim.SGD(parameters, lr))
     config = tiny_config(inference=inference, gradient=gradient)
+    config = replace(config, train=replace(config.train, extra_steps=2))
     family, generator = FakeFamily(), torch.Generator()
     learner = Learner(config, family.action_size, 1, META, generator)
     replay = TaskReplay(4, 4, 2, family.episode_steps, config.family.image_size, family.action_size, META)

@@ -157,11 +157,15 @@ def test_context_transitions_keep_their_order_in_time() -> None:
             assert torch.equal(transitions.a[k, n], context.a[k, s, t])
 
 
+@pytest.mark.parametrize("extra_steps", [0, 1])
 @pytest.mark.parametrize("terminates", [False, True])
-def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(terminates: bool) -> None:
-    """One actor-critic step with every random number fixed, against a loop over windows."""
+def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
+    terminates: bool, extra_steps: int
+) -> None:
+    """One actor-critic step with every random number fixed, against a loop over windows; an extra one too."""
     config = tiny_config(inference="oracle")
-    config = replace(config, train=replace(config.train, steps_per_batch=1))
+    config = replace(config, train=replace(config.train, steps_per_batch=1, extra_steps=extra_steps))
+    config = replace(config, actor_critic=replace(config.actor_critic, tau=1e-12))  # targets stay
     learner = make_learner(config)
     networks = learner.networks
     batch = make_batch(config, terminates)
@@ -189,6 +193,23 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(ter
     torch.testing.assert_close(
         metrics["critic/loss"], torch.stack(expected).mean(0).sum(), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
+def test_extra_steps_are_of_critics_actor_and_temperature_alone(inference: str) -> None:
+    base = tiny_config(inference=inference)
+    learners = {}
+    for extra in (0, 3):
+        learners[extra] = make_learner(replace(base, train=replace(base.train, extra_steps=extra)))
+        before = snapshot(learners[extra])
+        metrics = learners[extra].update(make_batch(base))
+        assert all(value.isfinite() and not value.requires_grad for value in metrics.values())
+    assert changed(learners[3], before) >= {"encoder", "latent_model", "critic", "actor"}
+    differs = changed(learners[3], snapshot(learners[0]))
+    assert differs == {"critic", "target_critic", "actor", "log_alpha"}
+    for name in ("critic", "actor", "alpha"):
+        taken = {float(state["step"]) for state in learners[3].optimizers[name].state.values()}
+        assert taken == {base.train.steps_per_batch + 3}
 
 
 def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics() -> None:

@@ -48,6 +48,9 @@ SIZES = {
         QUICK, {"train.windows": 8, "train.model_windows": 8, "train.steps_per_batch": 1}
     ),
     "two tasks, eight steps": with_values(QUICK, {"train.tasks_per_update": 2, "train.steps_per_batch": 8}),
+    "extra steps": with_values(
+        QUICK, {"train.windows": 64, "train.steps_per_batch": 2, "train.extra_steps": 4}
+    ),
     "long windows": with_values(Config(), {"model.window": 16, "train.model_windows": 16}),
     "small pictures, wide layers": with_values(
         Config(), {"family.image_size": 32, "model.base_depth": 8, "model.hidden_size": 1024}
