@@ -231,9 +231,8 @@ def work(plan: Sweep, jobs: int, threads: int, quiet: bool) -> int:
     readers = [Reader(run) for run in runs]
     with begun(plan) as lock, stop_requested() as stop:
         if not quiet:
-            tell(
-                f"{counted(len(runs), 'run')} in {plan.out}; {jobs} at a time, {counted(threads, 'thread')} each"
-            )
+            each = f"{jobs} at a time, {counted(threads, 'thread')} each"
+            tell(f"{counted(len(runs), 'run')} in {plan.out}; {each}")
         view = View(readers, work, jobs, stop, quiet)
         Jobs(work, jobs, threads, stop, [lock]).run(view.show)
         view.close()

@@ -19,7 +19,6 @@ from typing import NamedTuple, TextIO
 from launchers.jobs import DONE, FAILED, OVER, STOPPED, WAITING, Job
 from launchers.outputs import table
 from launchers.sweep_plan import TRAINING, Run
-from metaslac.run_log import HELD_OUT
 
 SECONDS_BETWEEN_DRAWINGS = 0.7
 SECONDS_BETWEEN_LINES = 60.0
@@ -138,7 +137,7 @@ class View:
 
     def _lines(self, most: int) -> list[str]:
         """The table and a line below it, with only the more interesting runs if there are too many."""
-        shown, room = list(self.jobs), max(1, most - 3)
+        shown, room = list(self.jobs), max(1, most - 2)
         for state in (WAITING, DONE, STOPPED):
             for job in reversed(self.jobs) if state == WAITING else self.jobs:
                 if len(shown) > room and job.state == state:
@@ -176,7 +175,7 @@ class View:
         rates = [rate for rate in rates if rate]
         if not rates:
             return None
-        left = [reader.left() for job, reader in pairs if job.state not in OVER]
+        left = [reader.left() for job, reader in pairs if job.state in (WAITING, TRAINING)]
         rate = sum(rates) / len(rates)
         return max(max(left), sum(left) / self.limit) / rate
 
@@ -231,6 +230,8 @@ def _rate(times: Sequence[tuple[int, float]], row: dict[str, str]) -> float | No
 
 
 def _returns(rows: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    from metaslac.run_log import HELD_OUT
+
     for row in reversed(rows):
         cells = [cell for name, cell in row.items() if name.startswith(HELD_OUT) and cell]
         if cells:
