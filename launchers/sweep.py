@@ -159,7 +159,7 @@ def sweep(
             *(f"--{name}={value}" for name, value in given.items()),
             *(f"--set={assignment}" for assignment in assignments),
         ],
-        evaluate_options=[f"--family={family}", f"--device={device}", f"--threads={threads}"],
+        trained_options=[f"--family={family}", f"--device={device}", f"--threads={threads}"],
         episodes=episodes,
         trials=trials,
     )
@@ -252,8 +252,10 @@ def write_report(plan: Sweep, work: Sequence[Job], threads: int, stop: Callable[
     from launchers.cli import cli
 
     missing = [job.name for job in work if job.state != DONE]
-    if plan.evaluated() and "report" in cli.commands:
+    if plan.evaluated() and "report" in cli.commands:  # which may not be there yet
         job = plan.report()
+        if job.steps[0].due():
+            tell(f"writing {plan.out / REPORT}")
         Jobs([job], 1, threads, stop, [lock]).run()
         if job.state == STOPPED:
             tell("stopped; the same command goes on")

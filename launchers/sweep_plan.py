@@ -59,7 +59,7 @@ class Sweep:
     configs: Sequence[Config]
     seeds: Sequence[int]
     train_options: Sequence[str]  # of meta-train, but for seed, task inference and run directory
-    evaluate_options: Sequence[str]  # of evaluate, but for checkpoint, episodes, trials and file
+    trained_options: Sequence[str]  # family, device and threads, of evaluate and report
     episodes: int
     trials: int
 
@@ -79,7 +79,7 @@ class Sweep:
         task, evaluation = run.config.task.inference, run.directory / EVALUATION
         train = ["meta-train", *self.train_options, "--task-inference", task]
         train += ["--seed", str(run.config.train.seed), "--run-dir", str(run.directory)]
-        evaluate = ["evaluate", *self.evaluate_options, "--checkpoint", str(run.directory)]
+        evaluate = ["evaluate", *self.trained_options, "--checkpoint", str(run.directory)]
         evaluate += ["--episodes", str(self.episodes), "--trials", str(self.trials)]
         evaluate += ["--json", str(evaluation)]
         steps = [
@@ -113,7 +113,7 @@ class Sweep:
         """One page about all runs that have been evaluated."""
         path, directories = self.out / REPORT, self.evaluated()
         newest = max((directory / EVALUATION).stat().st_mtime_ns for directory in directories)
-        command = ["report", *map(str, directories), "--out", str(path)]
+        command = ["report", *self.trained_options, *map(str, directories), "--out", str(path)]
         due = not path.exists() or path.stat().st_mtime_ns < newest
         return Job("report", self.out / "report.log", [Step(REPORTING, command, lambda: due)])
 
