@@ -238,8 +238,7 @@ def test_bad_input_is_refused_before_any_work(
 
 def test_runs_that_do_not_fit_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ["sweep", "--preset", "quick", "--family", "point_robot", "--device", "cpu"]
-    config = resolve("quick", ["family.name=point_robot"])
-    assert config.replay.episodes_per_task == 200  # 80 tasks x 200 x 21 frames of 3 KiB are 984 MiB
+    run += ["--set", "replay.episodes_per_task=200"]  # 80 tasks x 200 x 21 frames of 3 KiB are 984 MiB
     monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 5 * 2**29)
     line = refusal(*run, "--out", str(tmp_path / "out"), "--jobs", "3")
     assert "3 runs side by side do not fit" in line and line.endswith("lower --jobs to 2")
@@ -411,9 +410,8 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
 
 
 def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path) -> None:
-    configs = [
-        resolve("quick", ["family.name=point_robot", f"task.inference={name}"]) for name in TASK_INFERENCE
-    ]
+    settings = "family.name=point_robot", "train.updates=3000"
+    configs = [resolve("quick", [*settings, f"task.inference={name}"]) for name in TASK_INFERENCE]
     plan = Sweep(tmp_path, configs, range(20), [], [], episodes=1, trials=1)
     runs = plan.runs()
     jobs = [plan.job(run) for run in runs]
