@@ -16,6 +16,7 @@ from launchers.inspect import inspect
 from launchers.meta_train import meta_train
 from launchers.process import keep_large_blocks
 from launchers.settings import settings
+from launchers.sweep import sweep
 from metaslac.version import __version__
 
 
@@ -28,7 +29,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (meta_train, adapt, evaluate, inspect, families, settings, doctor):
+for command in (meta_train, sweep, adapt, evaluate, inspect, families, settings, doctor):
     cli.add_command(command)
 
 

@@ -233,9 +233,14 @@ def tell(text: str) -> None:
 
 
 def default_run_dir(config: Config, preset: str) -> Path:
-    """runs/<family>-<preset>-<inference>-s<seed>, where a family's name has - for whatever is no word."""
-    family = re.sub(r"[^\w.]+", "-", config.family.name)
+    """runs/<family>-<preset>-<inference>-s<seed>."""
+    family = file_name(config.family.name)
     return Path("runs") / f"{family}-{preset}-{config.task.inference}-s{config.train.seed}"
+
+
+def file_name(family: str) -> str:
+    """A family's name as part of a directory's, with - for whatever is no word."""
+    return re.sub(r"[^\w.]+", "-", family)
 
 
 def _next_command(run_dir: Path, family: str) -> str:

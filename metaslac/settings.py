@@ -9,6 +9,7 @@ import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -120,11 +121,20 @@ def _types(cls: type[Any]) -> dict[str, type[Any]]:
 
 
 def _field_type(name: str) -> type[Any]:
-    known = {info.name for info in describe()}
+    known = _field_types()
     if name not in known:
         raise MetaslacError(f"unknown setting {name!r}{nearest(name, known)}")
-    section, _, entry = name.partition(".")
-    return _types(_types(Config)[section])[entry]
+    return known[name]
+
+
+@cache  # to find them out takes longer than all the rest of reading a setting
+def _field_types() -> dict[str, type[Any]]:
+    """The type of every setting, by name."""
+    return {
+        f"{section}.{name}": kind
+        for section, section_class in _types(Config).items()
+        for name, kind in _types(section_class).items()
+    }
 
 
 def _parse(name: str, text: str, kind: type[Any]) -> Any:

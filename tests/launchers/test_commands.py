@@ -24,7 +24,7 @@ from metaslac.run_log import TIME_COLUMNS
 from metaslac.settings import describe
 from metaslac.version import __version__
 
-COMMANDS = ("meta-train", "adapt", "evaluate", "families", "settings", "doctor")
+COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "families", "settings", "doctor")
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")  # no slower for something so small
 
