@@ -86,7 +86,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         task = trials[0].task
         samples = recordings.explore(trained, task, SAMPLES, seed)
         known = [entry.episode.frames for trial in trials for entry in trial.episodes]
-        background = recordings.background_of([*known, *(sample.frames for sample in samples)])
+        background = recordings.background_of(known)
         exploration = films.exploration(samples, task.index, caption(names, task.params), background)
     statistics = tables.summaries(groups)
     rows = tables.run_rows(runs)

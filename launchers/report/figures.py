@@ -172,7 +172,7 @@ def by_task(runs: Sequence[Run]) -> tuple[Part, Part]:
                 ),
                 f"Map of the tasks: {kind}",
                 f"Held-out tasks at {names[0]} and {names[1]}, coloured by the last return of {kind}: "
-                f"{np.nanmin(values):.1f} to {np.nanmax(values):.1f}.",
+                f"{number(_ends(values)[0])} to {number(_ends(values)[1])}.",
             )
             for kind, values in last.items()
         ]
@@ -293,8 +293,9 @@ def _padded(values: Array) -> tuple[float, float]:
 
 
 def _ends(values: Array) -> tuple[float, float]:
-    """Lowest and highest, never the same."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    """Lowest and highest of the numbers among them, never the same."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 

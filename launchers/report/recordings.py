@@ -131,7 +131,10 @@ def long_exposure(frames: Frames, background: Frames) -> Frames:
 
 
 def background_of(episodes: Sequence[Frames]) -> Frames:
-    """What is there most of the time over many episodes (T, H, W, 3): a picture (H, W, 3)."""
+    """What is there most of the time over many episodes (T, H, W, 3): a picture (H, W, 3).
+
+    They should begin in different states, or where they all begin counts as background.
+    """
     every = max(1, sum(map(len, episodes)) // BACKGROUND_FRAMES)
     frames = np.concatenate([episode[::every] for episode in episodes])
     median: Frames = np.median(frames, axis=0).astype(np.uint8)
