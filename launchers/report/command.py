@@ -92,6 +92,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     rows = tables.run_rows(runs)
     gains = tables.gains(groups)
     by_task, maps = figures.by_task(runs)
+    film_step = films.film_step(about["decisions"] + 1)
     return {
         "about": about,
         "kinds": {kind: [run.seed for run in group] for kind, group in groups.items()},
@@ -110,8 +111,8 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         "belief": figures.belief(runs),
         "reconstructions": films.reconstructions(sheet, names),
         "exploration": exploration,
-        "films": films.film_rows(trials, names),
-        "film_step": films.every(trained.family.episode_steps + 1),
+        "films": films.film_rows(trials, names, film_step),
+        "film_step": film_step,
         "settings": tables.settings_table(runs),
         "versions": library_versions(),
         "downloads": downloads(runs),

@@ -128,7 +128,7 @@ def by_task(runs: Sequence[Run]) -> tuple[Part, Part]:
     names, params = list(runs[0].about["param_names"]), runs[0].evaluation.held_out.params
     groups = by_kind(runs)
     last = {kind: returns_of(group)[..., -1].mean((0, 2)) for kind, group in groups.items()}
-    varied = [number for number in range(len(names)) if np.ptp(params[:, number]) > 0]
+    varied = [p for p in range(len(names)) if np.ptp(params[:, p]) > 0]
     if not varied:
         return Part(note="Held-out tasks do not differ in any parameter."), Part()
     chosen, note = varied[:MOST_PARAMS], ""
@@ -152,7 +152,7 @@ def by_task(runs: Sequence[Run]) -> tuple[Part, Part]:
             names[p],
             f"Last-episode return of each held-out task against {names[p]}. "
             + "; ".join(
-                f"{kind}: correlation {_correlation(params[:, p], values):.2f}"
+                f"{kind}: correlation {number(_correlation(params[:, p], values))}"
                 for kind, values in last.items()
             )
             + ".",
@@ -188,10 +188,10 @@ def belief(runs: Sequence[Run]) -> Belief:
     if any(run.evaluation.training is None for run in infer):
         return Belief(width, missing="No probe: an evaluation has no training tasks to fit it on.")
     names, params = list(infer[0].about["param_names"]), infer[0].evaluation.held_out.params
-    varied = [number for number in range(len(names)) if np.ptp(params[:, number]) > 0]
+    varied = [p for p in range(len(names)) if np.ptp(params[:, p]) > 0]
     if not varied:
         return Belief(width, missing="No probe: held-out tasks do not differ in any parameter.")
-    names = [names[number] for number in varied]
+    names = [names[p] for p in varied]
     episodes = range(infer[0].about["episodes"] + 1)
     probed = [[_probe(run, episode, varied) for episode in episodes] for run in infer]
     scores = np.stack([[r_squared(*pair) for pair in pairs] for pairs in probed])  # (runs, E + 1, P)
@@ -202,13 +202,13 @@ def belief(runs: Sequence[Run]) -> Belief:
     empty, after = np.median(scores[:, 0].mean(0)), np.median(final)
     words = (
         f"R² of a linear probe after each number of episodes; its median over {len(names)} parameters goes "
-        f"from {empty:.2f} to {after:.2f}."
+        f"from {number(empty)} to {number(after)}."
     )
     return Belief(
         width,
         Part(
             [Chart(data_uri(SVG, svg), "What a linear probe reads from the belief", words)],
-            f"Below {FLOOR:.0f} the chart is cut off." * (lowest < FLOOR),
+            f"Below {number(FLOOR, 0)} the chart is cut off." * (lowest < FLOOR),
         ),
         [
             ProbeRow(name, [(values.mean(), values.min(), values.max()) for values in scores[:, :, p].T])
@@ -228,10 +228,10 @@ def _width(runs: Sequence[Run]) -> Part:
     training = [run.evaluation.training for run in runs]
     if all(trials is not None for trials in training):
         lines["training tasks"] = [_mean_width(trials) for trials in training if trials is not None]
-    svg = plots.narrowing(lines, about["decisions"], about["episodes"])
+    svg = plots.narrowing(lines, about["decisions"])
     ends = np.mean(lines["held-out tasks"], axis=0)[:: about["decisions"]]
-    words = "Belief width on held-out tasks at the start and after each episode: " + ", ".join(
-        f"{value:.3f}" for value in ends
+    words = "Belief width on held-out tasks at the start and after each full episode: " + ", ".join(
+        number(value, 3) for value in ends
     )
     return Part([Chart(data_uri(SVG, svg), "How the belief narrows", f"{words}.")])
 
@@ -263,10 +263,10 @@ def _prediction(pairs: Sequence[tuple[Array, Array]], p: int, name: str, scores:
     empty = float(pairs[0][0][:, p].mean())
     words = (
         f"Prediction of {name} against the truth, one dot for each trial on a held-out task: "
-        f"R² {scores[-1, p]:.2f}; with an empty context {scores[0, p]:.2f}."
+        f"R² {number(scores[-1, p])}; with an empty context {number(scores[0, p])}."
     )
     svg = plots.prediction(truth[:, p], predicted[:, p], empty, name)
-    return Chart(data_uri(SVG, svg), f"{name}: R² {scores[-1, p]:.2f}", words)
+    return Chart(data_uri(SVG, svg), f"{name}: R² {number(scores[-1, p])}", words)
 
 
 def _curve(runs: Sequence[Run], x: str, scale: float, column: str) -> plots.Curve:

@@ -24,7 +24,7 @@ from launchers.video import HOLD, caption, enlarge, write_frames
 
 LEAST_SIDE = 192  # pixels of a film, at least
 ACTIONS_SHOWN = 3  # numbers of an action
-MOST_FRAMES = 200  # of a film; of longer episodes, every so many-th
+MOST_FRAMES = 250  # of a film; of longer episodes, one in so many
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Exploration:
     rows: Sequence[Row]
 
 
-def film_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[FilmRow]:
-    """A film of every episode of every trial."""
+def film_rows(trials: Sequence[Trial], names: Sequence[str], step: int) -> list[FilmRow]:
+    """A film of every episode of every trial, one frame in `step`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         return [
@@ -86,7 +86,7 @@ def film_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[FilmRow]:
                 caption(names, trial.task.params),
                 [
                     Film(
-                        _film(path, entry.episode.frames),
+                        _film(path, entry.episode.frames, step),
                         png(enlarge(entry.episode.frames[0], LEAST_SIDE)),
                         f"Episode {order} on task {trial.task.index}, return {number(entry.episode_return)}",
                         entry.episode_return,
@@ -98,8 +98,8 @@ def film_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[FilmRow]:
         ]
 
 
-def every(frames: int) -> int:
-    """Of an episode with so many frames, every how many-th is in its film."""
+def film_step(frames: int) -> int:
+    """Of episodes with so many frames at most, one in how many is in a film."""
     return math.ceil(frames / MOST_FRAMES)
 
 
@@ -140,8 +140,8 @@ def _beginning(sample: Sample) -> str:
     return f"first action ({', '.join([*values, *more])})"
 
 
-def _film(path: Path, frames: Frames) -> str:
-    shown = frames[:: every(len(frames))]
+def _film(path: Path, frames: Frames, step: int) -> str:
+    shown = frames[::step]
     pictures = (enlarge(frame, LEAST_SIDE) for frame in (*shown, *[frames[-1]] * HOLD))
     write_frames(path, pictures)
     return data_uri("video/mp4", path.read_bytes())

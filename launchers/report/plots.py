@@ -25,6 +25,7 @@ LINES = {"infer": "-", "blind": "--", "oracle": "-."}
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MOST_SERIES = len(SERIES)
 GREY = "#767676"
+MOST_TICKS = 6
 
 SIZE = (4.4, 3.1)  # inches, 96 pixels each on a page
 STYLE: Any = {
@@ -74,7 +75,7 @@ def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, limits: tuple
                 curve.x, curve.mean, LINES[kind], color=colour, marker=MARKS[kind], markersize=3.5, label=kind
             )
         axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         _legend(axes)
 
@@ -97,7 +98,7 @@ def adaptation(summaries: Mapping[str, Sequence[EpisodeSummary]], means: Mapping
             for run in means[kind]:
                 axes.plot(x + 0.045, run, ".", color=colour, markersize=5, alpha=0.6)
         axes.set(xlabel="episode", ylabel="return")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _episodes(axes, max(map(len, summaries.values())))
         _legend(axes)
 
     return _svg(draw)
@@ -117,7 +118,7 @@ def gain(rows: Sequence[Comparison], label: str, scale: float, ends: Sequence[fl
             x, value, np.abs([value - low, high - value]), fmt="o-", color=COLOURS["infer"], capsize=4
         )
         axes.set(xlabel="episode", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _episodes(axes, len(rows))
 
     return _svg(draw)
 
@@ -136,6 +137,7 @@ def scatter(groups: Mapping[str, Points], x_label: str, y_label: str) -> bytes:
                 points.x, points.y, s=22, c=colour, marker=mark, alpha=0.75, linewidths=0, label=kind
             )
         axes.set(xlabel=x_label, ylabel=y_label)
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
         _legend(axes)
 
     return _svg(draw)
@@ -164,15 +166,17 @@ def coloured_map(points: Points, values: Array, limits: tuple[float, float], lab
     return _svg(draw, (4.4, 3.4))
 
 
-def narrowing(lines: Mapping[str, Sequence[Array]], decisions: int, episodes: int) -> bytes:
-    """Belief width over transitions: for each label the runs' lines, the first labels' stronger."""
+def narrowing(lines: Mapping[str, Sequence[Array]], decisions: int) -> bytes:
+    """Belief width over transitions: for each of one or two labels the runs' lines (K,) and their mean.
+
+    A dotted line is where an episode of so many decisions ends.
+    """
+    last = max(int(np.flatnonzero(np.isfinite(run)).max()) for runs in lines.values() for run in runs)
 
     def draw(axes: Axes) -> None:
-        for end in range(1, episodes + 1):
-            axes.axvline(end * decisions, color=GREY, linewidth=0.8, linestyle=":")
-        for (label, runs), style, colour in zip(
-            lines.items(), ("-", "--"), (COLOURS["infer"], SERIES[1]), strict=False
-        ):
+        for end in range(decisions, last + 1, decisions):
+            axes.axvline(end, color=GREY, linewidth=0.8, linestyle=":")
+        for (label, runs), style, colour in zip(lines.items(), ("-", "--"), SERIES, strict=False):
             for run in runs:
                 axes.plot(run, style, color=colour, linewidth=0.7, alpha=0.45)
             axes.plot(np.mean(runs, axis=0), style, color=colour, label=label)
@@ -217,8 +221,15 @@ def prediction(truth: Array, predicted: Array, empty: float, name: str) -> bytes
         axes.axhline(empty, color=COLOURS["blind"], linewidth=0.9, linestyle="--")
         axes.scatter(truth, predicted, s=16, c=COLOURS["infer"], alpha=0.6, linewidths=0)
         axes.set(xlabel=f"true {name}", ylabel="probe's prediction")
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
 
     return _svg(draw)
+
+
+def _episodes(axes: Axes, number: int) -> None:
+    """The x axis of so many episodes."""
+    axes.set_xlim(0.6, number + 0.4)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _legend(axes: Axes) -> None:

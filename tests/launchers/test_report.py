@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -107,6 +108,13 @@ def rows_of(page: Page) -> list[list[str]]:
 
 def value(text: str) -> float:
     return float(text.replace("−", "-"))
+
+
+def test_every_option_has_help_and_shows_its_default() -> None:
+    text = " ".join(run("report", "--help").split())
+    options = [entry for entry in cli.commands["report"].params if isinstance(entry, click.Option)]
+    assert len(options) == 5 and all(option.help for option in options)
+    assert text.count("[default: ") + text.count("[required]") == len(options)
 
 
 def test_the_page_needs_nothing_but_itself(page: Page, page_path: Path) -> None:
@@ -237,12 +245,15 @@ def test_a_single_blind_run_has_a_page(tmp_path: Path) -> None:
     header = "update,env_steps,test/return_1,test/return_2,time/seconds"
     (directory / "progress.csv").write_text(f"{header}\n1,1,,,2.5\n")
     evaluate(directory, "--no-training-tasks")
+    evaluation = json.loads((directory / "evaluation.json").read_text())
+    (directory / "evaluation.json").write_text(json.dumps({**evaluation, "update": 0}))
     out = tmp_path / "alone.html"
     run("report", str(directory), "--out", str(out), *ONE_THREAD)
     page = Page(out.read_text())
     notes = " ".join(page.words["p"])
     assert "There is no infer and no oracle run here" in notes
     assert "there is no belief" in notes and "none explores" in notes and "No held-out returns" in notes
+    assert "evaluation is of update 0; films and pictures are of its last checkpoint, update 1" in notes
     assert page.words["h1"] == ["metaslac: point_robot"]
     assert len(page.all("video")) == 4 * EPISODES
 
