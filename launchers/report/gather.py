@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metaslac.checkpoint import MANIFEST
 from metaslac.config import TASK_INFERENCE
 from metaslac.errors import MetaslacError
 from metaslac.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
 
 PROGRESS = "progress.csv"
+NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings
+COLUMNS = ("update", "env_steps", "time/seconds")  # of every progress.csv
 KINDS = ("infer", "blind", "oracle")  # the order of everything on the page
 MOST_SHOWN = 24  # characters of what differs
 
@@ -72,10 +75,11 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
 
 def read_run(directory: Path) -> Run:
     """One run. Raises MetaslacError if it was not evaluated, or is not a run."""
+    if (directory / MANIFEST).is_file():
+        raise MetaslacError(f"{directory} is a checkpoint, not a run directory")
     files = {name: _read(directory, name) for name in (NAME, PROGRESS)}
     evaluation = read_evaluation(directory / NAME)
-    if evaluation.about["inference"] not in TASK_INFERENCE:
-        raise MetaslacError(f"{directory / NAME}: unknown inference {evaluation.about['inference']!r}")
+    _check_about(directory / NAME, evaluation.about)
     return Run(directory, evaluation, _columns(directory / PROGRESS, files[PROGRESS]), files)
 
 
@@ -88,6 +92,15 @@ def by_kind(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def returns_of(runs: Sequence[Run]) -> Array:
     """Held-out returns (runs, tasks, trials, episodes)."""
     return np.stack([run.evaluation.held_out.returns for run in runs])
+
+
+def _check_about(path: Path, about: Mapping[str, Any]) -> None:
+    if about["inference"] not in TASK_INFERENCE:
+        raise MetaslacError(f"{path}: unknown inference {about['inference']!r}")
+    settings = about["settings"]
+    whole = all(isinstance(section, dict) for section in settings.values())
+    if not whole or any(entry not in settings.get(section, ()) for section, entry in NEEDED):
+        raise MetaslacError(f"{path}: its settings are not those of a run")
 
 
 def _check_common(first: Run, other: Run) -> None:
@@ -124,4 +137,7 @@ def _columns(path: Path, data: bytes) -> dict[str, Array]:
         table = cells.reshape(len(rows), len(header))
     except (ValueError, csv.Error):  # bad UTF-8 and rows of different lengths among them
         raise MetaslacError(f"{path} is damaged: not a table of numbers") from None
+    missing = [name for name in COLUMNS if name not in header]
+    if missing or not len(table):
+        raise MetaslacError(f"{path} has no {missing[0] if missing else 'rows'}")
     return dict(zip(header, table.T, strict=True))

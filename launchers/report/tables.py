@@ -99,7 +99,7 @@ def run_rows(runs: Sequence[Run]) -> list[RunRow]:
             run.about["commit"] or NOTHING,
             ", ".join(f"{name} {value}" for name, value in run.about["hardware"].items()),
             int(np.isnan(run.evaluation.held_out.returns).sum()),
-            training_command(run.about["settings"]),
+            training_command(run.about["settings"], str(run.directory)),
             run.about["command"],
         )
         for run in runs
@@ -160,12 +160,13 @@ def settings_table(runs: Sequence[Run]) -> list[Setting]:
     return sorted(table, key=lambda setting: not setting.differs)
 
 
-def training_command(settings: Settings) -> str:
+def training_command(settings: Settings, run_dir: str) -> str:
     """The command that trains with these settings: whatever is not a default, in full."""
     values = flattened(settings)
     assigned = [f"{name}={value}" for name, value in values.items() if not name.startswith("runtime.")]
     words = [f"metaslac meta-train --family {shlex.quote(str(values['family.name']))}"]
     words.append(f"--task-inference {values['task.inference']} --seed {values['train.seed']}")
+    words.append(f"--run-dir {shlex.quote(run_dir)}")
     words += [f"--set {shlex.quote(text)}" for text in assigned if _matters(text)]
     return " ".join(words)
 

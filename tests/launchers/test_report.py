@@ -227,8 +227,8 @@ def test_the_training_command_gives_the_same_settings(page: Page, evaluated_run:
     options = dict(zip(words[2:8:2], words[3:8:2], strict=True))
     names = {"--family": "family.name", "--task-inference": "task.inference", "--seed": "train.seed"}
     assignments = [f"{names[option]}={text}" for option, text in options.items()]
-    assert set(words[8::2]) == {"--set"}
-    again = resolve("default", [*assignments, *words[9::2]])
+    assert words[8:10] == ["--run-dir", str(evaluated_run)] and set(words[10::2]) == {"--set"}
+    again = resolve("default", [*assignments, *words[11::2]])
     trained = from_yaml((evaluated_run / "config.yaml").read_text())
     assert {**to_dict(again), "runtime": None} == {**to_dict(trained), "runtime": None}
 
@@ -347,11 +347,17 @@ def test_other_bad_input_is_refused(evaluated_run: Path, tmp_path: Path) -> None
     assert "does not exist" in refusal(str(evaluated_run), "--out", str(tmp_path / "nowhere" / "out.html"))
     assert "is not a directory" in refusal(str(tmp_path / "nowhere"), *out)
     assert "--family reacher_goal" in refusal(str(evaluated_run), "--family", "reacher_goal", *out)
+    assert "is a checkpoint" in refusal(str(evaluated_run / "checkpoints" / "last"), *out)
+    values = json.loads((evaluated_run / "evaluation.json").read_text())
+    without_settings = json.dumps({**values, "settings": {"task": {"size": 2}}})
     for name, content, words in (
         ("evaluation.json", "[]", "is not an evaluation"),
         ("progress.csv", "update,x\n1,2\n3\n", "not a table of numbers"),
         ("progress.csv", "update,x\n1,many\n", "not a table of numbers"),
         ("progress.csv", "", "not a table of numbers"),
+        ("progress.csv", "update,env_steps\n1,2\n", "has no time/seconds"),
+        ("progress.csv", "update,env_steps,time/seconds\n", "has no rows"),
+        ("evaluation.json", without_settings, "settings are not those of a run"),
     ):
         other = tmp_path / "damaged"
         shutil.copytree(evaluated_run, other, symlinks=True)
