@@ -237,10 +237,10 @@ def _width(runs: Sequence[Run]) -> Part:
 
 
 def _mean_width(trials: Trials) -> Array:
-    """Over tasks and trials, as far as they went: (E D + 1,)."""
-    flat = trials.belief_width.reshape(-1, trials.belief_width.shape[-1])
-    known = np.isfinite(flat)
-    mean: Array = np.where(known, flat, 0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
+    """Over tasks, as far as any of them goes: (E D + 1,)."""
+    known = np.isfinite(trials.belief_width)
+    total = np.where(known, trials.belief_width, 0).sum(0)
+    mean: Array = total / np.where(known.any(0), known.sum(0), np.nan)
     return mean
 
 
