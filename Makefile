@@ -18,8 +18,8 @@ demo: setup
 	.venv/bin/metaslac meta-train --family cheetah_vel --preset quick --run-dir runs/demo
 	.venv/bin/metaslac adapt --checkpoint runs/demo --episodes 2
 
-# The tests compare the pictures of both software renderers.
-test: SYSTEM_PACKAGES += libosmesa6
+# The tests compare the pictures of both software renderers and look at the report in a browser.
+test: SYSTEM_PACKAGES += libosmesa6 chromium chromium-driver
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .

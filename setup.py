@@ -17,8 +17,13 @@ setup(
     long_description_content_type="text/markdown",
     author="the metaslac authors",
     license="MIT",
-    packages=["metaslac", "envs", "launchers"],
-    package_data={"metaslac": ["py.typed"], "envs": ["py.typed", "*.xml"], "launchers": ["py.typed"]},
+    packages=["metaslac", "envs", "launchers", "launchers.report"],
+    package_data={
+        "metaslac": ["py.typed"],
+        "envs": ["py.typed", "*.xml"],
+        "launchers": ["py.typed"],
+        "launchers.report": ["*.j2", "*.css", "*.js"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "torch>=2.6",
@@ -34,10 +39,11 @@ setup(
         "imageio",
         "imageio-ffmpeg",
         "pillow",
+        "matplotlib",
+        "jinja2",
     ],
     extras_require={
-        "plots": ["matplotlib"],
-        "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy", "matplotlib"],
+        "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy", "selenium"],
     },
     entry_points={"console_scripts": ["metaslac=launchers.cli:main"]},
 )

@@ -15,6 +15,7 @@ from launchers.families import families
 from launchers.inspect import inspect
 from launchers.meta_train import meta_train
 from launchers.process import keep_large_blocks
+from launchers.report import report
 from launchers.settings import settings
 from launchers.sweep import sweep
 from metaslac.version import __version__
@@ -29,7 +30,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (meta_train, sweep, adapt, evaluate, inspect, families, settings, doctor):
+for command in (meta_train, sweep, adapt, evaluate, report, inspect, families, settings, doctor):
     cli.add_command(command)
 
 

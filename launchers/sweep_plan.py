@@ -90,14 +90,15 @@ class Sweep:
 
     def is_evaluated(self, directory: Path) -> bool:
         """Whether a run has an evaluation of its last checkpoint with as many episodes and trials."""
+        from metaslac.evaluation_file import read_evaluation
+
         path = directory / EVALUATION
         try:
             newest = (directory / "checkpoints" / "last" / "manifest.json").stat().st_mtime_ns
-            values = json.loads(path.read_bytes())
-            about = values.get("about", values)
+            about = read_evaluation(path).about
             same = (about["episodes"], about["trials"]) == (self.episodes, self.trials)
             return same and path.stat().st_mtime_ns >= newest
-        except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        except (OSError, MetaslacError):
             return False  # evaluate says what is wrong, if it still is
 
     def evaluated(self) -> list[Path]:

@@ -42,14 +42,25 @@ def check_video_name(path: Path | None) -> None:
 
 def write_video(path: Path, clips: Sequence[Clip]) -> None:
     """Write the episodes one after the other, the clips side by side, whole or not at all."""
+    write_frames(path, _pictures(clips))
+
+
+def write_frames(path: Path, pictures: Iterator[Frames]) -> None:
+    """Write pictures (H, W, 3) as H.264 that plays while it loads, whole or not at all.
+
+    Height and width are multiples of 16.
+    """
     import imageio_ffmpeg
 
     temporary = path.with_name(f".{path.stem}.tmp-{os.getpid()}.mp4")
-    pictures = _pictures(clips)
     first = next(pictures)
     try:
         writer = imageio_ffmpeg.write_frames(
-            str(temporary), (first.shape[1], first.shape[0]), fps=FRAMES_PER_SECOND, ffmpeg_log_level="error"
+            str(temporary),
+            (first.shape[1], first.shape[0]),
+            fps=FRAMES_PER_SECOND,
+            output_params=["-movflags", "+faststart"],
+            ffmpeg_log_level="error",
         )
         writer.send(None)
         writer.send(first.tobytes())

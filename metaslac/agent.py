@@ -158,10 +158,17 @@ def load_agent(path: Path, device: torch.device) -> Agent:
 
 def agent_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> Agent:
     """The agent in a checkpoint that was read and verified already."""
+    networks = networks_from_checkpoint(checkpoint, path, device)
+    action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
+    return Agent.from_networks(checkpoint.config, networks, action_size, num_params)
+
+
+def networks_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> MetaSLAC:
+    """Every network in a checkpoint that was read and verified already, those that do not act too."""
     action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
     networks = MetaSLAC(checkpoint.config, action_size, num_params)
     load_weights(networks, checkpoint.tensors, path)
-    return Agent.from_networks(checkpoint.config, networks.to(device), action_size, num_params)
+    return networks.to(device)
 
 
 def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

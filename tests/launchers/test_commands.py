@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import imageio_ffmpeg
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from runs import SMALL
@@ -20,11 +22,14 @@ from launchers import doctor
 from launchers.cli import cli
 from launchers.doctor import Attempt
 from metaslac.checkpoint import load_checkpoint
+from metaslac.evaluation import summarise
+from metaslac.evaluation_file import read_evaluation, write_evaluation
+from metaslac.probe import probe_scores
 from metaslac.run_log import TIME_COLUMNS
 from metaslac.settings import describe
 from metaslac.version import __version__
 
-COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "families", "settings", "doctor")
+COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "families", "settings", "doctor")
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")  # no slower for something so small
 
@@ -140,39 +145,57 @@ def test_a_task_adapts_the_same_alone_or_among_others(run_dir: Path, tmp_path: P
     assert task["returns"] == pytest.approx(same["returns"], rel=1e-4)
 
 
-def test_evaluate_saves_every_return(run_dir: Path, tmp_path: Path) -> None:
-    path = tmp_path / "evaluate.json"
-    result = run(
-        *[
-            "evaluate",
-            *ONE_THREAD,
-            "--checkpoint",
-            str(run_dir),
-            "--episodes",
-            "2",
-            "--trials",
-            "2",
-            "--json",
-            str(path),
-        ]
+def test_evaluate_keeps_every_return_and_belief(run_dir: Path) -> None:
+    options = [*ONE_THREAD, "--episodes", "2", "--trials", "2"]
+    result = run("evaluate", *options, "--checkpoint", str(run_dir))
+    found = read_evaluation(run_dir)
+    family = make_family("point_robot")
+    assert found.training is not None and found.about["task_hash"] == family.task_hash
+    for trials, tasks in ((found.held_out, family.test_tasks), (found.training, family.train_tasks)):
+        assert trials.returns.shape == (len(tasks), 2, 2)
+        assert trials.belief_mean.shape == (len(tasks), 2, 3, 2)
+        np.testing.assert_allclose(trials.params, [task.params for task in tasks])
+        assert (trials.belief_width[:, 0] == 1).all() and (np.diff(trials.belief_width) <= 0).all()
+    first = summarise(found.held_out.returns)[0]
+    assert f"{first.iqm:.2f}" in result.stdout and f"{first.low:.2f} to {first.high:.2f}" in result.stdout
+    assert f"{found.training.returns[..., 0].mean():.2f}" in result.stdout
+    assert f"{probe_scores(found)[2, 1]:.3f}" in result.stdout
+    again = found.about["command"].split()
+    run(*again[1:], *ONE_THREAD, "--json", str(run_dir / "again.json"))
+    np.testing.assert_array_equal(
+        read_evaluation(run_dir / "again.json").held_out.returns, found.held_out.returns
     )
-    report = json.loads(path.read_text())
-    returns = report["returns"]
-    assert (len(returns), len(returns[0]), len(returns[0][0])) == (20, 2, 2)
-    first = [trial[0] for task in returns for trial in task]
-    row = report["per_episode"][0]
-    assert row["episode"] == 1 and row["mean"] == pytest.approx(sum(first) / len(first))
-    assert row["interval"][0] <= row["iqm"] <= row["interval"][1]
-    assert report["task_hash"] == make_family("point_robot").task_hash
-    assert f"{row['iqm']:.2f}" in result.stdout
+
+
+def test_evaluate_shows_how_much_of_the_gap_is_closed(run_dir: Path, tmp_path: Path) -> None:
+    options = [*ONE_THREAD, "--episodes", "2", "--trials", "2", "--no-training-tasks"]
+    run("evaluate", *options, "--checkpoint", str(run_dir), "--json", str(tmp_path / "infer.json"))
+    infer, paths = read_evaluation(tmp_path / "infer.json"), {}
+    for name, above in (("blind", -2.0), ("oracle", 6.0)):
+        returns = infer.held_out.returns + above
+        control = replace(infer, about={**infer.about, "inference": name})
+        control = replace(control, held_out=replace(infer.held_out, returns=returns))
+        paths[name] = tmp_path / f"{name}.json"
+        write_evaluation(paths[name], control)
+    asked = [*options, "--checkpoint", str(run_dir), "--json", str(tmp_path / "again.json")]
+    text = run("evaluate", *asked, "--blind", str(paths["blind"])).stdout
+    assert "above blind" in text and "+2.00" in text and "gap closed" not in text
+    both = ["--blind", str(paths["blind"]), "--oracle", str(paths["oracle"])]
+    text = run("evaluate", *asked, *both).stdout
+    assert "gap closed" in text and "0.25" in text
+    wrong = ["--blind", str(paths["oracle"])], ["--oracle", str(tmp_path)], ["--trials", "3", *both]
+    for controls in wrong:
+        result = CliRunner().invoke(cli, ["evaluate", *asked, *controls])
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help_and_shows_its_default(command: str) -> None:
     text = " ".join(run(command, "--help").stdout.split())
-    options = [option for option in cli.commands[command].params if option.name != "assignments"]
-    assert text.count("[default: ") + text.count("[required]") == len(options)
-    assert all(isinstance(option, click.Option) and option.help for option in options)
+    options = [option for option in cli.commands[command].params if isinstance(option, click.Option)]
+    assert all(option.help for option in options)
+    shown = [option for option in options if option.name != "assignments"]
+    assert text.count("[default: ") + text.count("[required]") == len(shown)
 
 
 def test_without_a_command_the_help_is_shown() -> None:

@@ -31,6 +31,6 @@ def test_every_requirement_has_a_tested_version() -> None:
     text = (ROOT / "setup.py").read_text()
     required = text.partition("install_requires=[")[2].partition("\n    ],")[0]
     extra = text.partition('"test": [')[2].partition("]")[0]
-    names = re.findall(r'"([A-Za-z_-]+)', required + extra)
+    names = re.findall(r'"([A-Za-z0-9_-]+)', required + extra)
     assert {"torch", "pytest", "imageio-ffmpeg"} <= set(names)
     assert {name.lower() for name in names} <= pinned

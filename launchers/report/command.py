@@ -1,0 +1,122 @@
+"""`metaslac report`: runs of one family, one page.
+
+What is on it is made by the other files here; the evaluations it needs are `metaslac evaluate`'s.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from launchers.family import same_family_option
+from launchers.outputs import check_writable
+from launchers.trained import device_options, load_trained
+from metaslac.errors import MetaslacError
+from metaslac.files import write_atomically
+
+if TYPE_CHECKING:
+    from launchers.report.gather import Run
+
+TASKS = 4  # in films
+SAMPLES = 6  # of m, for exploration
+MOMENTS = 12  # frames of a reconstruction
+
+
+@click.command(short_help="One HTML page of what runs of a family came to.")
+@click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .html file to write."
+)
+@click.option("--title", show_default="metaslac: FAMILY", help="Heading of the page.")
+@same_family_option
+@device_options
+def report(
+    directories: tuple[Path, ...], out: Path, title: str | None, family: str | None, device: str, threads: int
+) -> None:
+    """Put runs of one family on one HTML page that needs no other file and no network.
+
+    DIR... are run directories, of agents that infer the task and of controls, any number of seeds each. All
+    must have been evaluated alike with `metaslac evaluate`. Films and pictures are of the first that infers.
+    """
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise MetaslacError(f"--out {out}: the name must end in .html")
+    check_writable(out)
+
+    from launchers.report.gather import read_runs
+    from launchers.report.page import render
+
+    runs = read_runs(directories)
+    values = contents(runs, family, device, threads)
+    page = render({"title": title or f"metaslac: {runs[0].about['family']}", **values}).encode()
+    try:
+        write_atomically(out, page)
+    except OSError as error:
+        raise MetaslacError(f"cannot write {out}: {error.strerror or error}") from None
+    click.echo(f"{out}: {len(runs)} run{'s' * (len(runs) > 1)}, {len(page) / 1e6:.1f} MB")
+
+
+def contents(runs: list[Run], family: str | None, device: str, threads: int) -> dict[str, Any]:
+    """Everything on the page; `runs` as gather.read_runs sorts them."""
+    shown = runs[0]
+    trained = load_trained(shown.directory, family, device, threads)
+
+    from launchers.report import figures, films, recordings, tables
+    from launchers.report.downloads import downloads
+    from launchers.report.gather import by_kind
+    from launchers.video import caption, spread
+    from metaslac.version import library_versions
+
+    about, groups = shown.about, by_kind(runs)
+    if trained.family.task_hash != about["task_hash"]:
+        raise MetaslacError(f"{shown.directory}: checkpoint and evaluation are of different task lists")
+    names, seed = trained.family.param_names, about["seed"]
+    trials = recordings.record(
+        trained,
+        spread(trained.family.test_tasks, TASKS),
+        episodes=about["episodes"],
+        exploration=about["exploration_episodes"],
+        seed=seed,
+    )
+    sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)
+    exploration = None
+    if shown.kind == "infer":
+        task = trials[0].task
+        samples = recordings.explore(trained, task, SAMPLES, seed)
+        known = [entry.episode.frames for trial in trials for entry in trial.episodes]
+        background = recordings.background_of(known)
+        exploration = films.exploration(samples, task.index, caption(names, task.params), background)
+    statistics = tables.summaries(groups)
+    rows = tables.run_rows(runs)
+    gains = tables.gains(groups)
+    by_task, maps = figures.by_task(runs)
+    film_step = films.film_step(about["decisions"] + 1)
+    return {
+        "about": about,
+        "kinds": {kind: [run.seed for run in group] for kind, group in groups.items()},
+        "runs": rows,
+        "machines": tables.shared(rows, "hardware"),
+        "commits": tables.shared(rows, "commit"),
+        "shown": shown.name,
+        "shown_kind": shown.kind,
+        "shown_update": trained.manifest["update"],
+        "summary": tables.summary_rows(groups, statistics),
+        "gains": gains,
+        "learning": figures.learning(runs),
+        "adaptation": figures.adaptation(groups, statistics, gains),
+        "by_task": by_task,
+        "maps": maps,
+        "belief": figures.belief(runs),
+        "reconstructions": films.reconstructions(sheet, names),
+        "exploration": exploration,
+        "films": films.film_rows(trials, names, film_step),
+        "film_step": film_step,
+        "settings": tables.settings_table(runs),
+        "versions": library_versions(),
+        "downloads": downloads(runs),
+        "command": shlex.join(
+            ["metaslac", "report", *(str(run.directory) for run in runs), "--out", "report.html"]
+        ),
+    }

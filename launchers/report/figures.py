@@ -1,0 +1,306 @@
+"""The charts of a report, made of its runs: learning, adaptation, returns by task, belief.
+
+How they are drawn is plots.py's; pictures of what the agent saw are made in recordings.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from launchers.report import plots
+from launchers.report.gather import Run, by_kind, returns_of
+from launchers.report.page import data_uri
+from launchers.report.tables import Gains
+from launchers.report.words import number
+from launchers.video import spread
+from metaslac.evaluation import EpisodeSummary
+from metaslac.evaluation_file import Trials
+from metaslac.probe import linear_probe, r_squared
+from metaslac.run_log import HELD_OUT
+
+MOST_EPISODES = 4  # with a panel of their own
+MOST_PARAMS = 4  # with a scatter of their own
+FLOOR = -1.0  # of R^2 on the chart; the table has the numbers
+SVG = "image/svg+xml"
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture on the page."""
+
+    source: str  # a data URI
+    title: str
+    words: str  # the picture, for those who cannot see it
+
+
+@dataclass(frozen=True)
+class Part:
+    """Charts that belong together, and what is to be said of them."""
+
+    charts: Sequence[Chart] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """R^2 of one parameter before the first episode and after each: mean, lowest and highest of the runs."""
+
+    name: str
+    scores: Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What the belief comes to know."""
+
+    width: Part = field(default_factory=Part)
+    scores: Part = field(default_factory=Part)
+    table: Sequence[ProbeRow] = ()
+    predictions: Part = field(default_factory=Part)
+    missing: str = ""  # why there is nothing
+
+
+def learning(runs: Sequence[Run]) -> dict[str, Part]:
+    """Held-out returns of each episode over training: name of the x axis -> a chart for each episode."""
+    episodes = spread(range(1, runs[0].about["episodes"] + 1), MOST_EPISODES)
+    columns = {f"{HELD_OUT}{episode}": episode for episode in episodes}
+    groups = by_kind(runs)
+    kept = [c for c in columns if any(np.isfinite(run.progress.get(c, np.empty(0))).any() for run in runs)]
+    if not kept:
+        return {}
+    seen = np.concatenate([run.progress[c] for run in runs for c in kept if c in run.progress])
+    limits = _padded(seen[np.isfinite(seen)])
+    longest = max(run.progress["time/seconds"].max() for run in runs)
+    unit, seconds = ("hours", 3600.0) if longest > 2 * 3600 else ("minutes", 60.0)
+    axes = {
+        "env steps": ("env_steps", 1.0),
+        "updates": ("update", 1.0),
+        f"wall time, {unit}": ("time/seconds", seconds),
+    }
+    parts = {}
+    for label, (x, scale) in axes.items():
+        charts = []
+        for column in kept:
+            lines = {kind: _curve(group, x, scale, column) for kind, group in groups.items()}
+            lines = {kind: curve for kind, curve in lines.items() if curve.each}
+            svg = plots.curves(lines, label, "held-out return", limits)
+            ends = "; ".join(
+                f"{kind} ends at {number(curve.mean[-1])}" for kind, curve in lines.items() if len(curve.mean)
+            )
+            title = f"Episode {columns[column]}"
+            words = f"Held-out return of episode {columns[column]} over {label}. {ends}."
+            charts.append(Chart(data_uri(SVG, svg), title, words))
+        parts[label] = Part(charts)
+    return parts
+
+
+def adaptation(
+    groups: Mapping[str, Sequence[Run]], rows: Mapping[str, Sequence[EpisodeSummary]], gains: Gains
+) -> Part:
+    """Return over episodes, and what of it is owed to inference."""
+    means = {kind: returns_of(group).mean((1, 2)) for kind, group in groups.items()}
+    words = ". ".join(
+        f"{kind}: " + ", ".join(f"{number(row.iqm)} in episode {row.episode}" for row in summary)
+        for kind, summary in rows.items()
+    )
+    svg = plots.adaptation(rows, means)
+    charts = [Chart(data_uri(SVG, svg), "Return of each episode", f"Interquartile mean return. {words}.")]
+    for title, values, scale, ends in (
+        ("Gap closed, %", gains.gaps, 100.0, (0.0, 100.0)),
+        ("infer − blind", gains.differences, 1.0, (0.0,)),
+    ):
+        if values and all(math.isfinite(row.low + row.value + row.high) for row in values):
+            words = ", ".join(f"{number(scale * row.value)} in episode {row.episode}" for row in values)
+            svg = plots.gain(values, title, scale, ends)
+            charts.append(Chart(data_uri(SVG, svg), title, f"{title}: {words}."))
+    return Part(charts)
+
+
+def by_task(runs: Sequence[Run]) -> tuple[Part, Part]:
+    """Last-episode return of held-out tasks against each parameter; if they have two, a map for each kind."""
+    names, params = list(runs[0].about["param_names"]), runs[0].evaluation.held_out.params
+    groups = by_kind(runs)
+    last = {kind: returns_of(group)[..., -1].mean((0, 2)) for kind, group in groups.items()}
+    varied = [p for p in range(len(names)) if np.ptp(params[:, p]) > 0]
+    if not varied:
+        return Part(note="Held-out tasks do not differ in any parameter."), Part()
+    chosen, note = varied[:MOST_PARAMS], ""
+    if len(varied) > MOST_PARAMS:
+        first = next(iter(last.values()))
+        chosen = sorted(varied, key=lambda p: -abs(_correlation(params[:, p], first)))[:MOST_PARAMS]
+        note = (
+            f"Of {len(varied)} parameters, the {MOST_PARAMS} that go most with the return of "
+            f"{next(iter(last))}: among so many, some do by chance."
+        )
+    charts = [
+        Chart(
+            data_uri(
+                SVG,
+                plots.scatter(
+                    {kind: plots.Points(params[:, p], values) for kind, values in last.items()},
+                    names[p],
+                    "last-episode return",
+                ),
+            ),
+            names[p],
+            f"Last-episode return of each held-out task against {names[p]}. "
+            + "; ".join(
+                f"{kind}: correlation {number(_correlation(params[:, p], values))}"
+                for kind, values in last.items()
+            )
+            + ".",
+        )
+        for p in chosen
+    ]
+    maps = []
+    if len(names) == 2 and len(varied) == 2:
+        limits = _ends(np.concatenate(list(last.values())))
+        maps = [
+            Chart(
+                data_uri(
+                    SVG,
+                    plots.coloured_map(
+                        plots.Points(*params.T), values, limits, (*names, "last-episode return")
+                    ),
+                ),
+                f"Map of the tasks: {kind}",
+                f"Held-out tasks at {names[0]} and {names[1]}, coloured by the last return of {kind}: "
+                f"{number(_ends(values)[0])} to {number(_ends(values)[1])}.",
+            )
+            for kind, values in last.items()
+        ]
+    return Part(charts, note), Part(maps)
+
+
+def belief(runs: Sequence[Run]) -> Belief:
+    """Width of the belief, and what a linear probe reads from its mean; of runs that infer."""
+    infer = by_kind(runs).get("infer", [])
+    if not infer:
+        return Belief(missing="No run here infers its task: there is no belief.")
+    width = _width(infer)
+    if any(run.evaluation.training is None for run in infer):
+        return Belief(width, missing="No probe: an evaluation has no training tasks to fit it on.")
+    names, params = list(infer[0].about["param_names"]), infer[0].evaluation.held_out.params
+    varied = [p for p in range(len(names)) if np.ptp(params[:, p]) > 0]
+    if not varied:
+        return Belief(width, missing="No probe: held-out tasks do not differ in any parameter.")
+    names = [names[p] for p in varied]
+    episodes = range(infer[0].about["episodes"] + 1)
+    probed = [[_probe(run, episode, varied) for episode in episodes] for run in infer]
+    scores = np.stack([[r_squared(*pair) for pair in pairs] for pairs in probed])  # (runs, E + 1, P)
+    final = scores[:, -1].mean(0)
+    best = np.argsort(-final, kind="stable")[:MOST_PARAMS] if len(names) > MOST_PARAMS else range(len(names))
+    lowest = float(np.nanmin(scores))
+    svg = plots.probe_scores(scores, names, max(FLOOR, min(-0.05, lowest - 0.05)))
+    empty, after = np.median(scores[:, 0].mean(0)), np.median(final)
+    words = (
+        f"R² of a linear probe after each number of episodes; its median over {len(names)} parameters goes "
+        f"from {number(empty)} to {number(after)}."
+    )
+    return Belief(
+        width,
+        Part(
+            [Chart(data_uri(SVG, svg), "What a linear probe reads from the belief", words)],
+            f"Below {number(FLOOR, 0)} the chart is cut off." * (lowest < FLOOR),
+        ),
+        [
+            ProbeRow(name, [(values.mean(), values.min(), values.max()) for values in scores[:, :, p].T])
+            for p, name in enumerate(names)
+        ],
+        Part(
+            [_prediction(probed[0], int(p), names[int(p)], scores[0]) for p in best],
+            f"The {len(best)} of {len(names)} parameters that the probe reads best; some by chance."
+            * (len(names) > MOST_PARAMS),
+        ),
+    )
+
+
+def _width(runs: Sequence[Run]) -> Part:
+    about = runs[0].about
+    lines = {"held-out tasks": [_mean_width(run.evaluation.held_out) for run in runs]}
+    training = [run.evaluation.training for run in runs]
+    if all(trials is not None for trials in training):
+        lines["training tasks"] = [_mean_width(trials) for trials in training if trials is not None]
+    svg = plots.narrowing(lines, about["decisions"])
+    ends = np.mean(lines["held-out tasks"], axis=0)[:: about["decisions"]]
+    words = "Belief width on held-out tasks at the start and after each full episode: " + ", ".join(
+        number(value, 3) for value in ends
+    )
+    return Part([Chart(data_uri(SVG, svg), "How the belief narrows", f"{words}.")])
+
+
+def _mean_width(trials: Trials) -> Array:
+    """Over tasks, as far as any of them goes: (E D + 1,)."""
+    known = np.isfinite(trials.belief_width)
+    total = np.where(known, trials.belief_width, 0).sum(0)
+    mean: Array = total / np.where(known.any(0), known.sum(0), np.nan)
+    return mean
+
+
+def _probe(run: Run, episode: int, params: Sequence[int]) -> tuple[Array, Array]:
+    """Predictions and truth (tasks x trials, P) of held-out beliefs after so many episodes."""
+    assert run.evaluation.training is not None
+    fitted, truth = _rows(run.evaluation.training, episode, params)
+    beliefs, held_out = _rows(run.evaluation.held_out, episode, params)
+    return linear_probe(fitted, truth, beliefs), held_out
+
+
+def _rows(trials: Trials, episode: int, params: Sequence[int]) -> tuple[Array, Array]:
+    beliefs = trials.belief_mean[:, :, episode]
+    repeated = np.repeat(trials.params[:, list(params)], beliefs.shape[1], axis=0)
+    return beliefs.reshape(-1, beliefs.shape[-1]), repeated
+
+
+def _prediction(pairs: Sequence[tuple[Array, Array]], p: int, name: str, scores: Array) -> Chart:
+    predicted, truth = pairs[-1]
+    empty = float(pairs[0][0][:, p].mean())
+    words = (
+        f"Prediction of {name} against the truth, one dot for each trial on a held-out task: "
+        f"R² {number(scores[-1, p])}; with an empty context {number(scores[0, p])}."
+    )
+    svg = plots.prediction(truth[:, p], predicted[:, p], empty, name)
+    return Chart(data_uri(SVG, svg), f"{name}: R² {number(scores[-1, p])}", words)
+
+
+def _curve(runs: Sequence[Run], x: str, scale: float, column: str) -> plots.Curve:
+    """Runs over one axis: the mean where all of them were evaluated, after equally many updates."""
+    each = []
+    for run in runs:
+        held_out = run.progress.get(column, np.empty(0))
+        there = np.isfinite(held_out)
+        if there.any():
+            each.append((run.progress["update"][there], run.progress[x][there] / scale, held_out[there]))
+    if not each:
+        nothing = np.empty(0)
+        return plots.Curve(nothing, nothing, nothing, nothing, [])
+    shared = sorted(set.intersection(*(set(updates.tolist()) for updates, _, _ in each)))
+    at = [np.isin(updates, shared) for updates, _, _ in each]
+    xs = np.stack([x[there] for (_, x, _), there in zip(each, at, strict=True)])
+    ys = np.stack([y[there] for (_, _, y), there in zip(each, at, strict=True)])
+    return plots.Curve(xs.mean(0), ys.mean(0), ys.min(0), ys.max(0), [(x, y) for _, x, y in each])
+
+
+def _padded(values: Array) -> tuple[float, float]:
+    low, high = _ends(values)
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    """Lowest and highest of the numbers among them, never the same."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _correlation(one: Array, other: Array) -> float:
+    """Pearson's; 0 where one does not vary."""
+    if np.ptp(one) == 0 or not np.ptp(other) > 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])

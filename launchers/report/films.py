@@ -1,0 +1,147 @@
+"""What the agent saw and did, as pictures and films for the page.
+
+Where the frames come from is recordings.py; charts are plots.py's.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from launchers.report.page import Frames, data_uri, png
+from launchers.report.recordings import (
+    Sample,
+    Sheet,
+    Trial,
+    first_action_spread,
+    long_exposure,
+)
+from launchers.report.words import number
+from launchers.video import HOLD, caption, enlarge, write_frames
+
+LEAST_SIDE = 192  # pixels of a film, at least
+ACTIONS_SHOWN = 3  # numbers of an action
+MOST_FRAMES = 250  # of a film; of longer episodes, one in so many
+
+
+@dataclass(frozen=True)
+class Film:
+    """An episode as a film."""
+
+    source: str
+    poster: str  # its first frame
+    words: str  # for those who cannot see it
+    episode_return: float
+
+
+@dataclass(frozen=True)
+class FilmRow:
+    """A trial, episode by episode."""
+
+    index: int  # of the task
+    params: str
+    films: Sequence[Film]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of pictures."""
+
+    title: str
+    pictures: Sequence[tuple[str, str]]  # source and words of each
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """Rows of the same moments: truth, posterior, prior."""
+
+    index: int
+    params: str
+    steps: Sequence[int]
+    conditioned: int
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """A row for each sample of m: long exposure, then a few moments."""
+
+    index: int
+    params: str
+    spread: float
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+def film_rows(trials: Sequence[Trial], names: Sequence[str], step: int) -> list[FilmRow]:
+    """A film of every episode of every trial, one frame in `step`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        return [
+            FilmRow(
+                trial.task.index,
+                caption(names, trial.task.params),
+                [
+                    Film(
+                        _film(path, entry.episode.frames, step),
+                        png(enlarge(entry.episode.frames[0], LEAST_SIDE)),
+                        f"Episode {order} on task {trial.task.index}, return {number(entry.episode_return)}",
+                        entry.episode_return,
+                    )
+                    for order, entry in enumerate(trial.episodes, 1)
+                ],
+            )
+            for trial in trials
+        ]
+
+
+def film_step(frames: int) -> int:
+    """Of episodes with so many frames at most, one in how many is in a film."""
+    return math.ceil(frames / MOST_FRAMES)
+
+
+def reconstructions(sheet: Sheet, names: Sequence[str]) -> Reconstructions:
+    """What the model sees, below what there was."""
+    titles = {
+        "truth": sheet.truth,
+        "posterior": sheet.posterior,
+        "prior": sheet.prior,
+    }
+    rows = [
+        Row(
+            title,
+            [(png(frame), f"{title}, step {step}") for step, frame in zip(sheet.steps, frames, strict=True)],
+        )
+        for title, frames in titles.items()
+    ]
+    words = caption(names, sheet.task.params)
+    return Reconstructions(sheet.task.index, words, sheet.steps, sheet.conditioned, rows)
+
+
+def exploration(samples: Sequence[Sample], index: int, params: str, background: Frames) -> Exploration:
+    """A row of pictures for each sample; `background` is what is seen where nothing moves."""
+    columns = ("long exposure", "first", "middle", "last")
+    rows = []
+    for order, sample in enumerate(samples, 1):
+        frames = sample.frames
+        shown = (long_exposure(frames, background), frames[0], frames[len(frames) // 2], frames[-1])
+        pairs = zip(columns, shown, strict=True)
+        pictures = [(png(frame), f"sample {order}, {column}") for column, frame in pairs]
+        rows.append(Row(f"m {order}: {_beginning(sample)}, return {number(sample.episode_return)}", pictures))
+    return Exploration(index, params, first_action_spread(samples), columns, rows)
+
+
+def _beginning(sample: Sample) -> str:
+    values = [number(float(value)) for value in sample.first_action[:ACTIONS_SHOWN]]
+    more = ["..."] * (len(sample.first_action) > ACTIONS_SHOWN)
+    return f"first action ({', '.join([*values, *more])})"
+
+
+def _film(path: Path, frames: Frames, step: int) -> str:
+    shown = frames[::step]
+    pictures = (enlarge(frame, LEAST_SIDE) for frame in (*shown, *[frames[-1]] * HOLD))
+    write_frames(path, pictures)
+    return data_uri("video/mp4", path.read_bytes())

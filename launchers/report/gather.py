@@ -1,0 +1,143 @@
+"""The runs of a report: read from their directories, and refused where they do not belong together.
+
+What is computed of them is in figures.py and tables.py; checkpoints are opened by recordings.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaslac.checkpoint import MANIFEST
+from metaslac.config import TASK_INFERENCE
+from metaslac.errors import MetaslacError
+from metaslac.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
+
+PROGRESS = "progress.csv"
+NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings
+COLUMNS = ("update", "env_steps", "time/seconds")  # of every progress.csv
+KINDS = ("infer", "blind", "oracle")  # the order of everything on the page
+MOST_SHOWN = 24  # characters of what differs
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, its evaluation and the rows of its training."""
+
+    directory: Path
+    evaluation: Evaluation
+    progress: Mapping[str, Array]  # column -> a number for each row; not a number where blank
+    files: Mapping[str, bytes]  # evaluation.json and progress.csv as they are
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What the evaluation says of the agent."""
+        return self.evaluation.about
+
+    @property
+    def kind(self) -> str:
+        """infer, blind or oracle."""
+        return str(self.about["inference"])
+
+    @property
+    def seed(self) -> int:
+        """The seed of the training."""
+        return int(self.about["train_seed"])
+
+    @property
+    def name(self) -> str:
+        """As the directory is called."""
+        return self.directory.resolve().name
+
+
+def read_runs(directories: Sequence[Path]) -> list[Run]:
+    """The runs, by kind and seed. Raises MetaslacError, in one line, for what cannot be on one page."""
+    seen: dict[Path, Path] = {}
+    for directory in directories:
+        if directory.resolve() in seen:
+            raise MetaslacError(f"{directory} is given twice")
+        seen[directory.resolve()] = directory
+    runs = [read_run(directory) for directory in directories]
+    for run in runs[1:]:
+        _check_common(runs[0], run)
+    return sorted(runs, key=lambda run: (KINDS.index(run.kind), run.seed, run.name))
+
+
+def read_run(directory: Path) -> Run:
+    """One run. Raises MetaslacError if it was not evaluated, or is not a run."""
+    if (directory / MANIFEST).is_file():
+        raise MetaslacError(f"{directory} is a checkpoint, not a run directory")
+    files = {name: _read(directory, name) for name in (NAME, PROGRESS)}
+    evaluation = read_evaluation(directory / NAME)
+    _check_about(directory / NAME, evaluation.about)
+    return Run(directory, evaluation, _columns(directory / PROGRESS, files[PROGRESS]), files)
+
+
+def by_kind(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Kind -> its runs; only kinds that there are."""
+    groups = {kind: [run for run in runs if run.kind == kind] for kind in KINDS}
+    return {kind: group for kind, group in groups.items() if group}
+
+
+def returns_of(runs: Sequence[Run]) -> Array:
+    """Held-out returns (runs, tasks, trials, episodes)."""
+    return np.stack([run.evaluation.held_out.returns for run in runs])
+
+
+def _check_about(path: Path, about: Mapping[str, Any]) -> None:
+    if about["inference"] not in TASK_INFERENCE:
+        raise MetaslacError(f"{path}: unknown inference {about['inference']!r}")
+    settings = about["settings"]
+    whole = all(isinstance(section, dict) for section in settings.values())
+    if not whole or any(entry not in settings.get(section, ()) for section, entry in NEEDED):
+        raise MetaslacError(f"{path}: its settings are not those of a run")
+
+
+def _check_common(first: Run, other: Run) -> None:
+    for entry in DESIGN:
+        one, two = first.about[entry], other.about[entry]
+        if one != two:
+            raise MetaslacError(
+                f"these are no runs to compare: {first.directory} has {entry} {str(one)[:MOST_SHOWN]}, "
+                f"{other.directory} {str(two)[:MOST_SHOWN]}"
+            )
+    if list(first.evaluation.held_out.tasks) != list(other.evaluation.held_out.tasks):
+        raise MetaslacError(f"{first.directory} and {other.directory} were evaluated on different tasks")
+
+
+def _read(directory: Path, name: str) -> bytes:
+    path = directory / name
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        if not directory.is_dir():
+            raise MetaslacError(f"{directory} is not a directory") from None
+        if name == NAME:
+            command = f"metaslac evaluate --checkpoint {shlex.quote(str(directory))}"
+            raise MetaslacError(f"{directory} has no {NAME}; `{command}` makes it") from None
+        raise MetaslacError(f"{directory} is not a run directory: it has no {name}") from None
+    except OSError as error:
+        raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _columns(path: Path, data: bytes) -> dict[str, Array]:
+    try:
+        header, *rows = list(csv.reader(io.StringIO(data.decode())))
+        cells = np.array([[float(cell) if cell else np.nan for cell in row] for row in rows])
+        table = cells.reshape(len(rows), len(header))
+    except (ValueError, csv.Error):  # bad UTF-8 and rows of different lengths among them
+        raise MetaslacError(f"{path} is damaged: not a table of numbers") from None
+    missing = [name for name in COLUMNS if name not in header]
+    if missing or not len(table):
+        raise MetaslacError(f"{path} has no {missing[0] if missing else 'rows'}")
+    return dict(zip(header, table.T, strict=True))

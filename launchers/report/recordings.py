@@ -1,0 +1,141 @@
+"""One trained agent at work, for pictures: its trials, what its model sees of them, how it explores.
+
+How pictures are put together is in films.py; what the model sees is metaslac/reconstruction.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from launchers.trained import Trained
+from metaslac.adaptation import EVALUATION_STREAM
+from metaslac.agent import networks_from_checkpoint
+from metaslac.checkpoint import load_checkpoint
+from metaslac.reconstruction import reconstruct
+from metaslac.rollout import TrialEpisode, play, rng_of, run_trial
+
+if TYPE_CHECKING:
+    from envs import Task
+
+RECONSTRUCTION_STREAM, EXPLORATION_STREAM = 8, 9
+BACKGROUND_FRAMES = 400  # are enough to tell what stays
+
+Frames = NDArray[np.uint8]
+
+
+class Trial(NamedTuple):
+    """A trial on one task, and the task variable of its last episode."""
+
+    task: Task
+    episodes: Sequence[TrialEpisode]
+    m: NDArray[np.float32]  # (M,)
+
+
+class Sheet(NamedTuple):
+    """Frames of an episode at some steps, and what the model sees there, each (F, H, W, 3)."""
+
+    task: Task
+    steps: Sequence[int]
+    conditioned: int  # how many first frames of the episode the roll-out has seen
+    truth: Frames
+    posterior: Frames
+    prior: Frames
+
+
+class Sample(NamedTuple):
+    """One first episode, m drawn from the prior."""
+
+    frames: Frames  # (T + 1, H, W, 3)
+    first_action: NDArray[np.float32]  # (A,)
+    episode_return: float
+
+
+def record(
+    trained: Trained, tasks: Sequence[Task], *, episodes: int, exploration: int, seed: int
+) -> list[Trial]:
+    """The first trial of `adapt` with the same seed on each task, to the digit."""
+    keys = [
+        [(seed, EVALUATION_STREAM, task.index, 0, episode) for task in tasks] for episode in range(episodes)
+    ]
+    with closing(trained.family.make_vector_env(len(tasks), trained.threads)) as env:
+        trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True)
+    m = trained.agent.m.cpu().numpy()
+    return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
+
+
+def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: int, seed: int) -> Sheet:
+    """The beginning of a trial's last episode: truth, posterior, and prior from the first window on.
+
+    Shows at most `shown` frames, evenly spaced.
+    """
+    saved = load_checkpoint(checkpoint)
+    networks = networks_from_checkpoint(saved, saved.path, trained.agent.device)
+    episode, window = trial.episodes[-1].episode, trained.config.model.window
+    length = min(len(episode.frames), 3 * window + shown)
+    conditioned = min(window, length)
+    size = length, networks.latent_model.latent_size
+    noise = rng_of(seed, RECONSTRUCTION_STREAM, trial.task.index).standard_normal(size, dtype=np.float32)
+    frames, actions = episode.frames[:length], episode.actions[: length - 1]
+    seen = reconstruct(networks, frames, actions, trial.m, conditioned, noise)
+    steps = np.unique(np.linspace(0, length - 1, min(shown, length)).round().astype(int)).tolist()
+    return Sheet(trial.task, steps, conditioned, frames[steps], seen.posterior[steps], seen.prior[steps])
+
+
+def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sample]:
+    """First episodes of one task from one start state, each with an m of its own from the prior."""
+    agent = trained.agent
+    rngs = [rng_of(seed, EXPLORATION_STREAM, task.index, sample) for sample in range(samples)]
+    start = int(rng_of(seed, EXPLORATION_STREAM, task.index).integers(2**31))
+    first: list[NDArray[np.float32]] = []
+
+    def act() -> NDArray[np.float32]:
+        actions = agent.act(deterministic=True)
+        if not first:
+            first.append(actions)
+        return actions
+
+    with closing(trained.family.make_vector_env(samples, trained.threads)) as env:
+        frames, _ = env.reset(seed=[start] * samples, options={"tasks": [task.index] * samples})
+        agent.begin_task(samples, np.array([task.params] * samples))
+        agent.begin_episode(np.asarray(frames), rngs, explore=True)
+        episodes = play(env, np.asarray(frames), act, agent.observe)
+    return [
+        Sample(episode.frames, action, float(episode.rewards.sum(dtype=np.float64)))
+        for episode, action in zip(episodes, first[0], strict=True)
+    ]
+
+
+def first_action_spread(samples: Sequence[Sample]) -> float:
+    """Standard deviation over samples of the first action, averaged over its dimensions; at most 1."""
+    actions = np.stack([sample.first_action for sample in samples])
+    return float(actions.std(0).mean())
+
+
+def long_exposure(frames: Frames, background: Frames) -> Frames:
+    """One picture (H, W, 3) of all that moved in frames (T, H, W, 3).
+
+
+    Each pixel is of the moment at which it is least like the background. Light and dark bodies both show,
+    unlike in a maximum.
+    """
+    difference = np.abs(frames.astype(np.int16) - background).sum(-1)  # (T, H, W)
+    moment = difference.argmax(0)[None, :, :, None]
+    exposed: Frames = np.take_along_axis(frames, moment, 0)[0]
+    return exposed
+
+
+def background_of(episodes: Sequence[Frames]) -> Frames:
+    """What is there most of the time over many episodes (T, H, W, 3): a picture (H, W, 3).
+
+    They should begin in different states, or where they all begin counts as background.
+    """
+    every = max(1, sum(map(len, episodes)) // BACKGROUND_FRAMES)
+    frames = np.concatenate([episode[::every] for episode in episodes])
+    median: Frames = np.median(frames, axis=0).astype(np.uint8)
+    return median

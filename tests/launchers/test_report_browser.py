@@ -1,0 +1,122 @@
+"""The page of `metaslac report` in a real browser, at the width of a desk and of a phone.
+
+Skipped where there is no selenium or no Chromium with its driver.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reports import ONE_THREAD, run
+
+selenium = pytest.importorskip("selenium")
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver")
+
+WIDTHS = (1280, 390)
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def page_path(family_of_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    run("report", *map(str, family_of_runs), "--out", str(path), *ONE_THREAD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def requests(browser: Any) -> set[str]:
+    """What pages have asked for since the last call, by the beginning of its address."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return {entry["request"]["url"][:200] for entry in sent}
+
+
+def wait_until(browser: Any, condition: str) -> None:
+    deadline = time.monotonic() + 20
+    while not browser.execute_script(f"return {condition}"):
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def opened(browser: Any, page_path: Path, request: pytest.FixtureRequest) -> Any:
+    """The browser with the page open, and all it asked for in `asked`."""
+    browser.get("about:blank")
+    requests(browser)
+    size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": request.param < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page_path.as_uri())
+    return browser
+
+
+def test_everything_loads_and_nothing_is_asked_of_anyone(opened: Any, page_path: Path) -> None:
+    wait_until(opened, "[...document.images].every((image) => image.complete)")
+    assert opened.execute_script("return document.images.length") > 50
+    assert opened.execute_script("return [...document.images].filter((i) => !i.naturalWidth).length") == 0
+    wait_until(opened, "[...document.querySelectorAll('video')].every((film) => film.readyState >= 1)")
+    assert opened.execute_script("return document.querySelectorAll('video').length") == 8
+    asked = requests(opened)
+    assert page_path.as_uri() in asked
+    assert all(address.startswith("data:") for address in asked - {page_path.as_uri()}), asked
+    assert opened.get_log("browser") == []
+
+
+def test_it_is_no_wider_than_the_window(opened: Any) -> None:
+    for state in ("", "document.querySelectorAll('details').forEach((part) => part.open = true);"):
+        opened.execute_script(state)
+        widest, room, window = opened.execute_script(
+            "const page = document.documentElement; return [page.scrollWidth, page.clientWidth, innerWidth]"
+        )
+        assert widest <= room and window in WIDTHS
+
+
+def test_the_axis_is_switched_with_the_keyboard(opened: Any) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    shown = "return [...document.querySelectorAll('.panel')].map((part) => part.offsetHeight > 0)"
+    opened.execute_script("document.getElementById('x1').click(); document.getElementById('x1').focus()")
+    assert opened.execute_script(shown) == [True, False, False]
+    opened.find_element(By.ID, "x1").send_keys(Keys.ARROW_RIGHT)
+    assert opened.execute_script(shown) == [False, True, False]
+
+
+def test_films_play_together_when_asked_and_not_before(opened: Any) -> None:
+    playing = "[...document.querySelectorAll('video')].filter((film) => !film.paused).length"
+    assert opened.execute_script(f"return {playing}") == 0
+    opened.execute_script("document.getElementById('play').click()")
+    wait_until(opened, f"{playing} === 8")
+    wait_until(opened, "[...document.querySelectorAll('video')].every((film) => film.currentTime > 0)")
+    assert opened.execute_script("return document.getElementById('play').textContent") == "Pause all"
+    opened.execute_script("document.getElementById('play').click()")
+    wait_until(opened, f"{playing} === 0")
