@@ -78,6 +78,7 @@ FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
         "evaluation.episodes": 2,
     },
     ("quick", "reacher_goal"): {
+        "train.updates": 2_500,
         "family.action_repeat": 2,
         "model.reward_std": 0.2,
         "task.context_length": 6,
