@@ -3,8 +3,7 @@
     python benchmarks/features.py --checkpoint RUN --json results/features.json
 
 Frames are of random actions. R^2 on other episodes: of a small network on the features of one frame, which is
-what layers of an actor or a critic can get out of them, and of a convolutional one trained on the pixels, which
-is what there is to know.
+what layers of an actor or a critic can get out of them, and of a convolutional one trained on the pixels.
 """
 
 from __future__ import annotations
