@@ -60,7 +60,8 @@ def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
 
 def describe(path: Path, verify: bool) -> dict[str, Any]:
     """All there is to tell about the checkpoint at `path`. Raises MetaslacError if nothing can be told."""
-    from metaslac.checkpoint import Checkpoint, damaged_files, load_checkpoint, missing_files, read_manifest
+    from metaslac.checkpoint import Checkpoint, load_checkpoint
+    from metaslac.manifest import damaged_files, missing_files, read_manifest
     from metaslac.training_state import ROWS, logged_rows
 
     manifest = read_manifest(path)

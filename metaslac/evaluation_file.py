@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.adaptation import TaskAdaptation
-from metaslac.checkpoint import MANIFEST
 from metaslac.errors import MetaslacError
 from metaslac.files import write_atomically
+from metaslac.manifest import MANIFEST
 
 NAME = "evaluation.json"
 FORMAT = 1

@@ -10,9 +10,10 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 HERE = Path(__file__).resolve().parent
 CHANGED = "-changed"
@@ -33,6 +34,8 @@ def source_commit() -> str | None:
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """Processor, number of its cores for this process, and the device that computed."""
+    import torch
+
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "device": where}
 

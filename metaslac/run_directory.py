@@ -14,10 +14,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from metaslac.checkpoint import LAST, MANIFEST, checkpoints_in, mend_last, remove_leftovers
+from metaslac.checkpoint import LAST, checkpoints_in, mend_last, remove_leftovers
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
 from metaslac.files import write_atomically
+from metaslac.manifest import MANIFEST
 from metaslac.provenance import source_commit
 from metaslac.settings import differences, from_yaml, to_dict, to_yaml
 from metaslac.version import library_versions

@@ -14,12 +14,10 @@ import pytest
 import safetensors.torch
 from fakes import CPU, FakeFamily, tiny_config
 
-from metaslac.checkpoint import (
-    MANIFEST,
-    load_checkpoint,
-)
+from metaslac.checkpoint import load_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
+from metaslac.manifest import MANIFEST
 from metaslac.meta_train import MetaTrainer
 
 

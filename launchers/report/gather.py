@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.checkpoint import MANIFEST
 from metaslac.config import TASK_INFERENCE
 from metaslac.errors import MetaslacError
 from metaslac.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
+from metaslac.manifest import MANIFEST
 
 PROGRESS = "progress.csv"
 NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings

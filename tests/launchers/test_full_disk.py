@@ -16,7 +16,8 @@ import pytest
 import torch
 from runs import SMALL
 
-from metaslac.checkpoint import damaged_files, load_checkpoint
+from metaslac.checkpoint import load_checkpoint
+from metaslac.manifest import damaged_files
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20

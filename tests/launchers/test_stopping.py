@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from runs import SMALL, assert_equal, rows
 
-from metaslac.checkpoint import damaged_files, load_checkpoint
+from metaslac.checkpoint import load_checkpoint
+from metaslac.manifest import damaged_files
 
 ROOT = Path(__file__).parents[2]
 STOPPED = 75

@@ -27,8 +27,9 @@ from launchers.jobs import DONE, FAILED, STOPPED, WAITING, Job, Jobs, Step
 from launchers.presets import resolve
 from launchers.sweep_plan import EVALUATING, TRAINING, Run, Sweep
 from launchers.sweep_view import Reader, View
-from metaslac.checkpoint import damaged_files, load_checkpoint
+from metaslac.checkpoint import load_checkpoint
 from metaslac.config import TASK_INFERENCE
+from metaslac.manifest import damaged_files
 
 ROOT = Path(__file__).parents[2]
 STOPPED_CODE = 75

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -13,19 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoints import encoded
 
 from metaslac import checkpoint as module
-from metaslac.checkpoint import (
-    CONFIG,
-    FORMAT_VERSION,
-    MANIFEST,
-    WEIGHTS,
-    load_checkpoint,
-    prune,
-    save_checkpoint,
-)
+from metaslac.checkpoint import load_checkpoint, prune, save_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError
+from metaslac.manifest import CONFIG, FORMAT_VERSION, MANIFEST, WEIGHTS
 from metaslac.settings import apply_settings
 
 FILES = (WEIGHTS, CONFIG, MANIFEST)
@@ -265,12 +260,13 @@ def signed(saved: Path, contents: dict[str, bytes], listed: dict[str, Any] | Non
     facts = json.loads((saved / MANIFEST).read_text())
     del facts["manifest_sha256"]
     facts["files"] = {
-        name: {"sha256": module._sha256(data), "size": len(data)} for name, data in contents.items()
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        for name, data in contents.items()
     } | (listed or {})
-    facts["manifest_sha256"] = module._sha256(module._encode(facts))
+    facts["manifest_sha256"] = hashlib.sha256(encoded(facts)).hexdigest()
     for name, data in contents.items():
         (saved / name).write_bytes(data)
-    (saved / MANIFEST).write_bytes(module._encode(facts))
+    (saved / MANIFEST).write_bytes(encoded(facts))
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,8 @@ from pathlib import Path
 import pytest
 from checkpoints import files_of, nested, put, refusal, resume
 
-from metaslac.checkpoint import (
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-    damaged_files,
-    missing_files,
-    read_manifest,
-)
 from metaslac.errors import MetaslacError
+from metaslac.manifest import CONFIG, MANIFEST, WEIGHTS, damaged_files, missing_files, read_manifest
 from metaslac.training_state import NUMBERS, ROWS, TENSORS
 
 

@@ -18,14 +18,9 @@ import torch
 from checkpoints import files_of, forge, nested, refusal, replay_file, resume, some
 from torch import Tensor
 
-from metaslac.checkpoint import (
-    MANIFEST,
-    WEIGHTS,
-    damaged_files,
-    load_checkpoint,
-    read_manifest,
-)
+from metaslac.checkpoint import load_checkpoint
 from metaslac.errors import MetaslacError
+from metaslac.manifest import MANIFEST, WEIGHTS, damaged_files, read_manifest
 from metaslac.replay_files import STORES
 from metaslac.training_state import NUMBERS, ROWS, TENSORS, is_finished
 

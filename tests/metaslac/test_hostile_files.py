@@ -22,11 +22,7 @@ from fakes import CPU
 
 from envs import make_family
 from launchers.cli import cli
-from metaslac.checkpoint import (
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-)
+from metaslac.manifest import CONFIG, MANIFEST, WEIGHTS
 from metaslac.meta_train import meta_train
 from metaslac.run_directory import start_run_directory
 from metaslac.settings import with_values
