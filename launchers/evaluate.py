@@ -120,7 +120,7 @@ def show(evaluation: Evaluation, controls: dict[str, Evaluation]) -> None:
         click.echo("\n" + gap_table(evaluation, controls))
     elif "blind" in controls:
         click.echo("\n" + difference_table(evaluation, controls["blind"]))
-    if evaluation.training is not None and about["inference"] == "infer":
+    if evaluation.training is not None and about["inference"] == "infer" and about["param_names"]:
         click.echo("\n" + probe_table(evaluation))
     click.echo("\n" + tasks_table(about["param_names"], evaluation.held_out))
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from metaslac.config import Config
 
 
+SECONDS_BEFORE_A_BAR = 2.0
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -102,11 +104,18 @@ def play(
     keep_frames: bool = False,
     keep_beliefs: bool = False,
 ) -> list[TaskAdaptation]:
-    """Trials of adaptation, exploring as the checkpoint's own configuration says."""
+    """Trials of adaptation, exploring as the checkpoint's own configuration says.
+
+    If they take long, a terminal shows how far they are.
+    """
+    from tqdm import tqdm
+
     from metaslac.adaptation import adapt, slots_for
 
-    worlds = slots_for(len(tasks) * trials, trained.config.runtime.worlds)
-    with closing(trained.family.make_vector_env(worlds, trained.threads)) as env:
+    jobs = len(tasks) * trials
+    worlds = slots_for(jobs, trained.config.runtime.worlds)
+    bar = tqdm(total=jobs, unit=" trials", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None)
+    with bar, closing(trained.family.make_vector_env(worlds, trained.threads)) as env:
         return adapt(
             trained.agent,
             env,
@@ -117,6 +126,7 @@ def play(
             seed=seed,
             keep_frames=keep_frames,
             keep_beliefs=keep_beliefs,
+            played=bar.update,
         )
 
 

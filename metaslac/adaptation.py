@@ -5,7 +5,7 @@ The adapter is given an agent and an environment. No replay is within its reach.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,11 +52,13 @@ def adapt(
     deterministic: bool = True,
     keep_frames: bool = False,
     keep_beliefs: bool = False,
+    played: Callable[[int], object] = lambda trials: None,
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 
     Actions are the tanh of the policy's mean unless `deterministic` is off. What is
     random in an episode depends on (seed, task, trial, episode) alone, not on slots or on other tasks.
+    `played` is told of so many more trials whenever some are over.
     """
     jobs = [(task, trial) for task in tasks for trial in range(trials)]
     results = []
@@ -68,10 +70,10 @@ def adapt(
             [(seed, EVALUATION_STREAM, task.index, trial, episode) for task, trial in slots]
             for episode in range(episodes)
         ]
-        played = run_trial(
+        trials_played = run_trial(
             env, agent, [task for task, _ in slots], keys, exploration_episodes, deterministic, keep_beliefs
         )
-        for (task, trial), trial_episodes in zip(chunk, played, strict=False):
+        for (task, trial), trial_episodes in zip(chunk, trials_played, strict=False):
             means = [entry.belief_mean for entry in trial_episodes]
             stds = [entry.belief_std for entry in trial_episodes]
             results.append(
@@ -85,6 +87,7 @@ def adapt(
                     np.concatenate([np.ones_like(stds[:1]), *(entry.step_stds for entry in trial_episodes)]),
                 )
             )
+        played(len(chunk))
     return results
 
 
