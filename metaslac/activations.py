@@ -96,7 +96,8 @@ class Shapes:
         outputs = 2 * self.layers[-1] + sum(self.layers[:-1]) + self.pixels
         decoder = self.trained * frames * outputs
         # The squared error goes backward as three products of its size, when the prediction is done with.
-        return self.filter(windows) + decoder + image + max(3 * image, self.prediction(windows))
+        predictions = self.prediction(windows) + self.inverse(windows)
+        return self.filter(windows) + decoder + image + max(3 * image, predictions)
 
     def context(self) -> int:
         """Kept for the belief: the transitions' features, and all layers of the context encoder."""
@@ -122,6 +123,12 @@ class Shapes:
         kl = FLOAT * 8 * z1
         heads = self.head(z2 + self.step, z1) + self.head(2 * (z1 + z2) + self.step, 1)
         return windows * self.frames * (heads + kl)
+
+    def inverse(self, windows: int) -> int:
+        """Kept by the inverse model: its inputs and its hidden layer before and after activation."""
+        model = self.config.model
+        kept = FLOAT * (2 * model.feature_size + 2 * model.hidden_size)
+        return windows * model.window * kept if model.inverse_weight else 0
 
     def head(self, inputs: int, outputs: int) -> int:
         """Kept by a GaussianHead: input, hidden layers before and after activation, mean and deviation."""

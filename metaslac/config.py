@@ -66,6 +66,9 @@ class ModelConfig:
     hidden_size: int = units(256, "width of the two hidden layers of every latent conditional")
     window: int = count(8, "transitions per window; also the frames in the actor's history")
     pixel_variance: float = setting(0.1, "fixed variance of p(x_t | z_t), pixels in [0, 1]", above=0)
+    inverse_weight: float = setting(
+        0.0, "weight of the error of actions inferred from consecutive image features; 0 is SLAC", low=0
+    )
     reward_weight: float = setting(1.0, "weight of -log p(r_t | ...) in the model loss", low=0)
     reward_std: float = setting(0.0, "fixed standard deviation of the reward likelihood; 0 learns it", low=0)
     reward_std_min: float = setting(1e-5, "floor of the learned standard deviation of the reward", above=0)

@@ -78,9 +78,8 @@ class Learner:
         self.precision = Precision.of(config.runtime.precision, device)
         self.networks = MetaSLAC(config, action_size, num_params).to(device)
         train, networks = config.train, self.networks
-        self.model_parameters = [*networks.encoder.parameters(), *networks.latent_model.parameters()]
         self.optimizers = {
-            "model": adam(self.model_parameters, train.lr_model),
+            "model": adam(networks.model_parameters(), train.lr_model),
             "context": adam(networks.task_parameters(config.task.inference), train.lr_context),
             "critic": adam(networks.critic.parameters(), train.lr_critic),
             "actor": adam(networks.actor.parameters(), train.lr_actor),
@@ -238,6 +237,10 @@ class Learner:
         loss, parts = self.networks.latent_model.loss(
             frames, a, r, seen, posterior, restart, valid, self.precision.cast_trained()
         )
+        if self.networks.inverse_model is not None:
+            inverse = self.networks.inverse_model.loss(f.flatten(0, 1), a, valid)
+            loss = loss + self.config.model.inverse_weight * inverse
+            parts["inverse"] = inverse.detach()
         metrics = {f"model/{name}": value for name, value in parts.items()} | {"model/loss": loss.detach()}
         used = [self.optimizers["model"]]
         if self._model_trains_context:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metaslac.actor_critic import Actor, TwinCritic
 from metaslac.config import Config
 from metaslac.context_encoder import ContextEncoder
+from metaslac.inverse_model import InverseModel
 from metaslac.latent_model import LatentModel
 from metaslac.networks import ImageEncoder, mlp
 
@@ -54,6 +55,9 @@ class MetaSLAC(nn.Module):
         hidden = config.actor_critic.hidden_size
         self.encoder = ImageEncoder(image_size, model.base_depth, model.feature_size)
         self.latent_model = LatentModel(model, image_size, action_size, size)
+        self.inverse_model = (
+            InverseModel(model.feature_size, action_size, model.hidden_size) if model.inverse_weight else None
+        )
         self.context_encoder = ContextEncoder(
             model.feature_size, action_size, size, config.task.hidden_size, config.task.factor_rank
         )
@@ -65,6 +69,11 @@ class MetaSLAC(nn.Module):
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(config.actor_critic.alpha_init)))
+
+    def model_parameters(self) -> list[nn.Parameter]:
+        """The weights that learn from images: encoder, latent model and, if there is one, inverse model."""
+        parts = self.encoder, self.latent_model, self.inverse_model
+        return [parameter for part in parts if part is not None for parameter in part.parameters()]
 
     def task_parameters(self, inference: str) -> list[nn.Parameter]:
         """The weights that make m: the oracle's, or those of inference."""
