@@ -195,6 +195,21 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
     )
 
 
+@pytest.mark.parametrize("pretrains", [False, True])
+def test_an_inverse_model_is_part_of_the_model_loss(pretrains: bool) -> None:
+    config = tiny_config()
+    config = replace(config, model=replace(config.model, inverse_weight=7.0))
+    learner, batch = make_learner(config), make_batch(config)
+    before = snapshot(learner)
+    metrics = (learner.pretrain if pretrains else learner.update)(batch)
+    assert changed(learner, before) >= {"encoder", "latent_model", "inverse_model"}
+    parts = {name: float(metrics[f"model/{name}"]) for name in ("image", "reward", "kl", "inverse")}
+    assert parts["inverse"] > 0
+    total = parts["image"] + parts["reward"] + parts["kl"] + 7 * parts["inverse"]
+    assert float(metrics["model/loss"]) == pytest.approx(total, rel=1e-5)
+    assert "model/inverse" not in make_learner(tiny_config()).update(batch)
+
+
 @pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
 def test_extra_steps_are_of_critics_actor_and_temperature_alone(inference: str) -> None:
     base = tiny_config(inference=inference)
