@@ -70,7 +70,7 @@ FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
         "actor_critic.reward_scale": 2.0,
         "actor_critic.alpha_init": 0.3,
         "replay.episodes_per_task": 60,
-        "train.updates": 4_000,
+        "train.updates": 1_800,
         "train.pretrain_updates": 1_000,
         "train.tasks_per_visit": 10,
         "train.updates_per_visit": 20,
