@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
-from launchers.family import same_family_option
+from launchers.family import family_option, same_family_option
 from launchers.outputs import check_writable, table
 from launchers.trained import Command, Trained, checkpoint_option, device_options, load_trained, play
 from metaslac.errors import MetaslacError
@@ -98,9 +99,10 @@ def evaluate(
     if checkpoint.exists():
         check_writable(out)
     trained = load_trained(checkpoint, family, device, threads)
-    others = {name: _control(path, name) for name, path in controls.items()}
+    others = {name: _control(path, name, out) for name, path in controls.items()}
     about = _about(trained, checkpoint, episodes, trials, seed, training_tasks)
-    _check_comparable(about, others, controls)
+    for name, other in others.items():
+        _check_comparable(about, trained, f"--{name} {controls[name]}", other)
     held_out = _play(trained, trained.family.test_tasks, about)
     training = _play(trained, trained.family.train_tasks, about) if training_tasks else None
     evaluation = Evaluation(about, held_out, training)
@@ -120,6 +122,8 @@ def show(evaluation: Evaluation, controls: dict[str, Evaluation]) -> None:
         click.echo("\n" + gap_table(evaluation, controls))
     elif "blind" in controls:
         click.echo("\n" + difference_table(evaluation, controls["blind"]))
+    elif controls:
+        click.echo("\nno gap closed: that needs --blind too")
     if evaluation.training is not None and about["inference"] == "infer" and about["param_names"]:
         click.echo("\n" + probe_table(evaluation))
     click.echo("\n" + tasks_table(about["param_names"], evaluation.held_out))
@@ -177,11 +181,11 @@ def probe_table(evaluation: Evaluation) -> str:
     names = evaluation.about["param_names"]
     scores = probe_scores(evaluation)
     shown = names[:PARAMETERS_SHOWN]
-    rest = len(names) - len(shown)
-    header = ["belief after", *(f"R^2 {name}" for name in shown), *["mean R^2 of all"] * (rest > 0)]
+    more = len(names) > len(shown)
+    header = ["belief after", *(f"R^2 {name}" for name in shown), *["mean R^2 of all"] * more]
     rows = []
     for after, row in enumerate(scores):
-        mean = [f"{row.mean():.3f}"] * (rest > 0)
+        mean = [f"{np.nanmean(row):.3f}"] if more else []
         moment = f"episode {after}" if after else "no context"
         rows.append([moment, *(f"{value:.3f}" for value in row[: len(shown)]), *mean])
     return table(header, rows)
@@ -215,6 +219,7 @@ def _about(
     config, manifest = trained.config, trained.manifest
     command = f"metaslac evaluate --checkpoint {shlex.quote(str(checkpoint))} --episodes {episodes} --trials "
     command += f"{trials} --seed {seed}" + " --no-training-tasks" * (not training_tasks)
+    command += family_option(trained.family.name)
     return {
         "family": trained.family.name,
         "task_hash": trained.family.task_hash,
@@ -251,22 +256,24 @@ def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Tri
     return trials_of(played, about["decisions"])
 
 
-def _control(path: Path, name: str) -> Evaluation:
-    from metaslac.evaluation_file import read_evaluation
+def _control(path: Path, name: str, out: Path) -> Evaluation:
+    from metaslac.evaluation_file import evaluation_path, read_evaluation
 
     evaluation = read_evaluation(path)
+    if out.exists() and out.samefile(evaluation_path(path) if path.is_dir() else path):
+        raise MetaslacError(f"--{name} {path}: the evaluation would be written over it")
     if evaluation.about["inference"] != name:
         raise MetaslacError(f"--{name} {path}: its task.inference is {evaluation.about['inference']}")
     return evaluation
 
 
-def _check_comparable(about: dict[str, Any], others: dict[str, Evaluation], paths: dict[str, Path]) -> None:
+def _check_comparable(about: dict[str, Any], trained: Trained, named: str, other: Evaluation) -> None:
     from metaslac.evaluation_file import DESIGN
 
-    for name, other in others.items():
-        for entry in DESIGN:
-            if other.about[entry] != about[entry]:
-                raise MetaslacError(
-                    f"--{name} {paths[name]} was evaluated with another {entry}: {other.about[entry]}, not "
-                    f"{about[entry]}"
-                )
+    for entry in DESIGN:
+        if other.about[entry] != about[entry]:
+            raise MetaslacError(
+                f"{named} was evaluated with another {entry}: {other.about[entry]}, not {about[entry]}"
+            )
+    if list(other.held_out.tasks) != [task.index for task in trained.family.test_tasks]:
+        raise MetaslacError(f"{named} was evaluated on other tasks")

@@ -6,6 +6,7 @@ Which families there are is in `envs`; listing and showing them is `families.py`
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from envs.family import Family
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def family_option(name: str) -> str:
+    """What a later command on the same family needs as well: --family, if that is the user's own code."""
+    from envs.registry import names_a_module
+
+    return f" --family {shlex.quote(name)}" if names_a_module(name) else ""
 
 
 def same_family_option(command: Command) -> Command:

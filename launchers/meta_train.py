@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from launchers.family import open_family, try_out
+from launchers.family import family_option, open_family, try_out
 from launchers.presets import FAMILY_PRESETS, PRESETS, fit_to_tasks, resolve
 from launchers.process import allow_tf32, choose_device, draw_on, use_threads
 from launchers.signals import STOPPED, stop_requested
@@ -188,7 +188,7 @@ def train(
                 config, family, run_dir, device, quiet=quiet, checkpoint=checkpoint, stop=stop
             )
         except metaslac.meta_train.StopRequested as where:
-            command = f"metaslac meta-train --resume {shlex.quote(str(run_dir))}{_family(options.name)}"
+            command = f"metaslac meta-train --resume {shlex.quote(str(run_dir))}{family_option(options.name)}"
             tell(f"stopped at {where}; the same command goes on, or: {command}")
             return STOPPED
         except FamilyError as error:  # of worlds that fail whatever is done
@@ -244,11 +244,4 @@ def file_name(family: str) -> str:
 
 
 def _next_command(run_dir: Path, family: str) -> str:
-    return f"metaslac adapt --checkpoint {shlex.quote(str(run_dir))}{_family(family)}"
-
-
-def _family(name: str) -> str:
-    """The option that a later command needs if the family is code of the user's own."""
-    from envs.registry import names_a_module
-
-    return f" --family {shlex.quote(name)}" if names_a_module(name) else ""
+    return f"metaslac adapt --checkpoint {shlex.quote(str(run_dir))}{family_option(family)}"

@@ -24,6 +24,8 @@ def check_writable(path: Path | None) -> None:
         raise MetaslacError(f"cannot write {path}: the directory {folder} does not exist")
     if path.is_dir():
         raise MetaslacError(f"cannot write {path}: it is a directory")
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise MetaslacError(f"cannot write {path}: it is a link or a device, and would be replaced")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise MetaslacError(f"cannot write {path}: the directory {folder} is not writable")
 

@@ -11,7 +11,7 @@ from metaslac.config import Config
 from metaslac.networks import conv_depths
 from metaslac.precision import Precision
 
-FLOAT = 4  # bytes
+FLOAT, DOUBLE = 4, 8  # bytes
 
 
 def activation_bytes(config: Config, action_size: int, precision: Precision) -> int:
@@ -103,7 +103,10 @@ class Shapes:
         """Kept for the belief: the transitions' features, and all layers of the context encoder."""
         features, hidden = self.config.model.feature_size, self.config.task.hidden_size
         inputs = 2 * features + self.step - self.task_size + 1
-        return FLOAT * self.transitions * (2 * inputs + 3 * hidden + 8 * self.task_size)
+        size, rank = self.task_size, self.config.task.factor_rank
+        # Outputs of the encoder and the factors in double precision, weighted or not.
+        factors = rank * (size + 1) * (FLOAT + 3 * DOUBLE) if rank else size * (size + 1) * 3 * DOUBLE
+        return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size) + factors)
 
     def filter(self, windows: int) -> int:
         """Kept by the filter: three or four heads a frame, and the samples."""

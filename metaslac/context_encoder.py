@@ -57,36 +57,36 @@ class TaskBelief(NamedTuple):
     @property
     def gaussian(self) -> Gaussian:
         """The belief's mean and standard deviation in each dimension, (B, M)."""
-        cholesky = self._cholesky()
-        variance = torch.cholesky_inverse(cholesky).diagonal(dim1=-2, dim2=-1)
-        return Gaussian(self._mean(cholesky).float(), variance.sqrt().float())
+        root = self._root()
+        return Gaussian(self._mean(root).float(), root.square().sum(-2).sqrt().float())
 
     def sample(self, noise: Tensor) -> Tensor:
         """One reparameterised m per row from standard normal noise (B, M)."""
-        cholesky = self._cholesky()
-        spread: Tensor = torch.linalg.solve_triangular(cholesky.mT, noise.double()[..., None], upper=True)[
-            ..., 0
-        ]
-        return (self._mean(cholesky) + spread).float()
+        root = self._root()
+        spread = (root.mT @ noise.double()[..., None])[..., 0]
+        return (self._mean(root) + spread).float()
 
     def kl_to_prior(self) -> Tensor:
         """KL(belief || N(0, I)): (B,)."""
-        cholesky = self._cholesky()
-        log_det = 2 * cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        trace = torch.cholesky_inverse(cholesky).diagonal(dim1=-2, dim2=-1).sum(-1)
-        squared = self._mean(cholesky).square().sum(-1)
+        root = self._root()
+        log_det = -2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # of the precision
+        trace = root.square().sum((-2, -1))  # of the covariance
+        squared = self._mean(root).square().sum(-1)
         return (0.5 * (trace + squared + log_det - self.shift.shape[-1])).float()
 
-    def _cholesky(self) -> Tensor:
-        """Lower factor of the precision (B, M, M). Not a number where that is not positive definite."""
+    def _root(self) -> Tensor:
+        """W (B, M, M), lower triangular, with covariance W^T W; not a number where there is none.
+
+        Nothing here waits for the device or raises for a precision that is lost in rounding.
+        """
         empty = (self.precision == 0).all(-1).all(-1)[:, None, None]
         eye = torch.eye(self.shift.shape[-1], dtype=torch.float64, device=self.shift.device)
-        precision = torch.where(empty, eye, self.precision)
-        factor: Tensor = torch.linalg.cholesky_ex(precision).L  # which waits for no device
-        return factor
+        factor, failed = torch.linalg.cholesky_ex(torch.where(empty, eye, self.precision))
+        root: Tensor = torch.linalg.solve_triangular(factor, eye.expand_as(factor), upper=False)
+        return torch.where(failed[:, None, None] == 0, root, torch.nan)
 
-    def _mean(self, cholesky: Tensor) -> Tensor:
-        return torch.cholesky_solve(self.shift[..., None], cholesky)[..., 0]
+    def _mean(self, root: Tensor) -> Tensor:
+        return (root.mT @ (root @ self.shift[..., None]))[..., 0]
 
 
 class ContextEncoder(nn.Module):

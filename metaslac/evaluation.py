@@ -70,7 +70,8 @@ def gap_closed(
 ) -> list[Comparison]:
     """(infer - blind) / (oracle - blind) of the mean returns, per episode: 0 is like blind, 1 like an oracle.
 
-    Each argument is (runs, tasks, trials, episodes), or one run's, on the same tasks.
+    Each argument is (runs, tasks, trials, episodes), or one run's, on the same tasks. Not a number where the
+    oracle is no better than blind: there is no gap to close then.
     """
     return _compare([infer, blind, oracle], _gap, seed, resamples)
 
@@ -144,8 +145,8 @@ def _compare(
 
 def _gap(means: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     infer, blind, oracle = means
-    with np.errstate(divide="ignore", invalid="ignore"):  # no gap at all: not a number
-        closed: NDArray[np.float64] = (infer - blind) / (oracle - blind)
+    gap = oracle - blind
+    closed: NDArray[np.float64] = (infer - blind) / np.where(gap > 0, gap, np.nan)
     return closed
 
 

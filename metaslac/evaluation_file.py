@@ -109,7 +109,10 @@ def trials_of(adaptations: Sequence[TaskAdaptation], decisions: int) -> Trials:
 
 def evaluation_path(path: Path) -> Path:
     """Where the evaluation of a run directory is kept: in it. That of a single checkpoint: beside it."""
-    return path.with_name(f"{path.name}.{NAME}") if (path / MANIFEST).is_file() else path / NAME
+    if (path / MANIFEST).is_file():
+        path = path.resolve()  # `last` and `.` have no name to add to
+        return path.with_name(f"{path.name}.{NAME}")
+    return path / NAME
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -150,7 +153,7 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         held_out = _from_json(values["held_out"], about)
         training = None if values["training"] is None else _from_json(values["training"], about)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise MetaslacError(
             f"{file} is not an evaluation of this version: {' '.join(str(error).split())}"
         ) from None
@@ -182,6 +185,10 @@ def _from_json(values: Mapping[str, Any], about: Mapping[str, Any]) -> Trials:
     tasks, episodes = values["tasks"], about["episodes"]
     if not all(type(task) is int for task in tasks):
         raise ValueError("its tasks are not whole numbers")
+    if len(set(tasks)) != len(tasks) or not tasks or episodes < 1:
+        raise ValueError("it has no tasks or no episodes, or a task twice")
+    if not all(isinstance(name, str) for name in about["param_names"]):
+        raise ValueError("its param_names are not words")
     each = (len(tasks), about["trials"])
     shapes = {
         "params": (len(tasks), len(about["param_names"])),
@@ -193,4 +200,7 @@ def _from_json(values: Mapping[str, Any], about: Mapping[str, Any]) -> Trials:
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise ValueError(f"its {name} has shape {arrays[name].shape}, not {shape}")
+    for name in ("params", "belief_mean"):
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"its {name} are not all numbers")
     return Trials(tasks, **arrays)

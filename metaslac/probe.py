@@ -29,7 +29,7 @@ def r_squared(predictions: Array, params: Array) -> Array:
     """
     error = np.square(predictions - params).sum(0)
     variance = np.square(params - params.mean(0)).sum(0)
-    score: Array = 1 - error / np.where(variance > 0, variance, np.nan)
+    score: Array = 1 - error / np.where(np.ptp(params, axis=0) > 0, variance, np.nan)
     return score
 
 

@@ -29,7 +29,8 @@ def source_commit() -> str | None:
     commit = _git("rev-parse", "HEAD") if name else None
     if not commit:
         return None
-    return commit + CHANGED * bool(_git("status", "--porcelain", "--untracked-files=no"))
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return commit + CHANGED * (status != "")  # also where git cannot say
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def run_trial(
         for slot, episode in enumerate(episodes):
             within = np.array([stds[slot] for stds in step_stds[: len(episode.actions)]], dtype=np.float32)
             trials[slot].append(
-                TrialEpisode(episode, mean[slot], std[slot], within.reshape(-1, agent.task_size))
+                TrialEpisode(episode, mean[slot], std[slot], within.reshape(len(within), agent.task_size))
             )
     return trials
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launchers.family import same_family_option
+from launchers.family import family_option, same_family_option
 from launchers.outputs import check_writable
 from launchers.trained import device_options, load_trained
 from metaslac.errors import MetaslacError
@@ -110,6 +110,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         "maps": maps,
         "belief": figures.belief(runs),
         "reconstructions": films.reconstructions(sheet, names),
+        "m_is": what_m_is(shown.kind, about["episodes"] > about["exploration_episodes"]),
         "exploration": exploration,
         "films": films.film_rows(trials, names, film_step),
         "film_step": film_step,
@@ -118,5 +119,13 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         "downloads": downloads(runs),
         "command": shlex.join(
             ["metaslac", "report", *(str(run.directory) for run in runs), "--out", "report.html"]
-        ),
+        )
+        + family_option(about["family"]),
     }
+
+
+def what_m_is(kind: str, inferred: bool) -> str:
+    """In words, in the last episode of a run."""
+    if kind == "infer":
+        return "m as it was inferred" if inferred else "m a guess from the prior"
+    return "m made of the true parameters" if kind == "oracle" else "m = 0"

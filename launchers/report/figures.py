@@ -116,7 +116,8 @@ def adaptation(
         ("Gap closed, %", gains.gaps, 100.0, (0.0, 100.0)),
         ("infer − blind", gains.differences, 1.0, (0.0,)),
     ):
-        if values and all(math.isfinite(row.low + row.value + row.high) for row in values):
+        values = [row for row in values or () if math.isfinite(row.low + row.value + row.high)]
+        if values:
             words = ", ".join(f"{number(scale * row.value)} in episode {row.episode}" for row in values)
             svg = plots.gain(values, title, scale, ends)
             charts.append(Chart(data_uri(SVG, svg), title, f"{title}: {words}."))
@@ -300,7 +301,8 @@ def _ends(values: Array) -> tuple[float, float]:
 
 
 def _correlation(one: Array, other: Array) -> float:
-    """Pearson's; 0 where one does not vary."""
-    if np.ptp(one) == 0 or not np.ptp(other) > 0:
+    """Pearson's, of where both are numbers; 0 where one does not vary."""
+    known = np.isfinite(one) & np.isfinite(other)
+    if known.sum() < 2 or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
         return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(one[known], other[known])[0, 1])

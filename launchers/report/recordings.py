@@ -59,7 +59,7 @@ class Sample(NamedTuple):
 def record(
     trained: Trained, tasks: Sequence[Task], *, episodes: int, exploration: int, seed: int
 ) -> list[Trial]:
-    """The first trial of `adapt` with the same seed on each task, to the digit."""
+    """The first trial of `adapt` with the same seed on each task, up to rounding."""
     keys = [
         [(seed, EVALUATION_STREAM, task.index, 0, episode) for task in tasks] for episode in range(episodes)
     ]

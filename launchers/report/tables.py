@@ -33,7 +33,8 @@ class RunRow:
     updates: str
     env_steps: str
     wall_time: str
-    commit: str
+    trained: str  # commit
+    commit: str  # of the evaluation
     hardware: str
     broken: int  # held-out episodes without a return
     training: str  # the command
@@ -96,6 +97,7 @@ def run_rows(runs: Sequence[Run]) -> list[RunRow]:
             f"{run.about['update']:,}",
             f"{run.about['env_steps']:,}",
             duration(_seconds(run)),
+            run.about.get("trained_with", {}).get("commit") or NOTHING,
             run.about["commit"] or NOTHING,
             ", ".join(f"{name} {value}" for name, value in run.about["hardware"].items()),
             int(np.isnan(run.evaluation.held_out.returns).sum()),

@@ -23,7 +23,7 @@ from launchers.cli import cli
 from launchers.doctor import Attempt
 from metaslac.checkpoint import load_checkpoint
 from metaslac.evaluation import summarise
-from metaslac.evaluation_file import read_evaluation, write_evaluation
+from metaslac.evaluation_file import Trials, read_evaluation, write_evaluation
 from metaslac.probe import probe_scores
 from metaslac.run_log import TIME_COLUMNS
 from metaslac.settings import describe
@@ -88,7 +88,7 @@ def test_a_run_says_what_memory_it_will_need(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 2**40)
     monkeypatch.setattr(metaslac.meta_train, "meta_train", lambda *_, **__: None)
     command = ["meta-train", "--preset", "quick", "--device", "cpu", "--run-dir", str(tmp_path / "run")]
-    parts = "replay [0-9.]+ MiB, weights [0-9.]+ MiB, activations [0-9.]+ MiB"
+    parts = "replay [0-9.]+ [MG]iB, weights [0-9.]+ MiB, activations [0-9.]+ MiB"
     line = rf"^memory on cpu: {parts}, of 1024\.0 GiB available$"
     for expected, again in ((1, command), (0, [*command, "--quiet"])):
         assert len(re.findall(line, run(*again).stdout, re.MULTILINE)) == expected
@@ -167,6 +167,10 @@ def test_evaluate_keeps_every_return_and_belief(run_dir: Path) -> None:
     )
 
 
+def arrays(trials: Trials) -> tuple[np.ndarray, ...]:
+    return trials.params, trials.returns, trials.belief_mean, trials.belief_width
+
+
 def test_evaluate_shows_how_much_of_the_gap_is_closed(run_dir: Path, tmp_path: Path) -> None:
     options = [*ONE_THREAD, "--episodes", "2", "--trials", "2", "--no-training-tasks"]
     run("evaluate", *options, "--checkpoint", str(run_dir), "--json", str(tmp_path / "infer.json"))
@@ -183,7 +187,18 @@ def test_evaluate_shows_how_much_of_the_gap_is_closed(run_dir: Path, tmp_path: P
     both = ["--blind", str(paths["blind"]), "--oracle", str(paths["oracle"])]
     text = run("evaluate", *asked, *both).stdout
     assert "gap closed" in text and "0.25" in text
-    wrong = ["--blind", str(paths["oracle"])], ["--oracle", str(tmp_path)], ["--trials", "3", *both]
+    assert "needs --blind" in run("evaluate", *asked, "--oracle", str(paths["oracle"])).stdout
+    fewer = read_evaluation(paths["blind"])
+    part = Trials(fewer.held_out.tasks[:-1], *(values[:-1] for values in arrays(fewer.held_out)))
+    write_evaluation(tmp_path / "fewer.json", replace(fewer, held_out=part))
+    wrong = [
+        ["--blind", str(paths["oracle"])],
+        ["--oracle", str(tmp_path)],
+        ["--trials", "3", *both],
+        ["--blind", str(tmp_path / "fewer.json")],
+        ["--blind", str(paths["blind"]), "--json", str(paths["blind"])],
+        ["--json", "/dev/null"],
+    ]
     for controls in wrong:
         result = CliRunner().invoke(cli, ["evaluate", *asked, *controls])
         assert result.exit_code == 2 and result.stderr.count("\n") == 1

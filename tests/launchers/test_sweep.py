@@ -166,11 +166,10 @@ def test_a_run_is_trained_and_evaluated_as_asked(one: Path) -> None:
 
 
 def test_the_same_command_again_does_nothing_anew(one: Path) -> None:
-    before, began = files(one), time.monotonic()
+    before = files(one)
     code, stdout, _ = sweep(one, "--seeds", "1", "--task-inference", "blind", "--jobs", "3")
     assert code == 0 and "blind-s0" in stdout
     assert files(one) == before
-    assert time.monotonic() - began < 30
 
 
 def test_an_evaluation_is_made_again_when_it_is_not_what_is_asked(one: Path, tmp_path: Path) -> None:
@@ -341,8 +340,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_seeds_begin_one_after_the_other(whole: Path) -> None:
     names = [f"{inference}-s{seed}" for seed in range(2) for inference in TASK_INFERENCE]
-    begun = [(whole / name / "variant.json").stat().st_mtime for name in names]
-    assert begun[:2] < begun[2:4] and max(begun[:3]) < min(begun[3:])
+    begun = [(whole / name / "config.yaml").stat().st_mtime for name in names]
+    # Two at a time: runs that begin together may reach this in either order, later ones may not.
+    assert all(begun[later] > begun[first] for later in range(6) for first in range(later - 1))
     for name in names:
         config = load_checkpoint(whole / name).config
         assert f"{config.task.inference}-s{config.train.seed}" == name

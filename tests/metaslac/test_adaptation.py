@@ -104,6 +104,26 @@ def test_an_episode_that_diverged_has_no_return() -> None:
     assert [name for name, value in means.items() if np.isnan(value)] == ["test/return_1", "test/return_2"]
 
 
+@pytest.mark.parametrize("keep_beliefs", [False, True])
+def test_an_agent_without_a_task_variable_plays_too(keep_beliefs: bool) -> None:
+    family = FakeFamily()
+    trainer = MetaTrainer(tiny_config(inference="blind", size=0), family, CPU)
+    env = family.make_vector_env(2)
+    for entry in adapt(trainer.agent, env, family.test_tasks, episodes=2, keep_beliefs=keep_beliefs):
+        assert len(entry.returns) == 2 and entry.belief_mean.shape == (3, 0)
+        assert (entry.step_width == 0).all()
+
+
+def test_beliefs_within_episodes_are_kept_when_asked_for() -> None:
+    family, agent = FakeFamily(), make_agent()
+    kept = adapt(agent, family.make_vector_env(2), family.test_tasks, episodes=2, keep_beliefs=True)
+    for entry in kept:
+        assert len(entry.step_width) == 1 + 2 * family.episode_steps
+        np.testing.assert_array_equal(entry.step_stds[:: family.episode_steps], entry.belief_std)
+    fewer = adapt(agent, family.make_vector_env(2), family.test_tasks, episodes=2)
+    assert same(kept, fewer) and all(len(entry.step_width) == 1 for entry in fewer)
+
+
 def test_frames_are_kept_only_when_asked_for() -> None:
     family, agent = FakeFamily(), make_agent()
     kept = adapt(agent, family.make_vector_env(1), family.test_tasks[:1], episodes=2, keep_frames=True)[0]

@@ -136,19 +136,43 @@ def test_samples_are_distributed_as_the_belief() -> None:
     torch.testing.assert_close(samples.T.cov(), expected.covariance_matrix[0].float(), atol=0.01, rtol=0.0)
 
 
-def test_samples_have_the_gradient_of_their_distribution() -> None:
-    """Reparameterised: of what the samples' moments are, gradients against finite differences."""
-    directions = factors(3, tasks=1, size=2, rank=1).directions.requires_grad_()
-    values = factors(3, tasks=1, size=2, rank=1).values.requires_grad_()
-    noise = torch.randn(1, 2, generator=torch.Generator().manual_seed(1))
-
-    def outcome(directions: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def test_samples_and_kl_have_the_gradient_of_their_formulas() -> None:
+    """Against torch.distributions in double precision, with the same noise."""
+    given = factors(3, tasks=2, size=2, rank=1)
+    noise = torch.randn(2, 2, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for ours in (True, False):
+        directions, values = (part.clone().requires_grad_() for part in given)
         belief = belief_of(Factors(directions, values))
-        cholesky = belief._cholesky()
-        spread = torch.linalg.solve_triangular(cholesky.mT, noise.double()[..., None], upper=True)
-        return torch.cat((belief._mean(cholesky)[0] + spread[0, :, 0], belief.precision.flatten()))
+        if ours:
+            m, kl = belief.sample(noise), belief.kl_to_prior()
+        else:
+            distribution = as_distribution(belief)
+            factor = torch.linalg.cholesky(belief.precision)
+            m = distribution.mean + torch.linalg.solve(factor.mT, noise.double()[..., None])[..., 0]
+            prior = MultivariateNormal(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+            kl = kl_divergence(distribution, prior)
+        outcome = (m * torch.tensor([1.0, -2.0])).sum() + 3 * kl.sum()
+        gradients.append(torch.autograd.grad(outcome, (directions, values)))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
-    assert torch.autograd.gradcheck(outcome, (directions, values))
+
+@pytest.mark.parametrize("size", [1e3, 1e5])
+def test_long_trials_with_large_factors_stay_exact(size: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    m = torch.randn(1, 5, dtype=torch.float64, generator=generator)
+    directions = size * torch.randn(1, 2_000, 2, 5, dtype=torch.float64, generator=generator)
+    belief = belief_of(Factors(directions, directions @ m[0])).gaussian
+    torch.testing.assert_close(belief.mean, m.float(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_precision_lost_in_rounding_is_not_a_number() -> None:
+    """Which losses and actions notice; a partial factorisation would look like a belief."""
+    bad = torch.tensor([[[1.0, 2.0], [2.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]], dtype=torch.float64)
+    belief = TaskBelief(bad, torch.ones(2, 2, dtype=torch.float64))
+    for values in (*belief.gaussian, belief.sample(torch.zeros(2, 2)), belief.kl_to_prior()[:, None]):
+        assert values[0].isnan().all() and values[1].isfinite().all()
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])

@@ -129,3 +129,10 @@ def test_no_gap_at_all_is_no_number() -> None:
     blind = np.ones((1, 3, 2, 1))
     (result,) = gap_closed(blind, blind, blind, resamples=10)
     assert np.isnan([result.value, result.low, result.high]).all()
+
+
+def test_an_oracle_that_is_no_better_than_blind_leaves_no_gap_to_close() -> None:
+    """Else an agent below both would seem to close it."""
+    infer, blind, oracle = (np.full((1, 3, 2, 1), value) for value in (-13.0, -10.0, -14.0))
+    (result,) = gap_closed(infer, blind, oracle, resamples=10)
+    assert np.isnan(result.value)

@@ -74,6 +74,8 @@ def test_a_missing_one_says_what_makes_it(tmp_path: Path) -> None:
         {"held_out": None},
         {"training": {"tasks": [1]}},
         {"param_names": ["goal_x"]},
+        {"param_names": [1, 2]},
+        {"update": 10**400, "held_out": {"tasks": [0], "params": [[10**400, 0]]}},
     ],
 )
 def test_what_does_not_fit_together_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
