@@ -30,20 +30,24 @@ def setting(
     high: float | None = None,
     above: float | None = None,
     choices: Sequence[Any] = (),
+    older: Any = None,
 ) -> Any:
-    """A dataclass field with its default, its line of help and what it may be (`above` is exclusive)."""
+    """A dataclass field with its default, its line of help and what it may be (`above` is exclusive).
+
+    `older` is for a new one: the value that runs had which were saved before there was such a setting.
+    """
     limits = {"low": low, "high": high, "above": above, "choices": tuple(choices)}
-    return field(default=default, metadata={"help": help, **limits})
+    return field(default=default, metadata={"help": help, "older": older, **limits})
 
 
-def units(default: int, help: str, low: int = 1) -> Any:
+def units(default: int, help: str, low: int = 1, older: int | None = None) -> Any:
     """A setting that is the width of something in a network."""
-    return setting(default, help, low=low, high=MOST_UNITS)
+    return setting(default, help, low=low, high=MOST_UNITS, older=older)
 
 
-def count(default: int, help: str, low: int = 1) -> Any:
+def count(default: int, help: str, low: int = 1, older: int | None = None) -> Any:
     """A setting that counts."""
-    return setting(default, help, low=low, high=MOST_COUNT)
+    return setting(default, help, low=low, high=MOST_COUNT, older=older)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,10 @@ class ModelConfig:
     window: int = count(8, "transitions per window; also the frames in the actor's history")
     pixel_variance: float = setting(0.1, "fixed variance of p(x_t | z_t), pixels in [0, 1]", above=0)
     inverse_weight: float = setting(
-        0.0, "weight of the error of actions inferred from consecutive image features; 0 is SLAC", low=0
+        0.0,
+        "weight of the error of actions inferred from consecutive image features; 0 is SLAC",
+        low=0,
+        older=0.0,
     )
     reward_weight: float = setting(1.0, "weight of -log p(r_t | ...) in the model loss", low=0)
     reward_std: float = setting(0.0, "fixed standard deviation of the reward likelihood; 0 learns it", low=0)
@@ -86,7 +93,10 @@ class TaskConfig:
     size: int = units(5, "size of m", low=0)
     hidden_size: int = units(200, "width of the three hidden layers of the context encoder")
     factor_rank: int = units(
-        2, "directions of m that one transition tells something of; 0 for PEARL's diagonal factors", low=0
+        2,
+        "directions of m that one transition tells something of; 0 for PEARL's diagonal factors",
+        low=0,
+        older=0,
     )
     prior_factor: bool = setting(True, "whether N(0, I) is one factor of the product of Gaussians")
     gradient: str = setting(
@@ -161,7 +171,7 @@ class TrainConfig:
         4, "actor-critic and context steps per update, on equal parts of the windows"
     )
     extra_steps: int = count(
-        0, "further critic and actor steps per update, on latents that those have inferred", low=0
+        0, "further critic and actor steps per update, on latents that those have inferred", low=0, older=0
     )
     lr_model: float = setting(1e-4, "Adam step of the latent model", above=0)
     lr_context: float = setting(3e-4, "Adam step of the context encoder", above=0)

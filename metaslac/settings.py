@@ -63,7 +63,10 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def from_dict(values: object) -> Config:
-    """The inverse of `to_dict`: every field must be there, with its type, and nothing else."""
+    """The inverse of `to_dict`: every field must be there, with its type, and nothing else.
+
+    But for settings that are younger than the file, if they say what they were before.
+    """
     sections = _fields_of(values, Config, "")
     parts = {}
     for section, section_class in _types(Config).items():
@@ -166,7 +169,10 @@ def _wrong_type(name: str, value: object, kind: type[Any]) -> MetaslacError:
 
 
 def _fields_of(values: object, cls: type[Any], prefix: str) -> dict[str, Any]:
-    """`values` as a mapping with exactly the fields of `cls`."""
+    """`values` as a mapping with exactly the fields of `cls`.
+
+    Where a file is older than a setting, what runs did before there was one is filled in.
+    """
     where = prefix.rstrip(".") or "the configuration"
     if not isinstance(values, dict):
         raise MetaslacError(f"{where} must be a mapping of settings, not {type(values).__name__}")
@@ -174,6 +180,12 @@ def _fields_of(values: object, cls: type[Any], prefix: str) -> dict[str, Any]:
     unknown = [str(name) for name in values if name not in known]
     if unknown:
         raise MetaslacError(f"unknown setting {prefix + unknown[0]!r}{nearest(unknown[0], known)}")
+    older = {
+        entry.name: entry.metadata["older"]
+        for entry in dataclasses.fields(cls)
+        if entry.metadata.get("older") is not None
+    }
+    values = {**older, **values}
     missing = [prefix + name for name in known if name not in values]
     if missing:
         raise MetaslacError(f"missing setting {', '.join(missing)}")

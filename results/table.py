@@ -2,9 +2,11 @@
 
     python results/table.py point_robot
 
-Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json
+Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json. `factors` in place of a
+family makes the table of results/factors.json.
 """
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,6 +99,22 @@ def provenance(runs: Runs) -> str:
     )
 
 
+def factors_table() -> str:
+    """What each rank of factors came to, lowest to highest over seeds, from results/factors.json."""
+    rows = json.loads((RESULTS / "factors.json").read_text())["rows"]
+    cells = []
+    for rank in sorted({row["rank"] for row in rows}):
+        scores = np.array([row["r_squared"] for row in rows if row["rank"] == rank])
+        errors = np.array([row["reward_rmse"] for row in rows if row["rank"] == rank])
+        name = f"rank {rank}" if rank else "diagonal, as PEARL's"
+        ends = [
+            f"{values.min():.2f} to {values.max():.2f}" for values in (scores[:, 0], scores[:, 1], errors)
+        ]
+        cells.append([name, *ends])
+    header = ["factor", "R^2 of goal_x", "R^2 of goal_y", "error of predicted rewards"]
+    return markdown(header, cells)
+
+
 def in_words(numbers: set[int]) -> str:
     """One number, or from the least to the most."""
     low, high = min(numbers), max(numbers)
@@ -115,4 +133,4 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(tables(sys.argv[1]))
+    print(factors_table() if sys.argv[1] == "factors" else tables(sys.argv[1]))

@@ -1,6 +1,5 @@
 """The README against the files behind it."""
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -8,20 +7,33 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import untrained_checkpoint
+from scripts import load_script
 
 import envs
+from metaslac.evaluation_file import read_evaluation
 
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("family", ["point_robot", "cheetah_vel"])
+@pytest.mark.parametrize("family", ["point_robot", "reacher_goal", "cheetah_vel"])
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
-    spec = importlib.util.spec_from_file_location("table", ROOT / "results/table.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    table = module.table(family)
-    assert table.count("\n") > 3 and table in (ROOT / "README.md").read_text()
+    tables = load_script("results/table.py").tables(family)
+    assert tables.count("\n") > 5 and tables in (ROOT / "README.md").read_text()
+
+
+def test_its_table_of_factors_is_that_of_the_study() -> None:
+    table = load_script("results/table.py").factors_table()
+    assert table.count("\n") == 4 and table in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/*.json")), ids=lambda path: path.stem)
+def test_every_result_says_where_it_comes_from(path: Path) -> None:
+    about = read_evaluation(path).about
+    assert about["task_hash"] == envs.make_family(about["family"]).task_hash
+    assert path.parent.name == about["family"] and path.stem == f"{about['inference']}-s{about['train_seed']}"
+    for commit in (about["commit"], about["trained_with"]["commit"]):
+        assert re.fullmatch("[0-9a-f]{40}", commit)  # of files as committed
+    assert about["command"].startswith("metaslac evaluate ") and about["hardware"]["processor"]
 
 
 def test_its_picture_and_links_are_there() -> None:

@@ -176,6 +176,16 @@ def test_a_dictionary_that_is_not_a_configuration_is_refused_by_name(values: obj
     assert expected in one_line(error)
 
 
+def test_settings_younger_than_a_file_are_what_runs_did_before() -> None:
+    values = to_dict(Config())
+    for section, name in (("train", "extra_steps"), ("task", "factor_rank"), ("model", "inverse_weight")):
+        del values[section][name]
+    before = from_dict(values)
+    assert (before.train.extra_steps, before.task.factor_rank, before.model.inverse_weight) == (0, 0, 0.0)
+    assert Config().task.factor_rank != 0 and "factor_rank" not in values["task"]
+    assert to_dict(from_dict(to_dict(before))) == to_dict(before)
+
+
 def test_a_missing_field_is_named() -> None:
     values = to_dict(Config())
     del values["train"]["seed"]
