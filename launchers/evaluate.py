@@ -96,7 +96,7 @@ def evaluate(
 
     out = json_path or evaluation_path(checkpoint)
     controls = {name: path for name, path in zip(CONTROLS, (blind, oracle), strict=True) if path is not None}
-    if checkpoint.exists():
+    if json_path is not None or checkpoint.is_dir():  # of anything else, loading says what it is not
         check_writable(out)
     trained = load_trained(checkpoint, family, device, threads)
     others = {name: _control(path, name, out) for name, path in controls.items()}
