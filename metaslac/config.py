@@ -265,7 +265,7 @@ def _check_together(config: Config) -> None:
         raise MetaslacError("family.name must not be empty; `metaslac families` lists the names")
     if task.inference == "infer" and task.size < 1:
         raise MetaslacError("task.size must be at least 1 when task.inference is infer")
-    if task.factor_rank and not task.prior_factor:
+    if task.inference == "infer" and task.factor_rank and not task.prior_factor:
         raise MetaslacError(
             "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
             "of low rank is no distribution"

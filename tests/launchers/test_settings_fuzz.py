@@ -122,6 +122,7 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"replay.episodes_per_task": 3, "train.initial_episodes": 4},
     {"evaluation.episodes": 1, "evaluation.exploration_episodes": 2},
     {"task.size": 0, "task.inference": "infer"},
+    {"task.inference": "infer", "task.factor_rank": 1, "task.prior_factor": False},
     {"family.name": FEW_POINTS, "train.tasks_per_visit": 4},
     {"family.name": FEW_POINTS, "train.tasks_per_update": 10**9},
     {"family.name": FEW_POINTS, "family.action_repeat": 3},
@@ -194,14 +195,18 @@ def companions(rng: random.Random) -> dict[str, Any]:
     most, windows = rng.randint(1, segments * length), batches * rng.randint(1, 2)
     initial, prior, posterior = rng.randint(1, 2), rng.randint(1, 2), rng.randint(0, 2)
     episodes, inference = rng.randint(1, 2), rng.choice(["infer", "oracle", "blind"])
+    rank = rng.choice([0, 1, 3])
     return {
         "task.context_segments": segments,
         "task.context_length": length,
         "task.context_max": most,
         "task.context_min": rng.randint(1, most),
         "task.inference": inference,
+        "task.factor_rank": rank,
+        "task.prior_factor": rng.random() < 0.5 or (inference == "infer" and rank > 0),
         "task.size": rng.randint(1 if inference == "infer" else 0, 3),
         "train.steps_per_batch": batches,
+        "train.extra_steps": rng.randint(0, 2),
         "train.windows": windows,
         "train.model_windows": rng.randint(1, windows),
         "train.initial_episodes": initial,

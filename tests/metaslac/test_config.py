@@ -84,6 +84,7 @@ def test_a_bad_assignment_is_one_clear_line(assignment: str, expected: str) -> N
         (["task.inference=guess"], "task.inference must be one of infer, oracle, blind"),
         (["task.gradient=none"], "task.gradient"),
         (["task.size=0"], "task.size"),
+        (["task.prior_factor=false"], "task.factor_rank=0"),
         (["task.context_min=0"], "task.context_min"),
         (["task.context_min=129"], "task.context_max"),
         (["task.context_max=129"], "task.context_segments"),
