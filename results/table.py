@@ -2,8 +2,8 @@
 
     python results/table.py point_robot
 
-Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json. `factors` in place of a
-family makes the table of results/factors.json.
+Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json. `factors` or `features`
+in place of a family makes the table of results/factors.json or of the two results/features-*.json.
 """
 
 import json
@@ -20,6 +20,8 @@ from metaslac.probe import probe_scores
 RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")
 PARAMETERS_SHOWN = 4
+CHEETAH_BODY = ["height", "pitch"]
+CHEETAH_JOINTS = [f"{leg} {joint}" for leg in ("back", "front") for joint in ("thigh", "shin", "foot")]
 
 Runs = Mapping[str, Sequence[Evaluation]]
 
@@ -115,6 +117,20 @@ def factors_table() -> str:
     return markdown(header, cells)
 
 
+def features_table() -> str:
+    """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
+    files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
+    without, with_it = (json.loads(file.read_text()) for file in files)
+    found = {
+        "features, without inverse model, 1,000 updates": without["features"],
+        "features of this run": with_it["features"],
+        "pixels": with_it["pixels"],
+    }
+    # Of the first position, along the track, there is nothing in the picture.
+    rows = [[name, *(f"{score:.2f}" for score in scores[1:])] for name, scores in found.items()]
+    return markdown(["read from", *CHEETAH_BODY, *CHEETAH_JOINTS], rows)
+
+
 def in_words(numbers: set[int]) -> str:
     """One number, or from the least to the most."""
     low, high = min(numbers), max(numbers)
@@ -133,4 +149,5 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(factors_table() if sys.argv[1] == "factors" else tables(sys.argv[1]))
+    others = {"factors": factors_table, "features": features_table}
+    print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))

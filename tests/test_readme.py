@@ -1,5 +1,6 @@
 """The README against the files behind it."""
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,17 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
     assert tables.count("\n") > 5 and tables in (ROOT / "README.md").read_text()
 
 
-def test_its_table_of_factors_is_that_of_the_study() -> None:
-    table = load_script("results/table.py").factors_table()
+@pytest.mark.parametrize("study", ["factors", "features"])
+def test_its_tables_of_studies_are_those_of_their_files(study: str) -> None:
+    table = getattr(load_script("results/table.py"), f"{study}_table")()
     assert table.count("\n") == 4 and table in (ROOT / "README.md").read_text()
+
+
+def test_its_learning_curve_of_cheetah_vel_is_that_of_the_rows() -> None:
+    with (ROOT / "results/cheetah_vel/infer-s0.csv").open(newline="") as file:
+        returns = [row["test/return_2"] for row in csv.DictReader(file) if row["test/return_2"]]
+    numbers = [f"{float(value):.0f}" for value in returns]
+    assert f"{', '.join(numbers[:-1])} and {numbers[-1]}" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/*.json")), ids=lambda path: path.stem)
