@@ -28,9 +28,11 @@ def test_its_tables_of_studies_are_those_of_their_files(study: str) -> None:
     assert table.count("\n") == 4 and table in (ROOT / "README.md").read_text()
 
 
-def test_its_learning_curve_of_cheetah_vel_is_that_of_the_rows() -> None:
-    with (ROOT / "results/cheetah_vel/infer-s0.csv").open(newline="") as file:
-        returns = [row["test/return_2"] for row in csv.DictReader(file) if row["test/return_2"]]
+@pytest.mark.parametrize(("run", "episode"), [("cheetah_vel/infer-s0", 2), ("reacher_goal/oracle-s0", 3)])
+def test_its_learning_curves_are_those_of_the_rows(run: str, episode: int) -> None:
+    with (ROOT / f"results/{run}.csv").open(newline="") as file:
+        returns = [row[f"test/return_{episode}"] for row in csv.DictReader(file)]
+    returns = [value for value in returns if value]
     numbers = [f"{float(value):.0f}" for value in returns]
     assert f"{', '.join(numbers[:-1])} and {numbers[-1]}" in (ROOT / "README.md").read_text()
 
