@@ -10,24 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner
-from runs import SMALL
 
 from launchers.cli import cli
 from metaslac.evaluation_file import read_evaluation, write_evaluation
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")
 EPISODES, TRIALS = 2, 2
-
-TINY = [
-    f"--set={assignment}"
-    for assignment in (
-        *SMALL,
-        "train.pretrain_updates=2",
-        "train.tasks_per_visit=2",
-        "train.tasks_per_update=2",
-        "evaluation.every=2",
-    )
-]
 
 
 def run(*arguments: str) -> str:

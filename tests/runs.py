@@ -38,6 +38,33 @@ SMALL = (
 )
 
 
+# The same for a run that is evaluated every other update, as arguments of meta-train.
+TINY = [
+    f"--set={assignment}"
+    for assignment in (
+        *SMALL,
+        "train.pretrain_updates=2",
+        "train.tasks_per_visit=2",
+        "train.tasks_per_update=2",
+        "evaluation.every=2",
+    )
+]
+
+# And for one that is stopped and gone on with: visits and checkpoints at uneven times.
+STOPPABLE = (
+    *SMALL,
+    "task.context_length=4",
+    "task.context_max=16",
+    "replay.episodes_per_task=4",
+    "replay.context_episodes=2",
+    "train.pretrain_updates=4",
+    "train.tasks_per_visit=20",
+    "train.tasks_per_update=4",
+    "evaluation.every=5",
+    "checkpoint.every=3",
+)
+
+
 def at(*calls: int) -> Stop:
     """Asks for a stop when it is asked the n-th time, n counted from 0."""
     count = -1

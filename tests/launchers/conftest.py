@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reports import ONE_THREAD, TINY, changed, evaluate, run
+from reports import ONE_THREAD, changed, evaluate, run
+from runs import TINY
 
 
 @pytest.fixture(scope="session")

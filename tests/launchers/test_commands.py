@@ -13,7 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from runs import SMALL
+from runs import TINY
 
 import metaslac.memory
 import metaslac.meta_train
@@ -32,17 +32,6 @@ from metaslac.version import __version__
 COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "families", "settings", "doctor")
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")  # no slower for something so small
-
-TINY = [
-    f"--set={assignment}"
-    for assignment in (
-        *SMALL,
-        "train.pretrain_updates=2",
-        "train.tasks_per_visit=2",
-        "train.tasks_per_update=2",
-        "evaluation.every=2",
-    )
-]
 
 
 def run(*arguments: str) -> Result:

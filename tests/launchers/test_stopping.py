@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import SMALL, assert_equal, rows
+from runs import STOPPABLE, assert_equal, rows
 
 from metaslac.checkpoint import load_checkpoint
 from metaslac.manifest import damaged_files
@@ -48,24 +48,12 @@ setattr(owner, name, signalled)
 sys.argv = ["metaslac", *sys.argv[4:]]
 main()
 """
-TINY = [
-    *SMALL,
-    "task.context_length=4",
-    "task.context_max=16",
-    "replay.episodes_per_task=4",
-    "replay.context_episodes=2",
-    "train.pretrain_updates=4",
-    "train.tasks_per_visit=20",
-    "train.tasks_per_update=4",
-    "evaluation.every=5",
-    "checkpoint.every=3",
-]
 
 
 def arguments(run_dir: Path, updates: int = 12) -> list[str]:
     command = ["meta-train", "--family", "point_robot", "--preset", "quick", "--device", "cpu"]
     command += ["--threads", "1", "--updates", str(updates), "--run-dir", str(run_dir)]
-    return command + [f"--set={assignment}" for assignment in TINY]
+    return command + [f"--set={assignment}" for assignment in STOPPABLE]
 
 
 def start(command: list[str]) -> subprocess.Popen[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from runs import SMALL, assert_equal, rows
+from runs import STOPPABLE, assert_equal, rows
 
 import metaslac.memory
 from launchers.cli import cli
@@ -33,25 +33,13 @@ from metaslac.manifest import damaged_files
 
 ROOT = Path(__file__).parents[2]
 STOPPED_CODE = 75
-TINY = [
-    *SMALL,
-    "task.context_length=4",
-    "task.context_max=16",
-    "replay.episodes_per_task=4",
-    "replay.context_episodes=2",
-    "train.pretrain_updates=4",
-    "train.tasks_per_visit=20",
-    "train.tasks_per_update=4",
-    "evaluation.every=5",
-    "checkpoint.every=3",
-]
 FOR_EVER = 1_000_000
 
 
 def arguments(out: Path, *more: str, updates: int = 6) -> list[str]:
     command = ["sweep", "--family", "point_robot", "--preset", "quick", "--device", "cpu", "--threads", "1"]
     command += ["--episodes", "2", "--trials", "1", "--out", str(out), *more]
-    return command + [f"--set={assignment}" for assignment in (*TINY, f"train.updates={updates}")]
+    return command + [f"--set={assignment}" for assignment in (*STOPPABLE, f"train.updates={updates}")]
 
 
 STARTED: list[int] = []
