@@ -59,7 +59,7 @@ def limits(device: torch.device) -> dict[str, float]:
     works: dict[str, tuple[Callable[[], object], float]] = {
         "bytes_per_second": (lambda: target.copy_(source), 2.0 * 4 * 2**26)
     }
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):  # the last for beliefs, which are small
         size = 8192 if device.type == "cuda" else 2048  # large enough that a launch is nothing beside it
         a = torch.randn(size, size, device=device).to(dtype)
         works[f"{dtype}_flop_per_second"] = (lambda a=a: torch.mm(a, a), 2.0 * size**3)

@@ -297,7 +297,8 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     assert "SIGINT: stopping" in shown
     said = (out / "infer-s0.log").read_text()
     assert said.count("stopping") == 1 and "SIGTERM: stopping" in said  # not the terminal's SIGINT as well
-    assert load_checkpoint(out / "infer-s0").manifest["update"] == len(rows(out / "infer-s0"))
+    made = load_checkpoint(out / "infer-s0").manifest["update"]
+    assert made - len(rows(out / "infer-s0")) in (0, 1)  # the stop may come between an update and its row
 
 
 def set_size(terminal: int, lines: int) -> None:
