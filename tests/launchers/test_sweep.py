@@ -277,6 +277,7 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     out = tmp_path / "sweep"
     process, terminal = pty.fork()  # so that it is the terminal that makes a signal of Ctrl-C
     if not process:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
         os.environ |= {"TERM": "xterm", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         command = arguments(out, "--seeds", "2", updates=FOR_EVER)
         os.execv(sys.executable, [sys.executable, "-m", "launchers", *command])
