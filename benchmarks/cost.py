@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import keep_large_blocks, usable_cores
+from launchers.process import keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -23,6 +23,7 @@ import torch
 from benchmarks.learner import Ours, milliseconds
 from benchmarks.work import timed
 from launchers.presets import resolve
+from metaslac.provenance import usable_cores
 from metaslac.replay import replay_bytes
 
 matplotlib.use("agg")

@@ -28,6 +28,7 @@ from envs.back_end import BACK_END, make_context
 from envs.family import Family, Task, TaskFamily
 from envs.rendering import make_fast, make_scene
 from envs.simulation import State
+from metaslac.provenance import machine
 
 STOCK = {
     "ant": ("gymnasium", "Ant-v5"),
@@ -315,12 +316,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def hardware() -> dict[str, Any]:
     """The processor, how many of its cores this process may use, and how busy the machine is."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cpu = named[0] if named else platform.processor()
-    return {"cpu": cpu, "cores": cores, "load_average": os.getloadavg()}
+    return {**machine(), "load_average": os.getloadavg()}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import allow_tf32, keep_large_blocks, usable_cores
+from launchers.process import allow_tf32, keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -36,6 +36,7 @@ from launchers.presets import resolve
 from metaslac.config import Config
 from metaslac.cuda_graph import WARM_UP, GraphedStep
 from metaslac.learner import Batch, Learner
+from metaslac.provenance import usable_cores
 from metaslac.replay import Episode, TaskReplay
 
 SLAC = [

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
 
-from launchers.process import keep_large_blocks, usable_cores
+from launchers.process import keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -33,6 +33,7 @@ from metaslac import meta_train
 from metaslac.agent import Agent
 from metaslac.config import Config
 from metaslac.learner import Batch, Learner
+from metaslac.provenance import usable_cores
 from metaslac.replay import TaskReplay
 from metaslac.run_log import RunLog
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from launchers.process import usable_cores
+from metaslac.provenance import usable_cores
 from metaslac.version import library_versions
 
 BACK_ENDS = ("egl", "osmesa")

@@ -6,10 +6,10 @@ None of it changes what is computed, but for the device.
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import TYPE_CHECKING
 
 from metaslac.errors import MetaslacError
+from metaslac.provenance import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +69,3 @@ def use_threads(threads: int) -> int:
     number = threads or usable_cores()
     torch.set_num_threads(number)
     return number
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a container can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,13 +18,14 @@ from launchers.family import open_family, try_out
 from launchers.jobs import DONE, FAILED, STOPPED, Job, Jobs
 from launchers.meta_train import FLAGS, file_name
 from launchers.presets import PRESETS, fit_to_tasks, resolve
-from launchers.process import choose_device, draw_on, usable_cores
+from launchers.process import choose_device, draw_on
 from launchers.signals import STOPPED as STOPPED_CODE
 from launchers.signals import stop_requested
 from launchers.sweep_plan import REPORT, Sweep, begun, check_out, is_trained
 from launchers.sweep_view import Reader, View, results
 from metaslac.config import DEVICES, TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
+from metaslac.provenance import usable_cores
 
 if TYPE_CHECKING:
     from envs.family import Family

@@ -79,6 +79,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "command": str,
     "commit": (str, type(None)),
     "versions": dict,
+    "trained_with": dict,  # versions and commit of the training
     "hardware": dict,
 }
 

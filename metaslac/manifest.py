@@ -135,6 +135,7 @@ def _well_formed(manifest: Mapping[str, Any]) -> bool:
         and all(is_count(fact) for fact in facts if isinstance(fact, int))
         and all(isinstance(name, str) for name in manifest["param_names"])
         and isinstance(manifest.get("versions"), dict)
+        and isinstance(manifest.get("commit"), str | None)
         and isinstance(files, dict)
         and {WEIGHTS, CONFIG} <= set(files)
         and all(FILE_NAME.fullmatch(name) and len(name) <= MOST_FILE_NAME for name in files)

@@ -34,11 +34,21 @@ def source_commit() -> str | None:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Processor, number of its cores for this process, and the device that computed."""
+    """The machine, and the device that computed."""
     import torch
 
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"processor": _processor(), "cores": len(os.sched_getaffinity(0)), "device": where}
+    return {**machine(), "device": where}
+
+
+def machine() -> dict[str, Any]:
+    """Processor, and number of its cores that this process may use."""
+    return {"processor": _processor(), "cores": usable_cores()}
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which a container can limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _git(*words: str) -> str | None:

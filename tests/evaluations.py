@@ -43,6 +43,7 @@ def evaluation(**about: Any) -> Evaluation:
         "command": "metaslac evaluate",
         "commit": None,
         "versions": {"metaslac": "0"},
+        "trained_with": {"metaslac": "0", "commit": None},
         "hardware": {"cores": 2},
     }
     return Evaluation({**given, **about}, trials(4), trials(6, seed=1))

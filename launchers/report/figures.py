@@ -20,7 +20,7 @@ from launchers.report.words import number
 from launchers.video import spread
 from metaslac.evaluation import EpisodeSummary
 from metaslac.evaluation_file import Trials
-from metaslac.probe import linear_probe, r_squared
+from metaslac.probe import flat_params, probe_predictions, probe_scores
 from metaslac.run_log import HELD_OUT
 
 MOST_EPISODES = 4  # with a panel of their own
@@ -116,7 +116,7 @@ def adaptation(
         ("Gap closed, %", gains.gaps, 100.0, (0.0, 100.0)),
         ("infer − blind", gains.differences, 1.0, (0.0,)),
     ):
-        values = [row for row in values or () if math.isfinite(row.low + row.value + row.high)]
+        values = [row for row in values if math.isfinite(row.low + row.value + row.high)]
         if values:
             words = ", ".join(f"{number(scale * row.value)} in episode {row.episode}" for row in values)
             svg = plots.gain(values, title, scale, ends)
@@ -193,9 +193,7 @@ def belief(runs: Sequence[Run]) -> Belief:
     if not varied:
         return Belief(width, missing="No probe: held-out tasks do not differ in any parameter.")
     names = [names[p] for p in varied]
-    episodes = range(infer[0].about["episodes"] + 1)
-    probed = [[_probe(run, episode, varied) for episode in episodes] for run in infer]
-    scores = np.stack([[r_squared(*pair) for pair in pairs] for pairs in probed])  # (runs, E + 1, P)
+    scores = np.stack([probe_scores(run.evaluation)[:, varied] for run in infer])  # (runs, E + 1, P)
     final = scores[:, -1].mean(0)
     best = np.argsort(-final, kind="stable")[:MOST_PARAMS] if len(names) > MOST_PARAMS else range(len(names))
     lowest = float(np.nanmin(scores))
@@ -216,7 +214,7 @@ def belief(runs: Sequence[Run]) -> Belief:
             for p, name in enumerate(names)
         ],
         Part(
-            [_prediction(probed[0], int(p), names[int(p)], scores[0]) for p in best],
+            [_prediction(infer[0], varied[p], names[p], scores[0][:, p]) for p in map(int, best)],
             f"The {len(best)} of {len(names)} parameters that the probe reads best; some by chance."
             * (len(names) > MOST_PARAMS),
         ),
@@ -245,29 +243,19 @@ def _mean_width(trials: Trials) -> Array:
     return mean
 
 
-def _probe(run: Run, episode: int, params: Sequence[int]) -> tuple[Array, Array]:
-    """Predictions and truth (tasks x trials, P) of held-out beliefs after so many episodes."""
-    assert run.evaluation.training is not None
-    fitted, truth = _rows(run.evaluation.training, episode, params)
-    beliefs, held_out = _rows(run.evaluation.held_out, episode, params)
-    return linear_probe(fitted, truth, beliefs), held_out
-
-
-def _rows(trials: Trials, episode: int, params: Sequence[int]) -> tuple[Array, Array]:
-    beliefs = trials.belief_mean[:, :, episode]
-    repeated = np.repeat(trials.params[:, list(params)], beliefs.shape[1], axis=0)
-    return beliefs.reshape(-1, beliefs.shape[-1]), repeated
-
-
-def _prediction(pairs: Sequence[tuple[Array, Array]], p: int, name: str, scores: Array) -> Chart:
-    predicted, truth = pairs[-1]
-    empty = float(pairs[0][0][:, p].mean())
+def _prediction(run: Run, param: int, name: str, scores: Array) -> Chart:
+    """What the probe says of one parameter after the last episode; scores (E + 1,) are its R^2."""
+    evaluation = run.evaluation
+    before, after = (
+        probe_predictions(evaluation, episodes)[:, param] for episodes in (0, evaluation.about["episodes"])
+    )
+    truth = flat_params(evaluation.held_out)[:, param]
     words = (
         f"Prediction of {name} against the truth, one dot for each trial on a held-out task: "
-        f"R² {number(scores[-1, p])}; with an empty context {number(scores[0, p])}."
+        f"R² {number(scores[-1])}; with an empty context {number(scores[0])}."
     )
-    svg = plots.prediction(truth[:, p], predicted[:, p], empty, name)
-    return Chart(data_uri(SVG, svg), f"{name}: R² {number(scores[-1, p])}", words)
+    svg = plots.prediction(truth, after, float(before.mean()), name)
+    return Chart(data_uri(SVG, svg), f"{name}: R² {number(scores[-1])}", words)
 
 
 def _curve(runs: Sequence[Run], x: str, scale: float, column: str) -> plots.Curve:

@@ -120,7 +120,6 @@ def first_action_spread(samples: Sequence[Sample]) -> float:
 def long_exposure(frames: Frames, background: Frames) -> Frames:
     """One picture (H, W, 3) of all that moved in frames (T, H, W, 3).
 
-
     Each pixel is of the moment at which it is least like the background. Light and dark bodies both show,
     unlike in a maximum.
     """

@@ -97,7 +97,7 @@ def run_rows(runs: Sequence[Run]) -> list[RunRow]:
             f"{run.about['update']:,}",
             f"{run.about['env_steps']:,}",
             duration(_seconds(run)),
-            run.about.get("trained_with", {}).get("commit") or NOTHING,
+            str(run.about["trained_with"].get("commit") or NOTHING),
             run.about["commit"] or NOTHING,
             ", ".join(f"{name} {value}" for name, value in run.about["hardware"].items()),
             int(np.isnan(run.evaluation.held_out.returns).sum()),
@@ -164,12 +164,15 @@ def settings_table(runs: Sequence[Run]) -> list[Setting]:
 
 def training_command(settings: Settings, run_dir: str) -> str:
     """The command that trains with these settings: whatever is not a default, in full."""
-    values = flattened(settings)
-    assigned = [f"{name}={value}" for name, value in values.items() if not name.startswith("runtime.")]
+    values, defaults = flattened(settings), flattened(to_dict(resolve("default", [])))
     words = [f"metaslac meta-train --family {shlex.quote(str(values['family.name']))}"]
     words.append(f"--task-inference {values['task.inference']} --seed {values['train.seed']}")
     words.append(f"--run-dir {shlex.quote(run_dir)}")
-    words += [f"--set {shlex.quote(text)}" for text in assigned if _matters(text)]
+    words += [
+        f"--set {shlex.quote(f'{name}={value}')}"
+        for name, value in values.items()
+        if name not in WHERE and not name.startswith("runtime.") and str(value) != str(defaults.get(name))
+    ]
     return " ".join(words)
 
 
@@ -192,9 +195,3 @@ def _seconds(run: Run) -> float:
     """Of training, up to the update that was evaluated."""
     until = run.progress["update"] <= run.about["update"]
     return float(run.progress["time/seconds"][until].max()) if until.any() else math.nan
-
-
-def _matters(assignment: str) -> bool:
-    name = assignment.partition("=")[0]
-    default = flattened(to_dict(resolve("default", []))).get(name)
-    return name not in WHERE and assignment != f"{name}={default}"
