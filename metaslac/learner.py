@@ -5,22 +5,21 @@ Losses, optimisers, targets and temperature. No I/O, no environment, no loop ove
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metaslac.actor_critic import squash
 from metaslac.config import Config
 from metaslac.context_encoder import TaskBelief
+from metaslac.generators import restore_generator
 from metaslac.latent_model import Metrics, Posterior
 from metaslac.meta_slac import MetaSLAC
+from metaslac.optimizers import adam, load_optimizer_state, optimizer_state, set_steps
 from metaslac.precision import Precision
 from metaslac.replay import Context, Windows
-
-GENERATOR_STATES = ((5056,), (16,))  # shapes of torch's on a CPU and on CUDA
 
 
 class Batch(NamedTuple):
@@ -94,17 +93,18 @@ class Learner:
 
     def pretrain(self, batch: Batch) -> Metrics:
         """One update of the latent model alone (and of the context encoder, where the model trains it)."""
-        self._set_steps({"model": self.config.train.pretrain_lr})
+        set_steps(self.optimizers, {"model": self.config.train.pretrain_lr})
         f = self._encode(batch.windows.frames)
         metrics = self._update_model(f, batch.windows, self._transitions(batch.context), batch.params)
-        self._set_steps({"model": self.config.train.lr_model})
+        set_steps(self.optimizers, {"model": self.config.train.lr_model})
         return metrics
 
     def anneal(self, progress: float) -> None:
         """Set every Adam step for `progress` in [0, 1] of the updates: full, then falling by `lr_decay`."""
-        decay = self.config.train.lr_decay
-        scale = min(1.0, (1 - progress) / decay) if decay else 1.0
-        self._set_steps({name: scale * getattr(self.config.train, f"lr_{name}") for name in self.optimizers})
+        train = self.config.train
+        scale = min(1.0, (1 - progress) / train.lr_decay) if train.lr_decay else 1.0
+        steps = {name: scale * getattr(train, f"lr_{name}") for name in self.optimizers}
+        set_steps(self.optimizers, steps)
 
     def update(self, batch: Batch) -> Metrics:
         """One update: the model once, then several actor-critic and context steps on the same features.
@@ -136,28 +136,12 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """All that goes on from one update to the next but the networks."""
-        tensors = {"generator": self.generator.get_state()}
-        for name, optimizer in self.optimizers.items():
-            for number, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"{name}/{number}/{key}": value for key, value in values.items()}
-        return tensors
+        return {"generator": self.generator.get_state(), **optimizer_state(self.optimizers)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `state`. Raises KeyError, ValueError or RuntimeError if it is another learner's."""
-        states: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimizers}
-        for key, tensor in tensors.items():
-            if key != "generator":
-                name, parameter, entry = key.split("/")
-                states[name].setdefault(int(parameter), {})[entry] = tensor
-        for name, optimizer in self.optimizers.items():
-            parameters = optimizer.param_groups[0]["params"]
-            for number, entries in states[name].items():
-                if {"exp_avg", "exp_avg_sq", "step"} != entries.keys():
-                    raise ValueError(f"the {name} optimiser's state is not Adam's")
-                shapes = {entries[key].shape for key in ("exp_avg", "exp_avg_sq")}
-                if shapes != {parameters[number].shape}:
-                    raise ValueError(f"the {name} optimiser's state is that of other networks")
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": states[name]})
+        optimizers = {key: tensor for key, tensor in tensors.items() if key != "generator"}
+        load_optimizer_state(self.optimizers, optimizers)
         restore_generator(self.generator, tensors["generator"])
 
     def check(self) -> None:
@@ -180,14 +164,6 @@ class Learner:
             self._finite &= finite
         for optimizer in optimizers:
             optimizer.step()
-
-    def _set_steps(self, steps: dict[str, float]) -> None:
-        for name, size in steps.items():
-            for group in self.optimizers[name].param_groups:
-                if isinstance(group["lr"], Tensor):
-                    group["lr"].fill_(size)
-                else:
-                    group["lr"] = size
 
     def _transitions(self, context: Context) -> Transitions | None:
         """What the context encoder takes, features without gradient. None where m is not inferred."""
@@ -372,29 +348,6 @@ class Learner:
         torch._foreach_lerp_(self._targets, self._critics, self.config.actor_critic.tau)
 
 
-def restore_generator(generator: torch.Generator, state: Tensor) -> None:
-    """Set a generator to a saved state; to one that follows from it where that is of another kind of device.
-
-    Raises ValueError, RuntimeError or TypeError for what is no state.
-    """
-    if state.shape == generator.get_state().shape:
-        generator.set_state(state)
-    elif state.dtype != torch.uint8 or state.shape not in GENERATOR_STATES:
-        raise ValueError(f"{tuple(state.shape)} is not the shape of a generator's state")
-    else:
-        digest = hashlib.sha256(state.numpy().tobytes()).digest()
-        generator.manual_seed(int.from_bytes(digest[:4], "big"))
-
-
 def expand_tasks(m: Tensor, count: int) -> Tensor:
     """One m per task (K, M) to one per window (K * count, M), task by task."""
     return m.repeat_interleave(count, 0)
-
-
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
-    """Adam with one fused kernel for all parameters; on CUDA one that a graph can hold, its lr a tensor."""
-    parameters = list(parameters)
-    device = parameters[0].device
-    if device.type == "cuda":
-        return torch.optim.Adam(parameters, torch.tensor(lr, device=device), fused=True, capturable=True)
-    return torch.optim.Adam(parameters, lr, fused=True)

@@ -24,6 +24,7 @@ from metaslac.cuda_graph import GraphedStep
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evaluation import returns_array
 from metaslac.faults import is_out_of_memory, what_to_lower, write_dump
+from metaslac.generators import seeded, torch_seed
 from metaslac.latent_model import Metrics
 from metaslac.learner import Batch, Learner, NonFinite
 from metaslac.replay import TaskReplay
@@ -417,16 +418,3 @@ def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float
 def evaluation_columns(episodes: int) -> list[str]:
     """Names of what evaluation_metrics gives, in its order."""
     return [f"test/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
-
-
-def torch_seed(seed: int, stream: int) -> int:
-    """A seed for torch that no other seed and stream share."""
-    return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """torch's default generator seeded for building networks, and put back as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

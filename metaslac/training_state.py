@@ -21,7 +21,8 @@ from metaslac.checkpoint import Checkpoint, Content, SavedFile, tensors_to_bytes
 from metaslac.collection import Collector
 from metaslac.errors import MetaslacError
 from metaslac.faults import is_out_of_memory
-from metaslac.learner import Learner, restore_generator
+from metaslac.generators import restore_generator
+from metaslac.learner import Learner
 from metaslac.manifest import MOST_COUNT, is_count
 from metaslac.replay_files import ReplayFiles
 from metaslac.run_log import TIME_COLUMNS, LogState

@@ -24,7 +24,8 @@ from metaslac import meta_train as module
 from metaslac.checkpoint import load_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError, TrainingFault
-from metaslac.learner import Learner, restore_generator
+from metaslac.generators import restore_generator
+from metaslac.learner import Learner
 from metaslac.meta_train import meta_train
 
 
