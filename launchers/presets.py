@@ -69,6 +69,7 @@ FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
         "task.context_max": 32,
         "actor_critic.reward_scale": 2.0,
         "actor_critic.alpha_init": 0.3,
+        "actor_critic.target_entropy": 0.0,
         "replay.episodes_per_task": 60,
         "train.updates": 1_800,
         "train.pretrain_updates": 1_000,

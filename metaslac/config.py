@@ -124,6 +124,12 @@ class ActorCriticConfig:
         0.005, "step of the target critics towards the critics, each actor-critic step", above=0, high=1
     )
     alpha_init: float = setting(0.1, "initial temperature", above=0)
+    target_entropy: float = setting(
+        -1.0,
+        "entropy (nats per action dimension) that the temperature keeps; higher explores more, at most log 2",
+        high=0.69,
+        older=-1.0,
+    )
     reward_scale: float = setting(5.0, "factor on rewards in the critic's target only", above=0)
 
 

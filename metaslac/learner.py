@@ -316,7 +316,8 @@ class Learner:
         self._descend("actor", loss, self.optimizers["actor"])
 
         entropy = -log_pi.detach().mean()
-        temperature_loss = networks.log_alpha * (entropy + self.action_size)
+        target = self.config.actor_critic.target_entropy * self.action_size
+        temperature_loss = networks.log_alpha * (entropy - target)
         self._descend("temperature", temperature_loss, self.optimizers["alpha"])
         self._move_target()
         alpha = networks.log_alpha.detach().exp()

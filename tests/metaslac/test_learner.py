@@ -15,6 +15,7 @@ from metaslac.meta_slac import MetaSLAC
 from metaslac.meta_train import MetaTrainer
 from metaslac.replay import TaskReplay
 from metaslac.rollout import run_random
+from metaslac.settings import with_values
 
 
 def make_learner(config: Config) -> Learner:
@@ -269,13 +270,14 @@ def test_the_target_follows_the_critic_by_tau() -> None:
         torch.testing.assert_close(target, before + 0.005 * (critic - before))
 
 
-def test_the_temperature_rises_when_the_entropy_is_below_its_target() -> None:
-    learner = make_learner(tiny_config())
+@pytest.mark.parametrize(("target", "rises"), [(-1.0, True), (-9.0, False)])
+def test_the_temperature_rises_when_the_entropy_is_below_its_target(target: float, rises: bool) -> None:
+    learner = make_learner(with_values(tiny_config(), {"actor_critic.target_entropy": target}))
     with torch.no_grad():
         learner.networks.actor.network[-1].weight.zero_()
-        learner.networks.actor.network[-1].bias.copy_(torch.tensor([0.0, -8.0]))  # nearly deterministic
-    learner.update(make_batch(learner.config))
-    assert learner.networks.log_alpha > np.log(0.1)
+        learner.networks.actor.network[-1].bias.copy_(torch.tensor([0.0, -8.0]))
+    learner.update(make_batch(learner.config))  # entropy of about 0.5 log(2 pi e) - 8 = -6.6
+    assert (learner.networks.log_alpha > np.log(0.1)) == rises
 
 
 def standard_factors(f: torch.Tensor, a: torch.Tensor, r: torch.Tensor, g: torch.Tensor) -> Factors:
