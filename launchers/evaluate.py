@@ -175,19 +175,18 @@ def difference_table(evaluation: Evaluation, blind: Evaluation) -> str:
 
 
 def probe_table(evaluation: Evaluation) -> str:
-    """R^2 of the linear probe for a few parameters, before any context and after each episode."""
-    from metaslac.probe import probe_scores
+    """R^2 of the linear probe, before any context and after each episode; of many parameters the best."""
+    from metaslac.probe import best_read, probe_scores
 
     names = evaluation.about["param_names"]
     scores = probe_scores(evaluation)
-    shown = names[:PARAMETERS_SHOWN]
-    more = len(names) > len(shown)
-    header = ["belief after", *(f"R^2 {name}" for name in shown), *["mean R^2 of all"] * more]
+    shown = best_read(scores, PARAMETERS_SHOWN)
+    more = [f"mean R^2 of all {len(names)}"] * (len(names) > len(shown))
+    header = ["belief after", *(f"R^2 {names[p]}" for p in shown), *more]
     rows = []
     for after, row in enumerate(scores):
-        mean = [f"{np.nanmean(row):.3f}"] if more else []
-        moment = f"episode {after}" if after else "no context"
-        rows.append([moment, *(f"{value:.3f}" for value in row[: len(shown)]), *mean])
+        values = [*row[shown], *[np.nanmean(row)] * len(more)]
+        rows.append([f"episode {after}" if after else "no context", *(f"{value:.3f}" for value in values)])
     return table(header, rows)
 
 

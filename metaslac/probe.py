@@ -51,6 +51,14 @@ def probe_scores(evaluation: Evaluation) -> Array:
     return np.stack([r_squared(probe_predictions(evaluation, after), params) for after in moments])
 
 
+def best_read(scores: Array, most: int) -> list[int]:
+    """Which parameters to show of scores (E + 1, P): all in order, or the `most` best read in the end."""
+    if scores.shape[1] <= most:
+        return list(range(scores.shape[1]))
+    order: list[int] = np.argsort(-scores[-1], kind="stable").tolist()  # not a number comes last
+    return order[:most]
+
+
 def flat_params(trials: Trials) -> Array:
     """The parameters of each trial's task, (tasks x trials, P), task by task."""
     return trials.params.repeat(trials.returns.shape[1], 0)

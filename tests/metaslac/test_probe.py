@@ -5,7 +5,7 @@ from evaluations import evaluation
 from scipy.stats import linregress
 
 from metaslac.evaluation_file import Evaluation, Trials
-from metaslac.probe import linear_probe, probe_predictions, probe_scores, r_squared
+from metaslac.probe import best_read, linear_probe, probe_predictions, probe_scores, r_squared
 
 
 def test_in_one_dimension_it_is_linear_regression() -> None:
@@ -51,3 +51,9 @@ def test_scores_are_per_moment_and_parameter_and_of_held_out_tasks() -> None:
     np.testing.assert_allclose(scores[2], 1)
     predictions = probe_predictions(known, 2).reshape(4, 3, 2)
     np.testing.assert_allclose(predictions[:, 1], given.held_out.params)
+
+
+def test_of_many_parameters_those_read_best_in_the_end_are_shown() -> None:
+    scores = np.array([[0.9, 0.9, 0.9, 0.9], [0.1, np.nan, 0.3, 0.2]])
+    assert best_read(scores, 2) == [2, 3]
+    assert best_read(scores, 4) == [0, 1, 2, 3]
