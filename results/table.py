@@ -2,10 +2,12 @@
 
     python results/table.py point_robot
 
-Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json. `factors` or `features`
+Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
+beside it. `factors` or `features`
 in place of a family makes the table of results/factors.json or of the two results/features-*.json.
 """
 
+import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ from metaslac.probe import best_read, probe_scores
 RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")
 PARAMETERS_SHOWN = 4
+MOMENTS_SHOWN = 8
 CHEETAH_BODY = ["height", "pitch"]
 CHEETAH_JOINTS = [f"{leg} {joint}" for leg in ("back", "front") for joint in ("thigh", "shin", "foot")]
 
@@ -40,7 +43,7 @@ def tables(family: str) -> str:
         parts.append(comparison_table(runs))
     if "infer" in runs and all(run.training is not None for run in runs["infer"]):
         parts.append(probe_table(runs["infer"]))
-    return "\n\n".join([*parts, provenance(runs)])
+    return "\n\n".join([*parts, learning_table(runs), provenance(runs)])
 
 
 def returns_table(runs: Runs) -> str:
@@ -90,15 +93,42 @@ def probe_table(evaluations: Sequence[Evaluation]) -> str:
     return markdown(["belief after", *(f"R^2 of {names[p]}" for p in shown)], rows)
 
 
+def learning_table(runs: Runs) -> str:
+    """Held-out returns of the last episode while training, means over seeds."""
+    rows, moments = [], []
+    for inference, evaluations in runs.items():
+        curves = []
+        for evaluation in evaluations:
+            progress = progress_of(evaluation)
+            column = max(name for name in progress[0] if name.startswith("test/return_"))
+            tested = [row for row in progress if row[column]]
+            moments = [int(row["update"]) for row in tested]
+            curves.append([float(row[column]) for row in tested])
+        rows.append([inference, *(f"{mean:.1f}" for mean in np.mean(curves, axis=0))])
+    every = -(-len(moments) // MOMENTS_SHOWN)
+    shown = range(len(moments) - 1, -1, -every)[::-1]
+    header = ["while training", *(f"{moments[number]:,}" for number in shown)]
+    return markdown(header, [[row[0], *(row[1 + number] for number in shown)] for row in rows])
+
+
+def progress_of(evaluation: Evaluation) -> list[dict[str, str]]:
+    """The rows of a run's progress.csv."""
+    about = evaluation.about
+    name = f"{about['inference']}-s{about['train_seed']}.csv"
+    with (RESULTS / about["family"] / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def provenance(runs: Runs) -> str:
-    """The commits that trained and evaluated, and how long."""
+    """The commits that trained, and how long."""
     evaluations = [evaluation for found in runs.values() for evaluation in found]
+    seconds = [float(progress_of(evaluation)[-1]["time/seconds"]) for evaluation in evaluations]
     trained = {str(evaluation.about["trained_with"]["commit"])[:7] for evaluation in evaluations}
     updates = {evaluation.about["update"] for evaluation in evaluations}
     steps = {evaluation.about["env_steps"] for evaluation in evaluations}
     return (
-        f"Commit {', '.join(sorted(trained))}; {in_words(updates)} updates and {in_words(steps)} "
-        "environment steps a run."
+        f"Commit {', '.join(sorted(trained))}; {in_words(updates)} updates, {in_words(steps)} environment "
+        f"steps and {in_words({round(value / 60) for value in seconds})} minutes a run."
     )
 
 
