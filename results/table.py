@@ -153,8 +153,8 @@ def features_table() -> str:
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
     without, with_it = (json.loads(file.read_text()) for file in files)
     found = {
-        "features, without inverse model, 1,000 updates": without["features"],
-        "features of this run": with_it["features"],
+        "features, 1,000 updates without inverse model": without["features"],
+        "features, 4,000 updates with inverse model": with_it["features"],
         "pixels": with_it["pixels"],
     }
     # Of the first position, along the track, there is nothing in the picture.
