@@ -4,7 +4,8 @@
 
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. `factors` or `features`
-in place of a family makes the table of results/factors.json or of the two results/features-*.json.
+in place of a family makes the table of results/factors.json or of the two results/features-*.json, `ablation`
+that of a run with PEARL's factors beside the one with ours.
 """
 
 import csv
@@ -148,6 +149,23 @@ def factors_table() -> str:
     return markdown(header, cells)
 
 
+def ablation_table() -> str:
+    """Two runs of point_robot that differ in task.factor_rank alone."""
+    folder = RESULTS / "point_robot"
+    files = {
+        "diagonal, as PEARL's": folder / "diagonal" / "infer-s0.json",
+        "rank 2": folder / "infer-s0.json",
+    }
+    rows, header = [], []
+    for name, file in files.items():
+        evaluation = read_evaluation(file)
+        means, scores = evaluation.held_out.returns.mean((0, 1)), probe_scores(evaluation)[-1]
+        names = evaluation.about["param_names"]
+        header = [*(f"episode {e + 1}" for e in range(len(means))), *(f"R^2 of {param}" for param in names)]
+        rows.append([name, *(f"{mean:.1f}" for mean in means), *(f"{score:.2f}" for score in scores)])
+    return markdown(["factor", *header], rows)
+
+
 def features_table() -> str:
     """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
@@ -180,5 +198,5 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    others = {"factors": factors_table, "features": features_table}
+    others = {"factors": factors_table, "ablation": ablation_table, "features": features_table}
     print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))

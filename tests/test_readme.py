@@ -11,6 +11,7 @@ from scripts import load_script
 
 import envs
 from metaslac.evaluation_file import read_evaluation
+from metaslac.settings import differences, from_dict
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,10 +22,21 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
     assert tables.count("\n") > 5 and tables in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("study", ["factors", "features"])
-def test_its_tables_of_studies_are_those_of_their_files(study: str) -> None:
+@pytest.mark.parametrize(("study", "rows"), [("factors", 3), ("ablation", 2), ("features", 3)])
+def test_its_tables_of_studies_are_those_of_their_files(study: str, rows: int) -> None:
     table = getattr(load_script("results/table.py"), f"{study}_table")()
-    assert table.count("\n") == 4 and table in (ROOT / "README.md").read_text()
+    assert table.count("\n") == rows + 1 and table in (ROOT / "README.md").read_text()
+
+
+def test_the_ablation_differs_in_its_factors_alone() -> None:
+    with_diagonal, with_rank = (
+        read_evaluation(ROOT / f"results/point_robot/{name}.json").about
+        for name in ("diagonal/infer-s0", "infer-s0")
+    )
+    assert with_diagonal["trained_with"] == with_rank["trained_with"]
+    assert differences(from_dict(with_diagonal["settings"]), from_dict(with_rank["settings"])) == [
+        "task.factor_rank (0, 2)"
+    ]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/*.json")), ids=lambda path: path.stem)
