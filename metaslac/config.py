@@ -127,6 +127,7 @@ class ActorCriticConfig:
     target_entropy: float = setting(
         -1.0,
         "entropy (nats per action dimension) that the temperature keeps; higher explores more, at most log 2",
+        low=-18.0,  # of the narrowest Gaussian that an actor can have: -18.6
         high=0.69,
         older=-1.0,
     )
