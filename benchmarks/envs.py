@@ -216,8 +216,9 @@ def stock_for(name: str) -> tuple[str, str] | None:
 
 def loop_for(family: Family, size: int) -> OneWorldLoop | None:
     """The plain loop of a family that MuJoCo steps and whose actions are controls."""
-    plain = isinstance(family, TaskFamily) and type(family).apply_action is TaskFamily.apply_action
-    return OneWorldLoop(family, size) if plain else None  # type: ignore[arg-type]
+    if isinstance(family, TaskFamily) and type(family).apply_action is TaskFamily.apply_action:
+        return OneWorldLoop(family, size)
+    return None
 
 
 def measure(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
         "train.lr_alpha": 1e-4,
         "evaluation.episodes": 2,
     },
-    # Random actions fall within ten steps, so contexts are of short segments and first episodes many.
+    # Random actions fall after some ten steps, so contexts are of short segments and first episodes many.
     ("quick", "walker_rand_params"): {
         "family.action_repeat": 2,
         "model.inverse_weight": 100.0,

@@ -139,7 +139,7 @@ class Learner:
         return {"generator": self.generator.get_state(), **optimizer_state(self.optimizers)}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`. Raises KeyError, ValueError or RuntimeError if it is another learner's."""
+        """The inverse of `state`. Raises as load_optimizer_state and restore_generator do."""
         optimizers = {key: tensor for key, tensor in tensors.items() if key != "generator"}
         load_optimizer_state(self.optimizers, optimizers)
         restore_generator(self.generator, tensors["generator"])

@@ -3,13 +3,13 @@
     python results/table.py point_robot
 
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
-beside it. `factors` or `features`
-in place of a family makes the table of results/factors.json or of the two results/features-*.json, `ablation`
-that of a run with PEARL's factors beside the one with ours.
+beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the two
+results/features-*.json, and `ablation` that of a run with PEARL's factors beside one with ours.
 """
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -96,20 +96,21 @@ def probe_table(evaluations: Sequence[Evaluation]) -> str:
 
 def learning_table(runs: Runs) -> str:
     """Held-out returns of the last episode while training, means over seeds."""
-    rows, moments = [], []
-    for inference, evaluations in runs.items():
-        curves = []
-        for evaluation in evaluations:
-            progress = progress_of(evaluation)
-            column = max(name for name in progress[0] if name.startswith("test/return_"))
-            tested = [row for row in progress if row[column]]
-            moments = [int(row["update"]) for row in tested]
-            curves.append([float(row[column]) for row in tested])
-        rows.append([inference, *(f"{mean:.1f}" for mean in np.mean(curves, axis=0))])
-    every = -(-len(moments) // MOMENTS_SHOWN)
-    shown = range(len(moments) - 1, -1, -every)[::-1]
-    header = ["while training", *(f"{moments[number]:,}" for number in shown)]
-    return markdown(header, [[row[0], *(row[1 + number] for number in shown)] for row in rows])
+    curves = {name: [learning_curve(run) for run in found] for name, found in runs.items()}
+    updates = list(next(iter(curves.values()))[0])
+    shown = updates[:: -math.ceil(len(updates) / MOMENTS_SHOWN)][::-1]
+    rows = [
+        [name, *(f"{np.mean([curve[update] for curve in found]):.1f}" for update in shown)]
+        for name, found in curves.items()
+    ]
+    return markdown(["while training", *(f"{update:,}" for update in shown)], rows)
+
+
+def learning_curve(evaluation: Evaluation) -> dict[int, float]:
+    """The held-out return of the last episode, by update, of a run's progress.csv."""
+    rows = progress_of(evaluation)
+    column = [name for name in rows[0] if name.startswith("test/return_")][-1]
+    return {int(row["update"]): float(row[column]) for row in rows if row[column]}
 
 
 def progress_of(evaluation: Evaluation) -> list[dict[str, str]]:

@@ -39,11 +39,14 @@ def test_the_ablation_differs_in_its_factors_alone() -> None:
     ]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/**/*.json")), ids=lambda path: path.stem)
 def test_every_result_says_where_it_comes_from(path: Path) -> None:
     about = read_evaluation(path).about
     assert about["task_hash"] == envs.make_family(about["family"]).task_hash
-    assert path.parent.name == about["family"] and path.stem == f"{about['inference']}-s{about['train_seed']}"
+    assert (
+        path.relative_to(ROOT / "results").parts[0] == about["family"]
+        and path.stem == f"{about['inference']}-s{about['train_seed']}"
+    )
     for commit in (about["commit"], about["trained_with"]["commit"]):
         assert re.fullmatch("[0-9a-f]{40}", commit)  # of files as committed
     assert about["command"].startswith("metaslac evaluate ") and about["hardware"]["processor"]

@@ -9,10 +9,8 @@ import pty
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,13 +18,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from runs import STOPPABLE, assert_equal, rows
+from terminals import read_until, set_size
 
 import metaslac.memory
 from launchers.cli import cli
-from launchers.jobs import DONE, FAILED
-from launchers.presets import resolve
 from launchers.sweep_plan import EVALUATING, TRAINING, Run, Sweep
-from launchers.sweep_view import Reader, View
 from metaslac.checkpoint import load_checkpoint
 from metaslac.config import TASK_INFERENCE
 from metaslac.manifest import damaged_files
@@ -275,21 +271,6 @@ def test_ctrl_c_in_a_terminal(tmp_path: Path) -> None:
     assert made - len(rows(out / "infer-s0")) in (0, 1)  # the stop may come between an update and its row
 
 
-def set_size(terminal: int, lines: int) -> None:
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 100, 0, 0))
-
-
-def read_until(terminal: int, pattern: str) -> str:
-    shown, deadline = "", time.monotonic() + 120
-    while not re.search(pattern, shown):
-        assert time.monotonic() < deadline, shown
-        try:
-            shown += os.read(terminal, 65536).decode()
-        except OSError:  # nobody is at the other end any more
-            raise AssertionError(shown) from None
-    return shown
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All six runs of two seeds, never interrupted."""
@@ -371,29 +352,3 @@ def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
     for child in children:
         os.kill(child, signal.SIGCONT)
     wait_for(lambda: not any(map(alive, children)), 10)
-
-
-def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path) -> None:
-    settings = "family.name=point_robot", "train.updates=3000"
-    configs = [resolve("quick", [*settings, f"task.inference={name}"]) for name in TASK_INFERENCE]
-    plan = Sweep(tmp_path, configs, range(20), [], [], episodes=1, trials=1)
-    runs = plan.runs()
-    jobs = [plan.job(run) for run in runs]
-    for job, state in zip(jobs, [DONE] * 30 + [TRAINING, EVALUATING, FAILED], strict=False):
-        job.state = state
-    training = runs[30].directory
-    training.mkdir()
-    (training / "progress.csv").write_text(
-        "update,test/return_1,test/return_2,time/seconds,time/updates_per_second\n"
-        "50,-3.14159,-2.71828,10,5.0\n100,,,20,5.0\n150,"  # half-written
-    )
-    ours, side = pty.openpty()
-    set_size(side, lines=9)
-    with os.fdopen(side, "w") as screen:
-        View([Reader(run) for run in runs], jobs, 2, lambda: False, screen=screen).show()
-    # (2,900 + 27 x 3,000) updates, two times 5 a second
-    _, *shown, last, end = re.sub(r"\x1b\[K|\r", "", os.read(ours, 65536).decode()).split("\n")
-    os.close(ours)
-    assert (len(shown), last, end) == (6, "30 of 60 runs done, 1 failed, about 2 h 20 min left", "\x1b[J")
-    line = next(text for text in shown if text.startswith("infer-s10 "))
-    assert line.split() == ["infer-s10", "training", "100/3000", "5.0", "-3.14", "-2.72", "10", "min"]

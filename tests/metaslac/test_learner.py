@@ -161,7 +161,7 @@ def test_context_transitions_keep_their_order_in_time() -> None:
 @pytest.mark.parametrize("extra_steps", [0, 1])
 @pytest.mark.parametrize("terminates", [False, True])
 def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
-    terminates: bool, extra_steps: int
+    terminates: bool, extra_steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One actor-critic step with every random number fixed, against a loop over windows; an extra one too."""
     config = tiny_config(inference="oracle")
@@ -174,7 +174,7 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
     with torch.no_grad():  # so that taking the wrong one shows
         for parameter in networks.target_critic.parameters():
             parameter.mul_(1.5)
-    learner._noise = lambda *shape: torch.zeros(shape)  # type: ignore[method-assign]
+    monkeypatch.setattr(learner, "_noise", lambda *shape: torch.zeros(shape))
     for name in learner.optimizers:
         learner.optimizers[name].param_groups[0]["lr"] = 0.0
     expected = []
@@ -228,13 +228,15 @@ def test_extra_steps_are_of_critics_actor_and_temperature_alone(inference: str) 
         assert taken == {base.train.steps_per_batch + 3}
 
 
-def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics() -> None:
+def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its gradient against that of a plain loop over windows, with every random number fixed."""
     config = tiny_config(inference="oracle")
     config = replace(config, train=replace(config.train, steps_per_batch=1))
     learner = make_learner(config)
     networks, batch = learner.networks, make_batch(config)
-    learner._noise = lambda *shape: torch.full(shape, 0.5)  # type: ignore[method-assign]
+    monkeypatch.setattr(learner, "_noise", lambda *shape: torch.full(shape, 0.5))
     for name in ("model", "context", "actor", "alpha"):
         learner.optimizers[name].param_groups[0]["lr"] = 0.0
     learner.update(batch)
