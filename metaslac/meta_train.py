@@ -5,7 +5,6 @@ The only place with a loop over time; everything it strings together lives in it
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +31,10 @@ from metaslac.replay_files import ReplayFiles
 from metaslac.rollout import Interruptible, Task, VectorEnv
 from metaslac.run_directory import other_checkpoints
 from metaslac.run_log import LogState, RunLog
+from metaslac.saving import Saver
 from metaslac.training_state import TrainingState
 
 NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6
-
-SECONDS_BETWEEN_TRIES = 60.0  # to write a checkpoint where that has failed
 
 
 class Family(CollectedFamily, Protocol):
@@ -97,12 +95,9 @@ class MetaTrainer:
             self.learner, self.generator, self.collector, ReplayFiles(self.replay), self.ahead
         )
         self.progress = self.state.progress
-        self.last_saved: Path | None = None
+        self.saver = Saver(self.save, config.checkpoint.grace_minutes)
         self._graph: tuple[Callable[[Batch], Metrics], GraphedStep] | None = None
         self._stop = stop
-        self._unsaved = True
-        self._failing_since: float | None = None
-        self._next_try = 0.0
 
     def resume(self, checkpoint: Checkpoint) -> LogState:
         """Go back to where a checkpoint was written. Raises MetaslacError if it is damaged or not of this."""
@@ -113,7 +108,7 @@ class MetaTrainer:
             )
         load_weights(self.learner.networks, checkpoint.tensors, checkpoint.path)
         log = self.state.restore(checkpoint)
-        self.last_saved, self._unsaved = checkpoint.path, False
+        self.saver.last, self.saver.behind = checkpoint.path, False
         return log
 
     def run(self, run_dir: Path, log: RunLog) -> None:
@@ -127,24 +122,26 @@ class MetaTrainer:
             try:
                 self._go_on(env, test_env, run_dir, log)
             except StopRequested:
-                if self._unsaved:
-                    self._save_at_last(run_dir, log)
+                if self.saver.behind:
+                    self.saver.save_at_last(run_dir, log)
                 raise StopRequested(self._where()) from None
             except TrainingFault:
                 raise
             except MetaslacError as error:
-                raise TrainingFault(f"{error}; {self._safe()}") from None
+                raise TrainingFault(f"{error}; {self.saver.last_in_words()}") from None
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 device, lower = self.device.type, what_to_lower(self.config)
-                raise TrainingFault(f"no memory on {device}: {lower}; {self._safe()}") from error
+                raise TrainingFault(
+                    f"no memory on {device}: {lower}; {self.saver.last_in_words()}"
+                ) from error
 
     def _go_on(self, env: VectorEnv, test_env: VectorEnv, run_dir: Path, log: RunLog) -> None:
         train, progress = self.config.train, self.progress
         self.collector.collect_random(env, self._after_collection)
-        if self.last_saved is None:
-            self._try_to_save(run_dir, log)
+        if self.saver.last is None:
+            self.saver.try_to_save(run_dir, log)
         self.pretrain(run_dir, log)
         if progress.unlogged is not None:
             self._after_update(run_dir, log, test_env)
@@ -164,12 +161,12 @@ class MetaTrainer:
             metrics = self._update(self.learner.update, None, run_dir, log)
             progress.updates += 1
             progress.until_visit -= 1
-            self._unsaved = True
+            self.saver.behind = True
             if self._due(self.config.runtime.log_every) or self._due(self.config.evaluation.every):
                 progress.unlogged = self._told(metrics, run_dir)
             self._after_update(run_dir, log, test_env)
-        if self._unsaved:
-            self._save_at_last(run_dir, log)
+        if self.saver.behind:
+            self.saver.save_at_last(run_dir, log)
 
     def pretrain(self, run_dir: Path, log: RunLog) -> None:
         """Model-only updates on what has been collected."""
@@ -179,12 +176,12 @@ class MetaTrainer:
             metrics = self._update(self.learner.pretrain, train.pretrain_windows, run_dir, log)
             progress.pretrained += 1
             last = progress.pretrained == train.pretrain_updates
-            self._unsaved = True
+            self.saver.behind = True
             if last or progress.pretrained % self.config.runtime.log_every == 0:
                 told = self._told(metrics, run_dir)
                 log.pretraining(progress.pretrained, train.pretrain_updates, told)
-            if last or progress.pretrained % self.config.checkpoint.every == 0 or self._failing_since:
-                self._try_to_save(run_dir, log)
+            if last or progress.pretrained % self.config.checkpoint.every == 0 or self.saver.failing:
+                self.saver.try_to_save(run_dir, log)
 
     def sample_batch(self, windows: int | None = None) -> Batch:
         """A meta-batch of distinct training tasks: RL windows from all replay, context from the pools."""
@@ -214,8 +211,11 @@ class MetaTrainer:
             seed=self.config.train.seed,
         )
 
-    def save(self, run_dir: Path, log: RunLog) -> None:
-        """A checkpoint of everything, named after the update count. Raises MetaslacError if it cannot be."""
+    def save(self, run_dir: Path, log: RunLog) -> Path:
+        """Write a checkpoint of everything, named after the update count; gives where it is.
+
+        Raises MetaslacError if it cannot be.
+        """
         self._check_finite(run_dir)
         manifest = {
             "family": self.family.name,
@@ -238,12 +238,11 @@ class MetaTrainer:
             self.state.contents(log.state()),
         )
         self.state.files.commit(saved)
-        self.last_saved = (parent / "last").resolve()
-        self._unsaved = False
         try:
             prune(parent, self.config.checkpoint.keep)
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
+        return (parent / "last").resolve()
 
     def _after_update(self, run_dir: Path, log: RunLog, test_env: VectorEnv) -> None:
         """Evaluate, log and save, each if it is due."""
@@ -255,9 +254,9 @@ class MetaTrainer:
                 held_out = dict.fromkeys(evaluation_columns(evaluation.episodes))
             log.row(progress.updates, {**self.collector.counts(), **progress.unlogged, **held_out})
             progress.unlogged = None
-            self._unsaved = True
-        if self._due(self.config.checkpoint.every) or self._failing_since:
-            self._try_to_save(run_dir, log)
+            self.saver.behind = True
+        if self._due(self.config.checkpoint.every) or self.saver.failing:
+            self.saver.try_to_save(run_dir, log)
 
     def _update(
         self, update: Callable[[Batch], Metrics], windows: int | None, run_dir: Path, log: RunLog
@@ -299,34 +298,7 @@ class MetaTrainer:
             told = f"its numbers are in {dump}"
         except OSError as problem:
             told = f"its numbers cannot be written to {dump} ({problem.strerror})"
-        return TrainingFault(f"after {self._where()}: {error}; {told}; {self._safe()}")
-
-    def _try_to_save(self, run_dir: Path, log: RunLog) -> None:
-        """Save, or go on without for `checkpoint.grace_minutes` since it could first not be done."""
-        now, grace = time.monotonic(), self.config.checkpoint.grace_minutes
-        if now < self._next_try:
-            return
-        try:
-            self.save(run_dir, log)
-            self._next_try, self._failing_since = 0.0, None
-        except TrainingFault:
-            raise
-        except MetaslacError as error:
-            self._failing_since = self._failing_since or now
-            minutes = (now - self._failing_since) / 60
-            if minutes >= grace:
-                raise TrainingFault(f"{error}; {self._safe()}") from None
-            log.warning(f"{error}; training goes on without for at most {grace - minutes:.0f} minutes")
-            self._next_try = now + SECONDS_BETWEEN_TRIES
-
-    def _save_at_last(self, run_dir: Path, log: RunLog) -> None:
-        """Save, with no time left to try again."""
-        try:
-            self.save(run_dir, log)
-        except TrainingFault:
-            raise
-        except MetaslacError as error:
-            raise TrainingFault(f"{error}; {self._safe()}") from None
+        return TrainingFault(f"after {self._where()}: {error}; {told}; {self.saver.last_in_words()}")
 
     def _where(self) -> str:
         """How far the training is, in words."""
@@ -335,12 +307,8 @@ class MetaTrainer:
             return f"update {progress.updates} of {train.updates}"
         return f"update {progress.pretrained} of {train.pretrain_updates} of pre-training"
 
-    def _safe(self) -> str:
-        """What is left of the run, for a fault's message."""
-        return f"the last good checkpoint is {self.last_saved}" if self.last_saved else "no checkpoint yet"
-
     def _after_collection(self) -> None:
-        self._unsaved = True
+        self.saver.behind = True
         self._between()
 
     def _between(self) -> None:

@@ -19,8 +19,7 @@ from fakes import CPU, FakeFamily, tiny_config
 from runs import assert_equal, at, rows, train, train_counted
 
 from metaslac import checkpoint as checkpoint_module
-from metaslac import collection
-from metaslac import meta_train as module
+from metaslac import collection, saving
 from metaslac.checkpoint import load_checkpoint
 from metaslac.config import Config
 from metaslac.errors import MetaslacError, TrainingFault
@@ -98,9 +97,11 @@ def test_a_longer_run_goes_on_from_a_finished_one(whole: tuple[Path, int], tmp_p
     assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
 
-def test_another_task_list_is_refused(whole: tuple[Path, int], tmp_path: Path) -> None:
+def test_another_task_list_is_refused(
+    whole: tuple[Path, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     family = FakeFamily()
-    family.task_hash = "another"  # type: ignore[misc]
+    monkeypatch.setattr(family, "task_hash", "another")
     with pytest.raises(MetaslacError, match="was trained on another task list of fake"):
         meta_train(tiny_config(), family, tmp_path, CPU, quiet=True, checkpoint=load_checkpoint(whole[0]))
 
@@ -182,7 +183,7 @@ def test_training_goes_on_without_checkpoints_for_a_while(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     disk = FullDisk(monkeypatch)
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(saving, "SECONDS_BETWEEN_TRIES", 0.0)
 
     def stop() -> bool:
         disk.full = disk.tries < 2
@@ -234,7 +235,7 @@ def test_rows_wait_for_a_disk_that_is_full(
 
 def test_one_failure_to_save_is_within_any_grace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FullDisk(monkeypatch)
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_TRIES", 0.0)
+    monkeypatch.setattr(saving, "SECONDS_BETWEEN_TRIES", 0.0)
     config = tiny_config()
     config = replace(config, checkpoint=replace(config.checkpoint, grace_minutes=1e-3))
     began = time.monotonic()
