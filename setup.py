@@ -3,11 +3,25 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "metaslac/version.py").read_text(), re.M).group(1)
+VERSION = re.search(
+    r'^__version__ = "(.+)"$', (ROOT / "metaslac/storage/version.py").read_text(), re.M
+).group(1)
 README = ROOT / "README.md"
+
+# `envs` and `launchers` lie beside `metaslac` and are installed inside it; the links in its folder are for
+# tools that read the source, and must not be packed twice.
+PACKAGES = [
+    "metaslac",
+    *(
+        f"metaslac.{name}"
+        for name in find_packages(ROOT / "metaslac")
+        if not name.startswith(("envs", "launchers"))
+    ),
+    *(f"metaslac.{name}" for name in find_packages(ROOT, include=["envs*", "launchers*"])),
+]
 
 setup(
     name="metaslac",
@@ -17,12 +31,11 @@ setup(
     long_description_content_type="text/markdown",
     author="the metaslac authors",
     license="MIT",
-    packages=["metaslac", "envs", "launchers", "launchers.report"],
+    packages=PACKAGES,
+    package_dir={"metaslac": "metaslac", "metaslac.envs": "envs", "metaslac.launchers": "launchers"},
     package_data={
         "metaslac": ["py.typed"],
-        "envs": ["py.typed", "*.xml"],
-        "launchers": ["py.typed"],
-        "launchers.report": ["*.j2", "*.css", "*.js"],
+        "metaslac.launchers.report": ["*.j2", "*.css", "*.js"],
     },
     python_requires=">=3.11",
     install_requires=[
@@ -45,5 +58,5 @@ setup(
     extras_require={
         "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy", "selenium"],
     },
-    entry_points={"console_scripts": ["metaslac=launchers.cli:main"]},
+    entry_points={"console_scripts": ["metaslac=metaslac.launchers.cli:main"]},
 )

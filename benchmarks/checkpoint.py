@@ -14,17 +14,17 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
 import numpy as np
 import torch
 
-import envs
-from launchers.presets import resolve
-from metaslac.checkpoint import load_checkpoint
-from metaslac.meta_train import MetaTrainer
-from metaslac.replay import Episode
-from metaslac.run_log import RunLog
+from metaslac import envs
+from metaslac.config.presets import resolve
+from metaslac.replay.task_replay import Episode
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.training.run_log import RunLog
+from metaslac.training.trainer import MetaTrainer
 
 
 def add(trainer: MetaTrainer, frames: int, rng: np.random.Generator) -> int:

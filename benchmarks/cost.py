@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
-from launchers.process import keep_large_blocks
+from metaslac.launchers.api.process import keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -22,9 +22,9 @@ import torch
 
 from benchmarks.learner import Ours, milliseconds
 from benchmarks.work import timed
-from launchers.presets import resolve
-from metaslac.provenance import usable_cores
-from metaslac.replay import replay_bytes
+from metaslac.config.presets import resolve
+from metaslac.replay.task_replay import replay_bytes
+from metaslac.storage.provenance import usable_cores
 
 matplotlib.use("agg")
 from matplotlib import pyplot

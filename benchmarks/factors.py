@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # not this folder, whose envs.py would hide the package
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
 import numpy as np
 import torch
 from torch import Tensor
 
-import envs
-from metaslac.context_encoder import ContextEncoder, TaskBelief
-from metaslac.networks import mlp
-from metaslac.probe import linear_probe, r_squared
-from metaslac.provenance import hardware, source_commit
-from metaslac.version import library_versions
+from metaslac import envs
+from metaslac.evidence.probe import linear_probe, r_squared
+from metaslac.networks.blocks import mlp
+from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
+from metaslac.storage.provenance import hardware, source_commit
+from metaslac.storage.version import library_versions
 
 RANKS = (0, 1, 2)  # 0: PEARL's diagonal factors
 STEPS = 20  # of an episode

@@ -14,18 +14,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # not this folder, whose envs.py would hide the package
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import envs
-from metaslac.agent import Agent, load_agent
-from metaslac.networks import ImageEncoder, mlp
-from metaslac.provenance import hardware, source_commit
-from metaslac.version import library_versions
+from metaslac import envs
+from metaslac.acting.agent import Agent, load_agent
+from metaslac.networks.blocks import ImageEncoder, mlp
+from metaslac.storage.provenance import hardware, source_commit
+from metaslac.storage.version import library_versions
 
 EPISODES, DECISIONS, WORLDS = 6, 50, 40  # the last episode of every world is held out
 HOLD = 2  # decisions of each random action
@@ -39,10 +39,10 @@ def random_frames(agent: Agent) -> tuple[Tensor, NDArray[np.float64]]:
     family = envs.make_family(config.name, image_size=config.image_size, action_repeat=config.action_repeat)
     rng = np.random.default_rng(0)
     frames, positions = [], []
-    env = family.make_vector_env(WORLDS, 1)
+    env = envs.make_vector_env(family, WORLDS, 1)
     for episode in range(EPISODES):
         seeds = [episode * WORLDS + world for world in range(WORLDS)]
-        frame, _ = env.reset(seed=seeds, options={"tasks": [0] * WORLDS})
+        frame, _ = env.reset(seed=seeds, options={"task": [0] * WORLDS})
         for step in range(DECISIONS):
             frames.append(frame)
             positions.append(env.worlds.simulation.qpos.copy())

@@ -21,24 +21,24 @@ from typing import Any
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
-from launchers.process import allow_tf32, keep_large_blocks
+from metaslac.launchers.api.process import allow_tf32, keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
 import numpy as np
 import torch
 
-import envs
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.work import Round, Work, floor_seconds, limits, timed
-from launchers.presets import resolve
-from metaslac.config import Config
-from metaslac.cuda_graph import WARM_UP, GraphedStep
-from metaslac.learner import Batch, Learner
-from metaslac.provenance import usable_cores
-from metaslac.replay import Episode, TaskReplay
+from metaslac import envs
+from metaslac.config.presets import resolve
+from metaslac.config.sections import Config
+from metaslac.learning.cuda_graph import WARM_UP, GraphedStep
+from metaslac.learning.learner import Batch, Learner
+from metaslac.replay.task_replay import Episode, TaskReplay
+from metaslac.storage.provenance import usable_cores
 
 SLAC = [
     *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),
@@ -71,7 +71,7 @@ class Ours:
         self.learner = self.new_learner()
         self._update: Callable[[], object] = lambda: self.learner.update(self.batch())
         if device.type == "cuda":
-            generators = self.generator, self.learner.generator
+            generators = self.generator, self.learner.chance.generator
             self._update = GraphedStep(lambda: self.learner.update(self.batch()), generators, print)
 
     def new_learner(self) -> Learner:
@@ -102,11 +102,8 @@ class Ours:
     def encode(self) -> None:
         """Features and filtered latents of all windows, without gradient."""
         batch, learner = self.batch(), self.learner
-        frames, a, _, restart, _, _ = (part.flatten(0, 1) for part in batch.windows)
-        with torch.no_grad():
-            f = learner._encode_fixed(frames)
-            m = torch.zeros(len(f), learner.task_size, device=self.device)
-            learner._infer(f, a, m, restart)
+        m = torch.zeros(len(batch.params), learner.config.task.size, device=self.device)
+        learner._filter(learner.encode.fixed(batch.windows.frames), batch.windows, m)
 
     def work(self) -> Work:
         """What an update does, from the shapes of its operations."""
@@ -225,7 +222,7 @@ def measure(name: str, options: argparse.Namespace, ceiling: dict[str, float]) -
     ours.warm_up()
     ours.encode()
     reference = None
-    if ours.learner.task_size == 0:
+    if ours.config.task.size == 0:
         reference = Reference(ours.config, ours.family.action_size, options.threads, options.device)
     rounds: dict[str, dict[str, list[Round]]] = {"ours": {}, "reference": {}}
     for number in range(options.rounds):

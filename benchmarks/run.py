@@ -16,9 +16,9 @@ from typing import Any
 from unittest.mock import patch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # in place of this folder, whose envs.py would hide the package
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
-from launchers.process import keep_large_blocks
+from metaslac.launchers.api.process import keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -26,17 +26,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.stopwatch import Stopwatch
-from envs.rendering import RenderPool
-from envs.simulation import Simulation
-from launchers.meta_train import train
-from launchers.presets import resolve
-from metaslac import meta_train
-from metaslac.agent import Agent
-from metaslac.config import Config
-from metaslac.learner import Batch, Learner
-from metaslac.provenance import usable_cores
-from metaslac.replay import TaskReplay
-from metaslac.run_log import RunLog
+from metaslac.acting.agent import Agent
+from metaslac.config.presets import resolve
+from metaslac.config.sections import Config
+from metaslac.envs.pixels.rendering import RenderPool
+from metaslac.envs.simulation import Simulation
+from metaslac.launchers.api.training import train
+from metaslac.learning.learner import Batch, Learner
+from metaslac.replay.task_replay import TaskReplay
+from metaslac.storage.provenance import usable_cores
+from metaslac.training.run_log import RunLog
+from metaslac.training.trainer import MetaTrainer
 
 PARTS = {
     "updates": [(Learner, "update"), (Learner, "pretrain")],
@@ -45,7 +45,7 @@ PARTS = {
     "physics": [(Simulation, "reset"), (Simulation, "step")],
     "rendering": [(RenderPool, "draw"), (RenderPool, "start"), (RenderPool, "finish")],
     "storing episodes": [(TaskReplay, "add")],
-    "checkpoints": [(meta_train.MetaTrainer, "save")],
+    "checkpoints": [(MetaTrainer, "save")],
     "logging": [(RunLog, "row"), (RunLog, "progress"), (RunLog, "pretraining"), (RunLog, "message")],
 }
 ARITHMETIC = ("updates", "sampling", "acting networks", "physics", "rendering")

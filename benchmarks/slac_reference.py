@@ -11,9 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(
-    Path(__file__).resolve().parents[1]
-)  # not this folder, whose envs.py would hide the package
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # the repository, in place of this folder
 
 import torch
 import torch.nn.functional as F

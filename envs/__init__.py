@@ -1,17 +1,23 @@
 """Task families for meta-reinforcement learning from pixels.
 
-This file is the package's whole public face. See family.py for what a family is.
+This file is the package's whole public face, and light: a simulator is imported when a family is asked for.
+See family.py for what a family is.
 """
 
-# First of all, and for its effect: it picks the OpenGL back end, which must happen before MuJoCo is imported.
-import envs.back_end  # isort: skip  # noqa: F401
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from envs.errors import FamilyError, RenderingUnavailable, SimulationDiverged, UnknownFamilyError
-from envs.family import Family, Step, Task, TaskFamily
-from envs.registry import family_names, make_family, register_with_gymnasium
-from envs.simulation import State
-from envs.supervision import SupervisedVectorEnv
-from envs.vector_env import TaskEnv, TaskVectorEnv
+from metaslac.envs.errors import FamilyError, RenderingUnavailable, SimulationDiverged, UnknownFamilyError
+from metaslac.envs.gymnasium_ids import register
+from metaslac.envs.registry import family_names, make_family
+
+if TYPE_CHECKING:
+    from metaslac.envs.family import Family, Step, Task, TaskFamily
+    from metaslac.envs.simulation import State
+    from metaslac.envs.worlds.make import make_vector_env
+    from metaslac.envs.worlds.single_env import TaskEnv
+    from metaslac.envs.worlds.supervision import SupervisedVectorEnv
+    from metaslac.envs.worlds.vector_env import TaskVectorEnv
 
 __all__ = [
     "Family",
@@ -28,6 +34,25 @@ __all__ = [
     "UnknownFamilyError",
     "family_names",
     "make_family",
+    "make_vector_env",
 ]
 
-register_with_gymnasium()
+_LATER = {
+    "Family": "metaslac.envs.family",
+    "Step": "metaslac.envs.family",
+    "Task": "metaslac.envs.family",
+    "TaskFamily": "metaslac.envs.family",
+    "State": "metaslac.envs.simulation",
+    "make_vector_env": "metaslac.envs.worlds.make",
+    "TaskEnv": "metaslac.envs.worlds.single_env",
+    "SupervisedVectorEnv": "metaslac.envs.worlds.supervision",
+    "TaskVectorEnv": "metaslac.envs.worlds.vector_env",
+}
+
+register()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

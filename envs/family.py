@@ -1,7 +1,9 @@
 """What a task family is: frozen lists of tasks, and a MuJoCo model with a reward that has parameters.
 
-How the worlds of a family are stepped is in worlds.py, gymnasium's interface to them in vector_env.py.
+Worlds and vector environments of a family are made in worlds/; nothing here knows of them.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -11,17 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-import mujoco
 import numpy as np
 
-from envs.arrays import Array, Flags, Ids
-from envs.errors import FamilyError
-from envs.simulation import Simulation, State
+from metaslac.envs.arrays import Array, Flags, Ids
+from metaslac.envs.errors import FamilyError
+from metaslac.envs.simulation import Simulation, State
 
 if TYPE_CHECKING:
-    from envs.supervision import SupervisedVectorEnv
-    from envs.vector_env import TaskVectorEnv
-    from envs.worlds import Worlds
+    import mujoco
 
 IMAGE_SIZES = (32, 64, 128)
 OBSERVATIONS = ("pixels", "state")
@@ -127,28 +126,9 @@ class Family(ABC):
             raise FamilyError(f"{self.name}: unknown task {index!r}; the tasks are 0 to {last}")
         return self.tasks[index]
 
-    def make_vector_env(
-        self, num_envs: int, threads: int = 0, tolerant: bool = False
-    ) -> "TaskVectorEnv | SupervisedVectorEnv":
-        """`num_envs` worlds stepped and drawn together on `threads` threads (0: as many as pay off).
-
-        If `tolerant`, faults end episodes instead of raising: a simulation that diverges (info["diverged"]),
-        and a worker that hangs or dies and is replaced (info["lost"]).
-        """
-        from envs.supervision import SupervisedVectorEnv
-        from envs.vector_env import TaskVectorEnv
-
-        if not tolerant:
-            return TaskVectorEnv(self, num_envs, threads)
-        return SupervisedVectorEnv(lambda: TaskVectorEnv(self, num_envs, threads, raise_on_divergence=False))
-
     @abstractmethod
     def task_params(self) -> tuple[TaskParams, TaskParams]:
         """Rows of P parameters of the training and of the held-out tasks; the same at every call."""
-
-    @abstractmethod
-    def make_worlds(self, num_worlds: int, threads: int) -> "Worlds":
-        """`num_worlds` worlds to step."""
 
 
 class TaskFamily(Family):
@@ -163,12 +143,6 @@ class TaskFamily(Family):
     camera: str  # name of the camera that the agent sees through
     reads: tuple[str, ...] = ()  # fields of mujoco.MjData that State needs besides qpos and qvel
     randomises: tuple[str, ...] = ()  # fields of mujoco.MjModel that differ between tasks
-
-    def make_worlds(self, num_worlds: int, threads: int) -> "Worlds":
-        """`num_worlds` worlds to step."""
-        from envs.worlds import BatchWorlds
-
-        return BatchWorlds(self, num_worlds, threads)
 
     @abstractmethod
     def model(self) -> mujoco.MjModel:

@@ -3,6 +3,8 @@
 The families of this package and the one way from a name to a family are in registry.py.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import re
@@ -10,10 +12,12 @@ import traceback
 from collections.abc import Iterator
 from importlib import metadata
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from envs.errors import FamilyError
-from envs.family import Family, TaskFamily
+from metaslac.envs.errors import FamilyError
+
+if TYPE_CHECKING:
+    from metaslac.envs.family import Family
 
 ENTRY_POINTS = "metaslac.families"
 NAME = re.compile("[a-z][a-z0-9_]*")
@@ -88,6 +92,9 @@ def _offered(distribution: metadata.Distribution) -> Iterator[Offer]:
 
 
 def _imported(target: str, what: str) -> type[Family]:
+    # Here, so that names alone load no simulator; and before the module, so that OpenGL is chosen first.
+    from metaslac.envs.family import Family, TaskFamily
+
     module_name, _, attribute = (part.strip() for part in target.partition(":"))
     if not (_PATH.fullmatch(module_name) and _PATH.fullmatch(attribute)):
         raise FamilyError(f"{what}: write module:attribute, as in my_package.maze:Maze, not {target!r}")
@@ -97,7 +104,9 @@ def _imported(target: str, what: str) -> type[Family]:
             raise FamilyError(f"{what}: {module_name} has no {attribute!r}")
         found = getattr(found, part)
     if not (isinstance(found, type) and issubclass(found, Family)) or found in (Family, TaskFamily):
-        raise FamilyError(f"{what}: {target} is no family, which is a class derived from envs.TaskFamily")
+        raise FamilyError(
+            f"{what}: {target} is no family, which is a class derived from metaslac.envs.TaskFamily"
+        )
     _check(found, f"{what}: {target}")
     return found
 
@@ -114,6 +123,8 @@ def _module(name: str, what: str) -> ModuleType:
 
 
 def _check(family: type[Family], where: str) -> None:
+    from metaslac.envs.family import Family, TaskFamily
+
     bases = [base for base in (Family, TaskFamily) if issubclass(family, base)]
     declared = [attribute for base in bases for attribute in inspect.get_annotations(base)]
     missing = [attribute for attribute in declared if not hasattr(family, attribute)]

@@ -1,4 +1,4 @@
-"""Whether pixels can be drawn here, by whom and how fast: `python -m envs.probe` prints it as JSON.
+"""Whether pixels can be drawn here, by whom and how fast: `python -m metaslac.envs.probe` prints it as JSON.
 
 Meant to be run as a process of its own, with a time-out, for a broken OpenGL may hang or crash.
 """
@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 
-from envs.back_end import BACK_END
-from envs.errors import RenderingUnavailable
-from envs.registry import make_family
-from envs.vector_env import TaskVectorEnv
+from metaslac.envs.errors import RenderingUnavailable
+from metaslac.envs.pixels.back_end import BACK_END
+from metaslac.envs.registry import make_family
+from metaslac.envs.worlds.vector_env import TaskVectorEnv
 
 
 def probe(image_size: int = 64, num_envs: int = 16, seconds: float = 1.0) -> dict[str, str | float]:

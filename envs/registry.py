@@ -1,36 +1,21 @@
-"""From a name to a family, for this package and for gymnasium.
+"""From a name to a family; importing this file imports no simulator.
 
-What a family is stands in family.py; the families stand in a file per body, other packages' in plugins.py.
+What a family is stands in family.py; the families stand in families/, other packages' in plugins.py, and
+gymnasium's ids in gymnasium_ids.py.
 """
 
+from __future__ import annotations
+
 import difflib
+import importlib
+from typing import TYPE_CHECKING
 
-import gymnasium
+from metaslac.envs.errors import FamilyError, UnknownFamilyError
+from metaslac.envs.names import BUILT_IN, SUITE_PREFIX
+from metaslac.envs.plugins import NAME, Offer, from_module, offers
 
-from envs.ant import AntDir, AntGoal
-from envs.cheetah import CheetahDir, CheetahVel
-from envs.errors import FamilyError, UnknownFamilyError
-from envs.family import Family, TaskFamily
-from envs.hopper import HopperRandParams
-from envs.humanoid import HumanoidDir
-from envs.plugins import NAME, Offer, from_module, offers
-from envs.point_robot import PointRobot, SparsePointRobot
-from envs.reacher import ReacherGoal
-from envs.suite import PREFIX, suite_family
-from envs.walker import WalkerRandParams
-
-_BUILT_IN: tuple[type[TaskFamily], ...] = (
-    AntDir,
-    AntGoal,
-    CheetahDir,
-    CheetahVel,
-    HopperRandParams,
-    HumanoidDir,
-    PointRobot,
-    ReacherGoal,
-    SparsePointRobot,
-    WalkerRandParams,
-)
+if TYPE_CHECKING:
+    from metaslac.envs.family import Family
 
 
 def family_names() -> tuple[str, ...]:
@@ -38,7 +23,7 @@ def family_names() -> tuple[str, ...]:
 
     Names of the form 'dmc:<domain>-<task>' and 'module:attribute' are not among them.
     """
-    return tuple(sorted((*_built_in(), *_offered()[0])))
+    return tuple(sorted((*BUILT_IN, *_offered()[0])))
 
 
 def make_family(
@@ -51,19 +36,21 @@ def make_family(
         FamilyError: an option is out of its range, or another package's family cannot be used.
     """
     name = str(name)
-    if name.startswith(PREFIX):
-        return suite_family(name, image_size, action_repeat, observation)
+    if name.startswith(SUITE_PREFIX):
+        from metaslac.envs.families.suite import SuiteFamily
+
+        return SuiteFamily(name, image_size, action_repeat, observation)
     return _family(name)(image_size, action_repeat, observation)
 
 
 def names_a_module(name: str) -> bool:
     """Whether `name` has the form module:attribute, so that making the family imports what it names."""
-    return ":" in name and not name.startswith(PREFIX)
+    return ":" in name and not name.startswith(SUITE_PREFIX)
 
 
 def is_built_in(name: str) -> bool:
     """Whether the family of that name is made by this package's own code."""
-    return name in _built_in() or name.startswith(PREFIX)
+    return name in BUILT_IN or name.startswith(SUITE_PREFIX)
 
 
 def refused_offers() -> tuple[str, ...]:
@@ -71,27 +58,12 @@ def refused_offers() -> tuple[str, ...]:
     return tuple(_offered()[1].values())
 
 
-def gymnasium_id(name: str) -> str:
-    """The id under which gymnasium.make knows a family: 'cheetah_vel' is 'metaslac/CheetahVel-v0'."""
-    return f"metaslac/{''.join(word.capitalize() for word in name.split('_'))}-v0"
-
-
-def register_with_gymnasium() -> None:
-    """Make every family known to gymnasium.make; done when the package is imported. Imports no other."""
-    for name in (*_built_in(), *_offered()[0]):  # ours first, should two names make the same id
-        if gymnasium_id(name) not in gymnasium.registry:
-            gymnasium.register(
-                gymnasium_id(name), entry_point="envs.vector_env:TaskEnv", kwargs={"family": name}
-            )
-
-
 def _family(name: str) -> type[Family]:
-    built_in = _built_in()
-    if name in built_in:
-        return built_in[name]
+    if name in BUILT_IN:
+        return _built_in(name)
     if names_a_module(name):
         found = from_module(name)
-        if built_in.get(found.name, found) is not found:
+        if found.name in BUILT_IN and _built_in(found.name) is not found:
             raise FamilyError(f"family {name!r} calls itself {found.name!r}, which is a family of metaslac")
         return found
     usable, refused = _offered()
@@ -99,14 +71,16 @@ def _family(name: str) -> type[Family]:
         return usable[name].load()
     if name in refused:
         raise FamilyError(refused[name])
-    known = (*built_in, *usable)
+    known = (*BUILT_IN, *usable)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise UnknownFamilyError(f"unknown family {name!r}; the families are {', '.join(sorted(known))}{hint}")
 
 
-def _built_in() -> dict[str, type[TaskFamily]]:
-    return {family.name: family for family in _BUILT_IN}
+def _built_in(name: str) -> type[Family]:
+    place = BUILT_IN[name]
+    family: type[Family] = getattr(importlib.import_module(place.module), place.attribute)
+    return family
 
 
 def _offered() -> tuple[dict[str, Offer], dict[str, str]]:
@@ -123,7 +97,7 @@ def _objection(name: str, same: list[Offer]) -> str:
     """What speaks against offers of one name; empty if nothing does."""
     if same[0].fault:
         return same[0].fault
-    if name in _built_in():
+    if name in BUILT_IN:
         return "metaslac has a family of that name"
     if not NAME.fullmatch(name):
         return "a name is lower-case letters, digits and _"

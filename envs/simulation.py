@@ -3,6 +3,8 @@
 Knows nothing of tasks, rewards or pixels; it keeps the fields that a picture needs up to date.
 """
 
+import metaslac.envs.pixels  # isort: skip  # noqa: F401  before MuJoCo, whose OpenGL it chooses
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from mujoco.batch import DATA_FIELDS, MODEL_FIELDS, Batch, SimulationError
 
-from envs.arrays import Array, Ids
-from envs.errors import FamilyError
+from metaslac.envs.arrays import Array, Ids
+from metaslac.envs.errors import FamilyError
 
 # All that mjv_updateScene reads of a state: of every model, and of models with skins, flexes or tendons.
 PICTURE_FIELDS = (

@@ -1,27 +1,24 @@
 """`metaslac adapt`: let a trained agent adapt to held-out tasks, and show what came of it.
 
-Acting and belief are in `metaslac/adaptation.py`; statistics over trials are `metaslac evaluate`.
+The work is in api/adaptation.py; statistics over trials are `metaslac evaluate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from launchers.family import same_family_option
-from launchers.outputs import check_writable, table, write_json
-from launchers.picture import check_picture_name, write_picture
-from launchers.trained import Trained, checkpoint_option, device_options, load_trained, play
-from launchers.video import Clip, caption, check_video_name, spread, write_video
-from metaslac.errors import MetaslacError
+from metaslac.launchers.api import adaptation as api
+from metaslac.launchers.api.adaptation import Adapted
+from metaslac.launchers.media.picture import check_picture_name, write_picture
+from metaslac.launchers.media.video import Clip, caption, check_video_name, spread, write_video
+from metaslac.launchers.options import checkpoint_option, device_options, same_family_option
+from metaslac.launchers.outputs import check_writable, table, write_json
 
 if TYPE_CHECKING:
-    from envs import Task
-    from envs.family import Family
-    from metaslac.adaptation import TaskAdaptation
+    from metaslac.envs.family import Family
 
 MOST_TILES = 9
 MOST_ROWS = 3
@@ -79,35 +76,33 @@ def adapt(
     check_writable(picture)
     check_video_name(video)
     check_picture_name(picture)
-    trained = load_trained(checkpoint, family, device, threads)
-    tasks = _chosen_tasks(trained.family, task_index)
-    results = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=bool(video or picture))
-    report = _report(trained, checkpoint, results)
-    click.echo(_as_table(trained.family, report))
+    adapted = api.adapt(
+        checkpoint,
+        episodes=episodes,
+        task=task_index,
+        seed=seed,
+        family=family,
+        device=device,
+        threads=threads,
+        keep_frames=bool(video or picture),
+    )
+    report = _report(adapted, checkpoint)
+    click.echo(_as_table(adapted.family, report))
     if json_path is not None:
         write_json(json_path, report)
     if video is not None:
-        write_video(video, _clips(trained.family, results, MOST_TILES))
+        write_video(video, _clips(adapted, MOST_TILES))
     if picture is not None:
-        write_picture(picture, _clips(trained.family, results, MOST_ROWS))
+        write_picture(picture, _clips(adapted, MOST_ROWS))
 
 
-def _chosen_tasks(family: Family, index: int | None) -> Sequence[Task]:
-    if index is None:
-        return family.test_tasks
-    chosen = [task for task in family.test_tasks if task.index == index]
-    if not chosen:
-        first, last = family.test_tasks[0].index, family.test_tasks[-1].index
-        raise MetaslacError(f"--task {index}: the held-out tasks of {family.name} are {first} to {last}")
-    return chosen
-
-
-def _report(trained: Trained, checkpoint: Path, results: Sequence[TaskAdaptation]) -> dict[str, Any]:
+def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
+    family, results = adapted
     by_episode = zip(*(result.returns for result in results), strict=True)
     return {
-        "family": trained.family.name,
+        "family": family.name,
         "checkpoint": str(checkpoint),
-        "task_hash": trained.family.task_hash,
+        "task_hash": family.task_hash,
         "tasks": [
             {
                 "index": result.task.index,
@@ -148,12 +143,12 @@ def _as_table(family: Family, report: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def _clips(family: Family, results: Sequence[TaskAdaptation], most: int) -> list[Clip]:
+def _clips(adapted: Adapted, most: int) -> list[Clip]:
     return [
         Clip(
-            title=caption(family.param_names, result.task.params),
+            title=caption(adapted.family.param_names, result.task.params),
             episodes=list(result.frames),
             returns=[float(value) for value in result.returns],
         )
-        for result in spread(results, most)
+        for result in spread(adapted.tasks, most)
     ]

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import click
 
-from launchers.adapt import adapt
-from launchers.doctor import doctor
-from launchers.errors import OneLineErrors
-from launchers.evaluate import evaluate
-from launchers.families import families
-from launchers.inspect import inspect
-from launchers.meta_train import meta_train
-from launchers.process import keep_large_blocks
-from launchers.report import report
-from launchers.settings import settings
-from launchers.sweep import sweep
-from metaslac.version import __version__
+from metaslac.launchers.adapt import adapt
+from metaslac.launchers.api.process import keep_large_blocks
+from metaslac.launchers.doctor import doctor
+from metaslac.launchers.errors import OneLineErrors
+from metaslac.launchers.evaluate import evaluate
+from metaslac.launchers.families import families
+from metaslac.launchers.inspect import inspect
+from metaslac.launchers.meta_train import meta_train
+from metaslac.launchers.report.command import report
+from metaslac.launchers.settings import settings
+from metaslac.launchers.sweep.command import sweep
+from metaslac.storage.version import __version__
 
 
-@click.group(cls=OneLineErrors, invoke_without_command=True, context_settings={"max_content_width": 110})
+@click.group(
+    cls=OneLineErrors,
+    invoke_without_command=True,
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="metaslac", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:

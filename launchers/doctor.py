@@ -10,13 +10,12 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 
-from metaslac.provenance import usable_cores
-from metaslac.version import library_versions
+from metaslac.storage.provenance import usable_cores
+from metaslac.storage.version import library_versions
 
 BACK_ENDS = ("egl", "osmesa")
 SECONDS_TO_RENDER = 60
@@ -59,13 +58,12 @@ def doctor(timeout: int) -> int:
 
 def try_rendering(back_end: str | None, timeout: float) -> Attempt:
     """Render with a back end, or with the one a run would choose, in a subprocess with a time-out."""
-    environment = dict(os.environ)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     if back_end is not None:
         environment["MUJOCO_GL"] = environment["PYOPENGL_PLATFORM"] = back_end
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "envs.probe"],
-            cwd=Path(__file__).parents[1],  # where `envs` is, whatever lies in the user's directory
+            [sys.executable, "-P", "-m", "metaslac.envs.probe"],  # -P: whatever lies in the user's directory
             env=environment,
             capture_output=True,
             text=True,
@@ -78,7 +76,7 @@ def try_rendering(back_end: str | None, timeout: float) -> Attempt:
 
 
 def _read(output: str) -> Attempt | None:
-    """What `envs.probe` printed, None where it died before that."""
+    """What `metaslac.envs.probe` printed, None where it died before that."""
     try:
         facts: dict[str, Any] = json.loads(output)
         if "error" in facts:

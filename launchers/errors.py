@@ -54,7 +54,7 @@ class OneLineErrors(click.Group):
 def _meant_for_the_user(error: ValueError) -> bool:
     if isinstance(error, MetaslacError):
         return True
-    from envs import FamilyError  # here, so that --help does not load a simulator
+    from metaslac.envs import FamilyError  # here, so that --help does not load a simulator
 
     return isinstance(error, FamilyError)
 

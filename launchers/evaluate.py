@@ -1,31 +1,28 @@
 """`metaslac evaluate`: statistics of adaptation over all held-out tasks and several trials.
 
-The statistics are in `metaslac/evaluation.py`; single trials to look at are `metaslac adapt`, several runs
-together `metaslac report`.
+The work is in api/evaluation.py, the statistics in metaslac/evidence/; single trials to look at are `metaslac
+adapt`, several runs together `metaslac report`.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from launchers.family import family_option, same_family_option
-from launchers.outputs import check_writable, table
-from launchers.trained import Command, Trained, checkpoint_option, device_options, load_trained, play
-from metaslac.errors import MetaslacError
+from metaslac.launchers.api import evaluation as api
+from metaslac.launchers.api.evaluation import CONTROLS
+from metaslac.launchers.options import Command, checkpoint_option, device_options, same_family_option
+from metaslac.launchers.outputs import table
 
 if TYPE_CHECKING:
-    from envs import Task
-    from metaslac.evaluation_file import Evaluation, Trials
+    from metaslac.evidence.evaluation_file import Evaluation, Trials
 
 PARAMETERS_SHOWN = 4
 TASKS_SHOWN = 40
-CONTROLS = ("blind", "oracle")
 
 
 def control_options(command: Command) -> Command:
@@ -92,26 +89,24 @@ def evaluate(
     Every return and belief is written to evaluation.json in the run directory; `metaslac report` makes a page
     of such files.
     """
-    from metaslac.evaluation_file import Evaluation, evaluation_path, write_evaluation
-
-    out = json_path or evaluation_path(checkpoint)
-    controls = {name: path for name, path in zip(CONTROLS, (blind, oracle), strict=True) if path is not None}
-    if json_path is not None or checkpoint.is_dir():  # of anything else, loading says what it is not
-        check_writable(out)
-    trained = load_trained(checkpoint, family, device, threads)
-    others = {name: _control(path, name, out) for name, path in controls.items()}
-    about = _about(trained, checkpoint, episodes, trials, seed, training_tasks)
-    for name, other in others.items():
-        _check_comparable(about, trained, f"--{name} {controls[name]}", other)
-    held_out = _play(trained, trained.family.test_tasks, about)
-    training = _play(trained, trained.family.train_tasks, about) if training_tasks else None
-    evaluation = Evaluation(about, held_out, training)
-    write_evaluation(out, evaluation)
-    show(evaluation, others)
-    click.echo(f"every return and belief: {out}")
+    evaluated = api.evaluate(
+        checkpoint,
+        episodes=episodes,
+        trials=trials,
+        seed=seed,
+        training_tasks=training_tasks,
+        blind=blind,
+        oracle=oracle,
+        out=json_path,
+        family=family,
+        device=device,
+        threads=threads,
+    )
+    show(evaluated.evaluation, evaluated.controls)
+    click.echo(f"every return and belief: {evaluated.path}")
 
 
-def show(evaluation: Evaluation, controls: dict[str, Evaluation]) -> None:
+def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
     """Print the tables of an evaluation, beside those of controls."""
     about = evaluation.about
     click.echo(
@@ -131,7 +126,7 @@ def show(evaluation: Evaluation, controls: dict[str, Evaluation]) -> None:
 
 def returns_table(held_out: Trials, training: Trials | None) -> str:
     """Mean, IQM and interval of each episode, with the training tasks' mean beside them."""
-    from metaslac.evaluation import summarise
+    from metaslac.evidence.evaluation import summarise
 
     header = ["episode", "mean", "IQM", "95 % interval of the IQM"]
     rows = [
@@ -145,9 +140,9 @@ def returns_table(held_out: Trials, training: Trials | None) -> str:
     return table(header, rows)
 
 
-def gap_table(evaluation: Evaluation, controls: dict[str, Evaluation]) -> str:
+def gap_table(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> str:
     """Gap closed of each episode, with the controls' means."""
-    from metaslac.evaluation import gap_closed
+    from metaslac.evidence.evaluation import gap_closed
 
     blind, oracle = (controls[name].held_out.returns for name in CONTROLS)
     rows = [
@@ -165,7 +160,7 @@ def gap_table(evaluation: Evaluation, controls: dict[str, Evaluation]) -> str:
 
 def difference_table(evaluation: Evaluation, blind: Evaluation) -> str:
     """What each episode's mean is above a blind agent's."""
-    from metaslac.evaluation import difference
+    from metaslac.evidence.evaluation import difference
 
     rows = [
         (str(row.episode), f"{row.value:+.2f}", f"{row.low:+.2f} to {row.high:+.2f}")
@@ -176,7 +171,7 @@ def difference_table(evaluation: Evaluation, blind: Evaluation) -> str:
 
 def probe_table(evaluation: Evaluation) -> str:
     """R^2 of the linear probe, before any context and after each episode; of many parameters the best."""
-    from metaslac.probe import best_read, probe_scores
+    from metaslac.evidence.probe import best_read, probe_scores
 
     names = evaluation.about["param_names"]
     scores = probe_scores(evaluation)
@@ -206,73 +201,3 @@ def tasks_table(names: Sequence[str], trials: Trials) -> str:
     ]
     left = len(rows) - TASKS_SHOWN
     return table(header, rows[:TASKS_SHOWN]) + (f"\nand {left} more" if left > 0 else "")
-
-
-def _about(
-    trained: Trained, checkpoint: Path, episodes: int, trials: int, seed: int, training_tasks: bool
-) -> dict[str, Any]:
-    from metaslac.provenance import hardware, source_commit
-    from metaslac.settings import to_dict
-    from metaslac.version import library_versions
-
-    config, manifest = trained.config, trained.manifest
-    command = f"metaslac evaluate --checkpoint {shlex.quote(str(checkpoint))} --episodes {episodes} --trials "
-    command += f"{trials} --seed {seed}" + " --no-training-tasks" * (not training_tasks)
-    command += family_option(trained.family.name)
-    return {
-        "family": trained.family.name,
-        "task_hash": trained.family.task_hash,
-        "param_names": list(trained.family.param_names),
-        "inference": config.task.inference,
-        "train_seed": config.train.seed,
-        "update": manifest["update"],
-        "env_steps": manifest["env_steps"],
-        "episodes": episodes,
-        "trials": trials,
-        "seed": seed,
-        "exploration_episodes": config.evaluation.exploration_episodes,
-        "decisions": trained.family.episode_steps,
-        "settings": to_dict(config),
-        "command": command,
-        "commit": source_commit(),
-        "versions": library_versions(),
-        "trained_with": {**manifest["versions"], "commit": manifest.get("commit")},
-        "hardware": hardware(trained.agent.device),
-    }
-
-
-def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Trials:
-    from metaslac.evaluation_file import trials_of
-
-    played = play(
-        trained,
-        tasks,
-        episodes=about["episodes"],
-        trials=about["trials"],
-        seed=about["seed"],
-        keep_beliefs=True,
-    )
-    return trials_of(played, about["decisions"])
-
-
-def _control(path: Path, name: str, out: Path) -> Evaluation:
-    from metaslac.evaluation_file import evaluation_path, read_evaluation
-
-    evaluation = read_evaluation(path)
-    if out.exists() and out.samefile(evaluation_path(path) if path.is_dir() else path):
-        raise MetaslacError(f"--{name} {path}: the evaluation would be written over it")
-    if evaluation.about["inference"] != name:
-        raise MetaslacError(f"--{name} {path}: its task.inference is {evaluation.about['inference']}")
-    return evaluation
-
-
-def _check_comparable(about: dict[str, Any], trained: Trained, named: str, other: Evaluation) -> None:
-    from metaslac.evaluation_file import DESIGN
-
-    for entry in DESIGN:
-        if other.about[entry] != about[entry]:
-            raise MetaslacError(
-                f"{named} was evaluated with another {entry}: {other.about[entry]}, not {about[entry]}"
-            )
-    if list(other.held_out.tasks) != [task.index for task in trained.family.test_tasks]:
-        raise MetaslacError(f"{named} was evaluated on other tasks")

@@ -14,15 +14,15 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from launchers.family import blamed_on, open_family
-from launchers.outputs import check_writable, table
-from launchers.picture import MOMENTS, Strip, check_picture_name, write_sheet
-from launchers.video import Frames, caption, spread
-from metaslac.config import FamilyConfig
+from metaslac.config.sections import FamilyConfig
 from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import blamed_on, open_family
+from metaslac.launchers.media.picture import MOMENTS, Strip, check_picture_name, write_sheet
+from metaslac.launchers.media.video import Frames, caption, spread
+from metaslac.launchers.outputs import check_writable, table
 
 if TYPE_CHECKING:
-    from envs.family import Family, Task
+    from metaslac.envs.family import Family, Task
 
 SUITE = "dmc:<domain>-<task> makes any task of dm_control's suite a family of one task"
 NAMES_WIDTH = 32  # of all parameters' names together; of more, the first is listed
@@ -111,11 +111,13 @@ def contact_sheet(family: Family, tasks: Sequence[Task], seed: int) -> tuple[lis
 
 def _play(family: Family, tasks: Sequence[Task], seed: int) -> Iterator[tuple[Frames, Flags]]:
     """Frames (tasks, H, W, 3) and which tasks are over: at the start and after each decision."""
+    from metaslac.envs import make_vector_env
+
     rng = np.random.default_rng((seed, 1))
     action = np.zeros(family.action_size)
     over: Flags = np.zeros(len(tasks), dtype=bool)
-    with closing(family.make_vector_env(len(tasks))) as env:
-        options = {"tasks": [task.index for task in tasks]}
+    with closing(make_vector_env(family, len(tasks))) as env:
+        options = {"task": [task.index for task in tasks]}
         frames, _ = env.reset(seed=[seed] * len(tasks), options=options)
         yield np.asarray(frames, dtype=np.uint8), over
         for step in range(family.episode_steps):
@@ -136,7 +138,7 @@ def _title(family: Family, task: Task, end: int) -> str:
 
 
 def _list_suite() -> None:
-    from envs.suite import suite_names
+    from metaslac.envs.families.suite import suite_names
 
     names = suite_names()
     click.echo("\n".join(names))
@@ -144,8 +146,8 @@ def _list_suite() -> None:
 
 
 def _list_families() -> None:
-    from envs import FamilyError, family_names
-    from envs.registry import refused_offers
+    from metaslac.envs import FamilyError, family_names
+    from metaslac.envs.registry import refused_offers
 
     options = FamilyConfig()
     rows, faults = [], list(refused_offers())

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from launchers.outputs import check_writable, table, write_json
 from metaslac.errors import MetaslacError
+from metaslac.launchers.outputs import check_writable, table, write_json
 
 ROWS_SHOWN = 5
 PROBLEMS_SHOWN = 5
@@ -39,7 +39,7 @@ def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
     files are looked at.
     """
     check_writable(json_path)
-    from metaslac.checkpoint import find_checkpoint
+    from metaslac.storage.checkpoint import find_checkpoint
 
     path = find_checkpoint(directory)
     try:
@@ -60,9 +60,9 @@ def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
 
 def describe(path: Path, verify: bool) -> dict[str, Any]:
     """All there is to tell about the checkpoint at `path`. Raises MetaslacError if nothing can be told."""
-    from metaslac.checkpoint import Checkpoint, load_checkpoint
-    from metaslac.manifest import damaged_files, missing_files, read_manifest
-    from metaslac.training_state import ROWS, logged_rows
+    from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
+    from metaslac.storage.manifest import damaged_files, missing_files, read_manifest
+    from metaslac.training.state import ROWS, logged_rows
 
     manifest = read_manifest(path)
     problems = damaged_files(path, manifest) if verify else missing_files(path, manifest)
@@ -87,7 +87,7 @@ def describe(path: Path, verify: bool) -> dict[str, Any]:
 
 def held_out(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
     """Of the rows of progress.csv, those with held-out returns: the mean of each episode, oldest first."""
-    from metaslac.run_log import HELD_OUT
+    from metaslac.training.run_log import HELD_OUT
 
     found = []
     for row in rows:
@@ -99,7 +99,7 @@ def held_out(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
 
 def show(report: dict[str, Any]) -> None:
     """The report as text."""
-    from metaslac.memory import size
+    from metaslac.learning.memory import size
 
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     lines = [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metaslac.errors import MetaslacError
-from metaslac.files import write_atomically
+from metaslac.storage.files import write_atomically
 
 
 def check_writable(path: Path | None) -> None:

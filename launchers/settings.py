@@ -1,14 +1,14 @@
 """`metaslac settings`: every setting, its value in a preset and what it means.
 
-The settings themselves are in `metaslac/config.py`.
+The settings themselves are in `metaslac/config/sections.py`.
 """
 
 from __future__ import annotations
 
 import click
 
-from launchers.presets import PRESETS, resolve
-from metaslac.settings import describe, to_dict
+from metaslac.config.presets import PRESETS, resolve
+from metaslac.config.text import describe, to_dict
 
 
 @click.command(short_help="List the settings for --set.")

@@ -1,21 +1,32 @@
 """Meta-reinforcement learning from pixels: PEARL's task inference on SLAC's latent model.
 
-Here is what a program that only acts needs; torch is imported when an agent is loaded.
+What a program does with it is here; torch and the simulator are imported when something is done.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from metaslac.errors import MetaslacError
+from metaslac.storage.version import __version__
 
 if TYPE_CHECKING:
     import torch
 
-    from metaslac.single_task import SingleTaskAgent
+    from metaslac.acting.single_task import SingleTaskAgent
+    from metaslac.launchers.api.adaptation import adapt
+    from metaslac.launchers.api.evaluation import evaluate
+    from metaslac.launchers.api.training import meta_train
 
-__all__ = ["MetaslacError", "load"]
+__all__ = ["MetaslacError", "__version__", "adapt", "evaluate", "load", "meta_train"]
+
+_LATER = {
+    "adapt": "metaslac.launchers.api.adaptation",
+    "evaluate": "metaslac.launchers.api.evaluation",
+    "meta_train": "metaslac.launchers.api.training",
+}
 
 
 def load(path: str | os.PathLike[str], device: str | torch.device = "auto", seed: int = 0) -> SingleTaskAgent:
@@ -29,6 +40,12 @@ def load(path: str | os.PathLike[str], device: str | torch.device = "auto", seed
     Raises:
         MetaslacError: the checkpoint is not exactly as it was saved, or the device is not there.
     """
-    from metaslac.single_task import load_single_task
+    from metaslac.acting.single_task import load_single_task
 
     return load_single_task(path, device, seed)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

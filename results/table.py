@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from metaslac.evaluation import difference, gap_closed, summarise
-from metaslac.evaluation_file import Evaluation, read_evaluation
-from metaslac.probe import best_read, probe_scores
+from metaslac.evidence.evaluation import difference, gap_closed, summarise
+from metaslac.evidence.evaluation_file import Evaluation, read_evaluation
+from metaslac.evidence.probe import best_read, probe_scores
 
 RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")

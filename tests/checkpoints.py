@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
 from fakes import CPU, FakeFamily, tiny_config
+from torch import Tensor
 
-from metaslac.checkpoint import load_checkpoint
-from metaslac.config import Config
+from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
-from metaslac.manifest import MANIFEST
-from metaslac.meta_train import MetaTrainer
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.storage.manifest import MANIFEST
+from metaslac.training.trainer import MetaTrainer
 
 
 def config() -> Config:
@@ -94,3 +96,36 @@ def replay_file(directory: Path) -> str:
             if len(numbers) > 1:
                 return name
     raise AssertionError
+
+
+Change = Callable[[Tensor], Tensor]
+
+
+SHAPES: dict[str, Change] = {
+    "one more": lambda x: torch.cat([x.reshape(-1), x.new_zeros(1)]),
+    "none": lambda x: x.new_zeros(0),
+    "none of many": lambda x: x.new_zeros(2**40, 0),
+    "one dimension more": lambda x: x.unsqueeze(0),
+    "sixty-six dimensions": lambda x: x.reshape(*x.shape, *[1] * (66 - x.dim())),
+}
+
+
+TYPES: dict[str, Change] = {
+    "bool": lambda x: x.to(torch.bool) if x.dtype != torch.bool else x.to(torch.uint8),
+    "long": lambda x: x.to(torch.long) if x.dtype != torch.long else x.to(torch.int32),
+    "double": lambda x: x.to(torch.double),
+    "complex": lambda x: x.to(torch.complex64),
+    "small": lambda x: x.to(torch.float8_e4m3fn),
+}
+
+
+CHANGES: dict[str, Change | None] = {"gone": None, **SHAPES, **TYPES}
+
+
+def with_one(directory: Path, file: str, name: str, change: Change | None) -> None:
+    """Forge a file of a checkpoint so that one of its tensors is changed, or gone."""
+    tensors = safetensors.torch.load_file(directory / file)
+    tensor = tensors.pop(name)
+    if change is not None:
+        tensors[name] = change(tensor)
+    forge(directory, {file: safetensors.torch.save(tensors)})

@@ -1,4 +1,4 @@
-"""A tiny family on a counting environment: pixels are made with numpy, so tests need no renderer."""
+"""A tiny family on a counting environment, without a renderer, and evaluations of random numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metaslac.agent import Agent
-from metaslac.checkpoint import save_checkpoint
-from metaslac.config import (
+from metaslac.acting.agent import Agent
+from metaslac.acting.rollout import run_random
+from metaslac.acting.single_task import SingleTaskAgent
+from metaslac.config.sections import (
     ActorCriticConfig,
     CheckpointConfig,
     Config,
@@ -24,8 +25,13 @@ from metaslac.config import (
     TaskConfig,
     TrainConfig,
 )
-from metaslac.meta_slac import MetaSLAC
-from metaslac.settings import with_values
+from metaslac.config.text import to_dict, with_values
+from metaslac.evidence.evaluation_file import Evaluation, Trials
+from metaslac.learning.learner import Batch, Learner
+from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.replay.task_replay import TaskReplay
+from metaslac.storage.checkpoint import save_checkpoint
+from metaslac.training import online
 
 SIZE = 32
 CPU = torch.device("cpu")
@@ -50,8 +56,8 @@ class FakeVectorEnv:
         self.family, self.num_envs, self.raise_on_divergence = family, num_envs, raise_on_divergence
 
     def reset(self, *, seed: list[int], options: dict[str, Any]) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        assert len(seed) == len(options["tasks"]) == self.num_envs
-        self.tasks = list(options["tasks"])
+        assert len(seed) == len(options["task"]) == self.num_envs
+        self.tasks = list(options["task"])
         self.position = np.array([np.random.default_rng(s).uniform(-1, 1) for s in seed])
         self.t = np.zeros(self.num_envs, dtype=int)
         self.terminated = np.zeros(self.num_envs, dtype=bool)
@@ -126,6 +132,17 @@ class FakeFamily:
         return FakeVectorEnv(self, num_envs, raise_on_divergence=not tolerant)
 
 
+def meta_train(
+    config: Config, family: FakeFamily, run_dir: Path, device: torch.device, **options: Any
+) -> None:
+    """The library's, in environments of the family in which no fault raises."""
+
+    def make_env(worlds: int) -> FakeVectorEnv:
+        return family.make_vector_env(worlds, tolerant=True)
+
+    online.meta_train(config, family, make_env, run_dir, device, **options)
+
+
 def tiny_config(**task: Any) -> Config:
     """A configuration of every part at its smallest."""
     return Config(
@@ -163,6 +180,22 @@ def make_agent(config: Config | None = None) -> Agent:
         return Agent.from_networks(config, MetaSLAC(config, 1, 1), 1, 1)
 
 
+FRAME = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def begun(agent: SingleTaskAgent | None = None) -> SingleTaskAgent:
+    """An agent within the first episode of its first task."""
+    agent = agent or SingleTaskAgent(make_agent())
+    agent.begin_task()
+    agent.begin_episode(FRAME)
+    return agent
+
+
+def observed(agent: SingleTaskAgent) -> SingleTaskAgent:
+    agent.observe([0.5], -1.0, FRAME)
+    return agent
+
+
 def untrained_checkpoint(directory: Path, family: Any, **task: Any) -> Path:
     """A whole checkpoint of an agent for `family`, 32 x 32, that has learned nothing; always the same one."""
     config = with_values(tiny_config(**task), {"family.name": family.name})
@@ -181,3 +214,77 @@ def untrained_checkpoint(directory: Path, family: Any, **task: Any) -> Path:
     }
     save_checkpoint(directory, networks.state_dict(), config, manifest)
     return directory
+
+
+def make_learner(config: Config) -> Learner:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Learner(config, 1, 1, CPU, torch.Generator().manual_seed(1))
+
+
+def make_batch(config: Config, terminates: bool = False, seed: int = 2) -> Batch:
+    family = FakeFamily(uneven=True, terminates=terminates)
+    replay = TaskReplay(4, 2, 2, family.episode_steps, 32, 1, CPU)
+    env = family.make_vector_env(4)
+    for repeat in range(2):
+        keys = [(repeat, task) for task in range(4)]
+        for task, episode in enumerate(run_random(env, family.train_tasks, keys, 1)):
+            replay.add(task, episode, context=True)
+    generator = torch.Generator().manual_seed(seed)
+    tasks = torch.tensor([3, 1, 0])
+    params = torch.tensor([family.tasks[i].params for i in tasks])
+    return Batch(
+        replay.sample_windows(tasks, config.train.windows, config.model.window, generator),
+        replay.sample_context(tasks, config.task.context_segments, config.task.context_length, generator),
+        params,
+    )
+
+
+def snapshot(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in learner.networks.state_dict().items()}
+
+
+def changed(learner: Learner, before: dict[str, torch.Tensor]) -> set[str]:
+    after = learner.networks.state_dict()
+    return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+
+
+EPISODES, TRIALS, DECISIONS = 2, 3, 4
+
+
+def trials(tasks: int, seed: int = 0) -> Trials:
+    rng = np.random.default_rng(seed)
+    each = (tasks, TRIALS)
+    widths = rng.uniform(size=(tasks, EPISODES * DECISIONS + 1)).round(2)
+    widths[0, 5:] = np.nan  # of a task whose episodes always ended early
+    return Trials(
+        list(range(tasks)),
+        rng.normal(size=(tasks, 2)),
+        rng.normal(size=(*each, EPISODES)),
+        rng.normal(size=(*each, EPISODES + 1, 5)).round(3),
+        widths,
+    )
+
+
+def evaluation(**about: Any) -> Evaluation:
+    given = {
+        "family": "point_robot",
+        "task_hash": "ab",
+        "param_names": ["goal_x", "goal_y"],
+        "inference": "infer",
+        "train_seed": 0,
+        "update": 10,
+        "env_steps": 100,
+        "episodes": EPISODES,
+        "trials": TRIALS,
+        "seed": 0,
+        "exploration_episodes": 1,
+        "decisions": DECISIONS,
+        "settings": to_dict(Config()),
+        "command": "metaslac evaluate",
+        "commit": None,
+        "versions": {"metaslac": "0"},
+        "trained_with": {"metaslac": "0", "commit": None},
+        "hardware": {"cores": 2},
+    }
+    return Evaluation({**given, **about}, trials(4), trials(6, seed=1))

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 
-from launchers.cli import cli
-from metaslac.evaluation_file import read_evaluation, write_evaluation
+from metaslac.evidence.evaluation_file import read_evaluation, write_evaluation
+from metaslac.launchers.cli import cli
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")
 EPISODES, TRIALS = 2, 2
@@ -40,3 +40,20 @@ def changed(directory: Path, kind: str, seed: int, change: Callable[[np.ndarray]
     held_out = replace(evaluation.held_out, returns=change(evaluation.held_out.returns))
     write_evaluation(other / "evaluation.json", replace(evaluation, about=about, held_out=held_out))
     return other
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def here(*arguments: str) -> str:
+    """What a command that works prints, run in this process."""
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refusal(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    (line,) = result.stderr.splitlines()
+    return line

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fakes import CPU, FakeFamily, tiny_config
+from fakes import CPU, FakeFamily, meta_train, tiny_config
 
-from metaslac.checkpoint import load_checkpoint
-from metaslac.config import Config
-from metaslac.meta_train import StopRequested, meta_train
+from metaslac.config.sections import Config
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.training.online import StopRequested
 
 Stop = Callable[[], bool]
 

@@ -1,4 +1,4 @@
-"""A terminal as the tests see it: its size, and what is written on it."""
+"""A terminal and processes as the tests see them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import re
 import struct
 import termios
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 
 def set_size(terminal: int, lines: int) -> None:
@@ -23,3 +25,25 @@ def read_until(terminal: int, pattern: str) -> str:
         except OSError:  # nobody is at the other end any more
             raise AssertionError(shown) from None
     return shown
+
+
+def descendants(process: int) -> list[int]:
+    """Processes that came from a process, itself not among them, as long as it is there."""
+    found = []
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

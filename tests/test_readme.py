@@ -9,9 +9,9 @@ import pytest
 from fakes import untrained_checkpoint
 from scripts import load_script
 
-import envs
-from metaslac.evaluation_file import read_evaluation
-from metaslac.settings import differences, from_dict
+from metaslac import envs
+from metaslac.config.text import differences, from_dict
+from metaslac.evidence.evaluation_file import read_evaluation
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,17 +60,17 @@ def test_its_picture_and_links_are_there() -> None:
 
 def test_its_family_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(
-        r"```python\n(import numpy as np\nfrom envs import TaskFamily.*?)```",
+        r"```python\n(import numpy as np\nfrom metaslac.envs import TaskFamily.*?)```",
         (ROOT / "README.md").read_text(),
         re.DOTALL,
     )
     (tmp_path / "gravity_of_readme.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     family = envs.make_family("gravity_of_readme:CheetahGravity", image_size=32)
-    env = family.make_vector_env(2)
+    env = envs.make_vector_env(family, 2)
     gravity = [task.params[0] for task in family.tasks]
     heavy, light = int(np.argmax(gravity)), int(np.argmin(gravity))
-    frames, _ = env.reset(seed=[0, 0], options={"tasks": [heavy, light]})
+    frames, _ = env.reset(seed=[0, 0], options={"task": [heavy, light]})
     np.testing.assert_array_equal(frames[0], frames[1])
     for _ in range(10):
         frames, *_ = env.step(np.zeros((2, 6)))

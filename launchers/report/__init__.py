@@ -2,7 +2,3 @@
 
 The command is in command.py, the page in page.html.j2; each other file makes one kind of thing that is on it.
 """
-
-from launchers.report.command import report
-
-__all__ = ["report"]

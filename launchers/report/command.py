@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from launchers.family import family_option, same_family_option
-from launchers.outputs import check_writable
-from launchers.trained import device_options, load_trained
 from metaslac.errors import MetaslacError
-from metaslac.files import write_atomically
+from metaslac.launchers.api.family import family_option
+from metaslac.launchers.api.trained import load_trained
+from metaslac.launchers.options import device_options, same_family_option
+from metaslac.launchers.outputs import check_writable
+from metaslac.storage.files import write_atomically
 
 if TYPE_CHECKING:
-    from launchers.report.gather import Run
+    from metaslac.launchers.report.gather import Run
 
 TASKS = 4  # in films
 SAMPLES = 6  # of m, for exploration
@@ -45,8 +46,8 @@ def report(
         raise MetaslacError(f"--out {out}: the name must end in .html")
     check_writable(out)
 
-    from launchers.report.gather import read_runs
-    from launchers.report.page import render
+    from metaslac.launchers.report.gather import read_runs
+    from metaslac.launchers.report.page import render
 
     runs = read_runs(directories)
     values = contents(runs, family, device, threads)
@@ -63,11 +64,11 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     shown = runs[0]
     trained = load_trained(shown.directory, family, device, threads)
 
-    from launchers.report import figures, films, recordings, tables
-    from launchers.report.downloads import downloads
-    from launchers.report.gather import by_kind
-    from launchers.video import caption, spread
-    from metaslac.version import library_versions
+    from metaslac.launchers.media.video import caption, spread
+    from metaslac.launchers.report import figures, films, recordings, tables
+    from metaslac.launchers.report.downloads import downloads
+    from metaslac.launchers.report.gather import by_kind
+    from metaslac.storage.version import library_versions
 
     about, groups = shown.about, by_kind(runs)
     if trained.family.task_hash != about["task_hash"]:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launchers.report.gather import Run
-from launchers.report.page import compressed, data_uri
-from metaslac.evaluation_file import NAME
+from metaslac.evidence.evaluation_file import NAME
+from metaslac.launchers.report.gather import Run
+from metaslac.launchers.report.page import compressed, data_uri
 
 MOST_BYTES = 2_500_000  # of all of them together, as they are on the page
 LARGEST_PART = "belief_width"  # after every single decision

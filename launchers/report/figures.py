@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from launchers.report import plots
-from launchers.report.gather import Run, by_kind, returns_of
-from launchers.report.page import data_uri
-from launchers.report.tables import Gains
-from launchers.report.words import number
-from launchers.video import spread
-from metaslac.evaluation import EpisodeSummary
-from metaslac.evaluation_file import Trials
-from metaslac.probe import best_read, flat_params, probe_predictions, probe_scores
-from metaslac.run_log import HELD_OUT
+from metaslac.evidence.evaluation import EpisodeSummary
+from metaslac.evidence.evaluation_file import Trials
+from metaslac.evidence.probe import best_read, flat_params, probe_predictions, probe_scores
+from metaslac.launchers.media.video import spread
+from metaslac.launchers.report import plots
+from metaslac.launchers.report.gather import Run, by_kind, returns_of
+from metaslac.launchers.report.page import data_uri
+from metaslac.launchers.report.tables import Gains
+from metaslac.launchers.report.words import number
+from metaslac.training.run_log import HELD_OUT
 
 MOST_EPISODES = 4  # with a panel of their own
 MOST_PARAMS = 4  # with a scatter of their own

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launchers.report.page import Frames, data_uri, png
-from launchers.report.recordings import (
+from metaslac.launchers.media.video import HOLD, caption, enlarge, write_frames
+from metaslac.launchers.report.page import Frames, data_uri, png
+from metaslac.launchers.report.recordings import (
     Sample,
     Sheet,
     Trial,
     first_action_spread,
     long_exposure,
 )
-from launchers.report.words import number
-from launchers.video import HOLD, caption, enlarge, write_frames
+from metaslac.launchers.report.words import number
 
 LEAST_SIDE = 192  # pixels of a film, at least
 ACTIONS_SHOWN = 3  # numbers of an action

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.config import TASK_INFERENCE
+from metaslac.config.sections import TASK_INFERENCE
 from metaslac.errors import MetaslacError
-from metaslac.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
-from metaslac.manifest import MANIFEST
+from metaslac.evidence.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
+from metaslac.storage.manifest import MANIFEST
 
 PROGRESS = "progress.csv"
 NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings

@@ -17,7 +17,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from launchers.report.words import number
+from metaslac.launchers.report.words import number
 
 HERE = Path(__file__).parent
 TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"

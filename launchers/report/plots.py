@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from metaslac.evaluation import Comparison, EpisodeSummary
+from metaslac.evidence.evaluation import Comparison, EpisodeSummary
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 COLOURS = {"infer": "#0072B2", "blind": "#D55E00", "oracle": "#009E73"}

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from launchers.trained import Trained
-from metaslac.adaptation import EVALUATION_STREAM
-from metaslac.agent import networks_from_checkpoint
-from metaslac.checkpoint import load_checkpoint
-from metaslac.reconstruction import reconstruct
-from metaslac.rollout import TrialEpisode, play, rng_of, run_trial
+from metaslac.acting.adaptation import EVALUATION_STREAM
+from metaslac.acting.agent import networks_from_checkpoint
+from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
+from metaslac.envs import make_vector_env
+from metaslac.evidence.reconstruction import reconstruct
+from metaslac.launchers.api.trained import Trained
+from metaslac.storage.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
-    from envs import Task
+    from metaslac.envs import Task
 
 RECONSTRUCTION_STREAM, EXPLORATION_STREAM = 8, 9
 BACKGROUND_FRAMES = 400  # are enough to tell what stays
@@ -63,7 +64,7 @@ def record(
     keys = [
         [(seed, EVALUATION_STREAM, task.index, 0, episode) for task in tasks] for episode in range(episodes)
     ]
-    with closing(trained.family.make_vector_env(len(tasks), trained.threads)) as env:
+    with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as env:
         trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True)
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
@@ -100,8 +101,8 @@ def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sampl
             first.append(actions)
         return actions
 
-    with closing(trained.family.make_vector_env(samples, trained.threads)) as env:
-        frames, _ = env.reset(seed=[start] * samples, options={"tasks": [task.index] * samples})
+    with closing(make_vector_env(trained.family, samples, trained.threads)) as env:
+        frames, _ = env.reset(seed=[start] * samples, options={"task": [task.index] * samples})
         agent.begin_task(samples, np.array([task.params] * samples))
         agent.begin_episode(np.asarray(frames), rngs, explore=True)
         episodes = play(env, np.asarray(frames), act, agent.observe)

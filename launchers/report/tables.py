@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from launchers.presets import resolve
-from launchers.report.gather import KINDS, Run, returns_of
-from launchers.report.words import NOTHING, duration, number
-from metaslac.evaluation import Comparison, EpisodeSummary, difference, gap_closed, summarise
-from metaslac.settings import to_dict
+from metaslac.config.presets import resolve
+from metaslac.config.text import to_dict
+from metaslac.evidence.evaluation import Comparison, EpisodeSummary, difference, gap_closed, summarise
+from metaslac.launchers.report.gather import KINDS, Run, returns_of
+from metaslac.launchers.report.words import NOTHING, duration, number
 
 WHERE = ("family.name", "train.seed", "task.inference")  # settings that have flags of their own
 Settings = Mapping[str, Mapping[str, Any]]

@@ -7,12 +7,13 @@ import gymnasium
 import numpy as np
 import pytest
 
-import envs
-from envs import registry
+from metaslac import envs
+from metaslac.envs import registry
+from metaslac.envs.gymnasium_ids import register
 
 GOOD = """
-from envs import TaskFamily
-from envs.point_robot import move_point, point_model
+from metaslac.envs import TaskFamily
+from metaslac.envs.families.point_robot import move_point, point_model
 
 class Near(TaskFamily):
     name, param_names = "pkg_near", ("goal_x",)
@@ -71,8 +72,8 @@ def test_a_package_adds_a_family(site: Path) -> None:
     assert envs.family_names() == tuple(sorted((*before, "pkg_near")))
     family = envs.make_family("pkg_near", image_size=32, action_repeat=2)
     assert (type(family).__module__, family.episode_steps) == ("near", 3)
-    with_env = family.make_vector_env(2)
-    with_env.reset(seed=0, options={"tasks": [0, 2]})
+    with_env = envs.make_vector_env(family, 2)
+    with_env.reset(seed=0, options={"task": [0, 2]})
     x = with_env.worlds.simulation.qpos[:, 0].copy()  # type: ignore[attr-defined]
     frames, rewards, *_ = with_env.step(np.array([[1.0, 0.0], [-0.5, 0.0]]))
     expected = [
@@ -87,7 +88,7 @@ def test_a_package_adds_a_family(site: Path) -> None:
 def test_a_package_is_imported_only_when_its_family_is_asked_for(site: Path) -> None:
     install(site, "pkg-near", "pkg_near = near:Near", near=GOOD)
     assert "pkg_near" in envs.family_names()
-    registry.register_with_gymnasium()
+    register()
     envs.make_family("point_robot")
     with pytest.raises(envs.UnknownFamilyError, match="pkg_near.*did you mean 'pkg_near'"):
         envs.make_family("pkg_nea")
@@ -155,7 +156,7 @@ def test_names_that_are_taken_or_no_names_are_refused_unimported(site: Path) -> 
         "family 'twice' of package 'pkg-one': package 'pkg-two' has a family of that name too",
     ]
     assert refusal("twice") in registry.refused_offers()
-    assert type(envs.make_family("point_robot")).__module__ == "envs.point_robot"
+    assert type(envs.make_family("point_robot")).__module__ == "metaslac.envs.families.point_robot"
     assert "bad" not in sys.modules
 
 
@@ -227,4 +228,4 @@ def test_bytes_that_are_no_text_in_another_package_hurt_nobody(site: Path) -> No
 def test_a_module_cannot_pass_for_a_family_of_ours(site: Path) -> None:
     (site / "near.py").write_text(GOOD.replace("pkg_near", "point_robot"))
     assert "near:Near' calls itself 'point_robot', which is a family of metaslac" in refusal("near:Near")
-    assert envs.make_family("envs.point_robot:PointRobot").name == "point_robot"
+    assert envs.make_family("metaslac.envs.families.point_robot:PointRobot").name == "point_robot"

@@ -12,13 +12,13 @@ import torch
 from click.testing import CliRunner
 from fakes import make_agent, tiny_config
 
-import metaslac.memory
-from envs import make_family
-from launchers.cli import cli
-from metaslac.checkpoint import save_checkpoint
-from metaslac.config import Config
-from metaslac.run_directory import start_run_directory
-from metaslac.settings import apply_settings, with_values
+import metaslac.learning.memory
+from metaslac.config.sections import Config
+from metaslac.config.text import apply_settings, with_values
+from metaslac.envs import make_family
+from metaslac.launchers.cli import cli
+from metaslac.storage.checkpoint import save_checkpoint
+from metaslac.training.run_directory import start_run_directory
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +141,7 @@ def test_a_video_is_an_mp4() -> None:
 
 def test_only_held_out_tasks_are_adapted_to(monkeypatch: pytest.MonkeyPatch) -> None:
     a_checkpoint(Path("run/checkpoints/1"))
-    monkeypatch.setattr("metaslac.agent.agent_from_checkpoint", lambda *_: make_agent())
+    monkeypatch.setattr("metaslac.acting.agent.agent_from_checkpoint", lambda *_: make_agent())
     line = refusal("adapt", "--checkpoint", "run", "--task", "3")
     assert line == "metaslac: --task 3: the held-out tasks of point_robot are 80 to 99"
 
@@ -181,7 +181,7 @@ def test_cuda_where_there_is_none(command: list[str], monkeypatch: pytest.Monkey
 def test_a_run_that_cannot_fit_says_what_it_needs_and_what_to_lower(
     setting: str, lower: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 4 * 2**30)
+    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 4 * 2**30)
     line = refusal("meta-train", "--preset", "quick", "--set", setting, "--device", "cpu")
     assert "the run does not fit: replay " in line and "cpu has 4.0 GiB available; lower " in line
     assert lower in line
@@ -190,7 +190,7 @@ def test_a_run_that_cannot_fit_says_what_it_needs_and_what_to_lower(
 def test_a_run_that_fits_no_more_is_not_to_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_values(tiny_config(), {"family.name": "point_robot"})
     start_run_directory(Path("run"), config, {})
-    monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 2**20)
+    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 2**20)
     line = refusal("meta-train", "--resume", "run")
     assert "go on where there is more, or in a new run lower replay.episodes_per_task" in line
 
@@ -198,7 +198,7 @@ def test_a_run_that_fits_no_more_is_not_to_be_changed(monkeypatch: pytest.Monkey
 def test_no_renderer_names_the_package_to_install() -> None:
     before = contents()
     done = subprocess.run(
-        [sys.executable, "-m", "launchers", "meta-train", "--preset", "quick", "--device", "cpu"],
+        [sys.executable, "-m", "metaslac", "meta-train", "--preset", "quick", "--device", "cpu"],
         env={**os.environ, "MUJOCO_GL": "off", "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,

@@ -15,19 +15,19 @@ import pytest
 from click.testing import CliRunner, Result
 from runs import TINY
 
-import metaslac.memory
-import metaslac.meta_train
-from envs import make_family
-from launchers import doctor
-from launchers.cli import cli
-from launchers.doctor import Attempt
-from metaslac.checkpoint import load_checkpoint
-from metaslac.evaluation import summarise
-from metaslac.evaluation_file import Trials, read_evaluation, write_evaluation
-from metaslac.probe import probe_scores
-from metaslac.run_log import TIME_COLUMNS
-from metaslac.settings import describe
-from metaslac.version import __version__
+import metaslac.learning.memory
+import metaslac.training.online
+from metaslac.config.text import describe
+from metaslac.envs import make_family
+from metaslac.evidence.evaluation import summarise
+from metaslac.evidence.evaluation_file import Trials, read_evaluation, write_evaluation
+from metaslac.evidence.probe import probe_scores
+from metaslac.launchers import doctor
+from metaslac.launchers.cli import cli
+from metaslac.launchers.doctor import Attempt
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.storage.version import __version__
+from metaslac.training.run_log import TIME_COLUMNS
 
 COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "families", "settings", "doctor")
 
@@ -74,8 +74,8 @@ def test_a_run_leaves_all_that_was_promised(run_dir: Path) -> None:
 
 
 def test_a_run_says_what_memory_it_will_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metaslac.memory, "available_bytes", lambda device: 2**40)
-    monkeypatch.setattr(metaslac.meta_train, "meta_train", lambda *_, **__: None)
+    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 2**40)
+    monkeypatch.setattr(metaslac.training.online, "meta_train", lambda *_, **__: None)
     command = ["meta-train", "--preset", "quick", "--device", "cpu", "--run-dir", str(tmp_path / "run")]
     parts = "replay [0-9.]+ [MG]iB, weights [0-9.]+ MiB, activations [0-9.]+ MiB"
     line = rf"^memory on cpu: {parts}, of 1024\.0 GiB available$"
@@ -227,7 +227,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("launchers.meta_train.resolve", interrupt)
+    monkeypatch.setattr("metaslac.launchers.api.training.resolve", interrupt)
     result = CliRunner().invoke(cli, ["meta-train"])
     assert result.exit_code == 130
     assert result.stderr.split() == ["metaslac:", "interrupted"]

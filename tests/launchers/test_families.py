@@ -1,4 +1,4 @@
-"""Families on the command line: listed, drawn, and those of other packages, really installed and run."""
+"""Families of other packages on the command line, really installed and run."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
+from reports import ROOT, here, refusal
 
-from envs import family_names, make_family
-from envs.suite import suite_names
-from launchers.cli import cli
-from launchers.families import contact_sheet
-from launchers.meta_train import default_run_dir
-from launchers.picture import MOMENTS
-from launchers.presets import resolve
-from metaslac.checkpoint import load_checkpoint
-
-ROOT = Path(__file__).parents[2]
+from metaslac.config.presets import resolve
+from metaslac.envs import family_names
+from metaslac.launchers.api.training import default_run_dir
+from metaslac.storage.checkpoint import load_checkpoint
 
 PLUGIN = """\
-from envs import TaskFamily
-from envs.point_robot import move_point, point_model
+from metaslac.envs import TaskFamily
+from metaslac.envs.families.point_robot import move_point, point_model
 
 
 class Near(TaskFamily):
@@ -48,7 +40,10 @@ class Near(TaskFamily):
     def apply_action(self, simulation, worlds, actions):
         move_point(simulation, worlds, actions)
 """
+
+
 BAD_REWARD = PLUGIN.replace("pkg_near", "pkg_shape").replace("step.params[:, 0]", "step.params.T[:, :, None]")
+
 
 TINY = [
     f"--set={assignment}"
@@ -73,6 +68,8 @@ TINY = [
         "replay.episodes_per_task=4",
     )
 ]
+
+
 TRAIN = ["meta-train", "--device", "cpu", "--threads", "1", "--updates", "1", *TINY]
 
 
@@ -113,8 +110,8 @@ def metaslac(place: Path, site: Path | None, *arguments: str) -> subprocess.Comp
     """The command in a process of its own, from the directory `place`, with what is installed in `site`."""
     path = [str(ROOT), *([str(site)] if site else [])]
     script = Path(sys.executable).with_name("metaslac")
-    # Where it is not installed, what it does; not -m launchers, which looks for modules in `place` first.
-    uninstalled = [sys.executable, "-P", "-c", "from launchers.cli import main; main()"]
+    # Where it is not installed, what it does; not -m metaslac, which looks for modules in `place` first.
+    uninstalled = [sys.executable, "-P", "-c", "from metaslac.launchers.cli import main; main()"]
     return subprocess.run(
         [*([str(script)] if script.exists() else uninstalled), *arguments],
         cwd=place,
@@ -135,20 +132,6 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    return line
-
-
-def here(*arguments: str) -> str:
-    """What a command that works prints, run in this process."""
-    result = CliRunner().invoke(cli, arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def refusal(*arguments: str) -> str:
-    result = CliRunner().invoke(cli, arguments)
-    assert (result.exit_code, result.stdout) == (2, ""), result.output
-    (line,) = result.stderr.splitlines()
     return line
 
 
@@ -239,7 +222,7 @@ class TestFewTasks:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("metaslac.meta_train.meta_train", lambda *_, **__: None)
+        monkeypatch.setattr("metaslac.training.online.meta_train", lambda *_, **__: None)
         arguments = ["meta-train", "--family", "cheetah_dir", "--device", "cpu"]
         text = here(*arguments, "--preset", "quick", "--set", "train.tasks_per_visit=1", "--quiet")
         assert "cheetah_dir has 2 training tasks: lowered train.tasks_per_update from 16 to 2" in text
@@ -259,119 +242,3 @@ class TestFewTasks:
 )
 def test_run_directories_have_plain_names(name: str, directory: str) -> None:
     assert default_run_dir(resolve("quick", [f"family.name={name}"]), "quick") == Path("runs") / directory
-
-
-def test_the_list_is_readable_however_many_parameters_there_are() -> None:
-    lines = here("families").splitlines()
-    assert all(len(line) <= 110 for line in lines[:-1])
-    for line in lines[1:-1]:
-        family = make_family(line.split()[0])
-        assert line.split()[-1] == family.task_hash[:12]
-        assert (f"{family.param_names[0]}, ... (" in line) == (len(", ".join(family.param_names)) > 32)
-    assert "dmc:<domain>-<task>" in lines[-1] and "metaslac families --suite" in lines[-1]
-
-
-def test_the_list_does_not_load_the_suite() -> None:
-    code = (
-        "import sys; from click.testing import CliRunner; from launchers.cli import cli\n"
-        "assert CliRunner().invoke(cli, ['families']).exit_code == 0\n"
-        "sys.exit('dm_control.suite' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_the_suite_is_listed_and_counted() -> None:
-    *names, last = here("families", "--suite").splitlines()
-    assert tuple(names) == suite_names() and "dmc:cheetah-run" in names
-    assert last.endswith(f"these are {len(names)}")
-
-
-class TestShow:
-    def test_rows_are_tasks_and_columns_moments_of_their_episodes(self) -> None:
-        family = make_family("cheetah_vel", image_size=32, action_repeat=20)
-        tasks = [family.tasks[3], family.tasks[120]]
-        headings, strips = contact_sheet(family, tasks, seed=5)
-        assert headings == [f"step {step}" for step in (0, 1, 3, 4, 6, 7, 9, 10)]
-        env = family.make_vector_env(1)
-        expected = [env.reset(seed=[5], options={"tasks": [3]})[0][0]]
-        rng = np.random.default_rng((5, 1))
-        for _ in range(2):
-            action = rng.uniform(-1, 1, (1, 6))
-            expected += [env.step(action)[0][0] for _ in range(5)]
-        env.close()
-        for strip in strips:  # the target velocity does not show
-            np.testing.assert_array_equal(strip.frames, np.stack(expected)[[0, 1, 3, 4, 6, 7, 9, 10]])
-        assert strips[0].title == f"task 3 (training)   target_velocity {tasks[0].params[0]:.2f}"
-        assert strips[1].title.startswith("task 120 (held out)")
-
-    def test_rows_start_alike_and_part_where_the_task_is_in_the_physics(self) -> None:
-        family = make_family("walker_rand_params", image_size=32)
-        first, second = contact_sheet(family, [family.tasks[0], family.tasks[1]], seed=0)[1]
-        np.testing.assert_array_equal(first.frames[0], second.frames[0])
-        shared = min(len(first.frames), len(second.frames))
-        assert (first.frames[:shared] != second.frames[:shared]).any()
-        assert "... (65)" in first.title and len(first.title) < 140
-
-    def test_a_row_stops_where_its_episode_does(self) -> None:
-        family = make_family("hopper_rand_params", image_size=32)
-        headings, strips = contact_sheet(family, family.tasks[::8], seed=0)
-        steps = [int(heading.removeprefix("step ")) for heading in headings]
-        ends = [int(strip.title.rpartition("over after ")[2].split()[0]) for strip in strips]
-        assert max(ends) == steps[-1] < family.episode_steps
-        assert [len(strip.frames) for strip in strips] == [sum(s <= end for s in steps) for end in ends]
-
-    @pytest.mark.parametrize(("size", "factor"), [(32, 3), (64, 2), (128, 1)])
-    def test_the_file_shows_whole_pixels(self, tmp_path: Path, size: int, factor: int) -> None:
-        path = tmp_path / "sheet.png"
-        arguments = ["families", "--show", "point_robot", "--tasks", "3", "--image-size", str(size)]
-        assert here(*arguments, "--out", str(path)) == ""
-        sheet = np.asarray(Image.open(path))
-        family = make_family("point_robot", image_size=size)
-        _, strips = contact_sheet(family, [family.tasks[i] for i in (0, 50, 99)], seed=0)
-        tile, words = size * factor, 21
-        assert sheet.shape == (words + 3 * (words + tile + 4), MOMENTS * (tile + 4), 3)
-        for row, strip in enumerate(strips):
-            top = words + row * (words + tile + 4) + words
-            for column, frame in enumerate(strip.frames):
-                left = column * (tile + 4)
-                shown = sheet[top : top + tile, left : left + tile]
-                np.testing.assert_array_equal(shown[::factor, ::factor], frame)
-                np.testing.assert_array_equal(shown, frame.repeat(factor, 0).repeat(factor, 1))
-            assert sheet[top - words : top].max() > 200  # the caption
-
-    def test_the_seed_decides(self, tmp_path: Path) -> None:
-        pictures = []
-        for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-            path = tmp_path / f"{name}.png"
-            here("families", "--show", "point_robot", "--seed", str(seed), "--out", str(path))
-            pictures.append(path.read_bytes())
-        assert pictures[0] == pictures[1] != pictures[2]
-
-    def test_a_task_of_the_suite(self, tmp_path: Path) -> None:
-        arguments = ["families", "--show", "dmc:cartpole-swingup", "--action-repeat", "8"]
-        here(*arguments, "--out", str(tmp_path / "sheet.png"))
-        assert Image.open(tmp_path / "sheet.png").size[0] == MOMENTS * 132
-
-    @pytest.mark.parametrize(
-        ("arguments", "said"),
-        [
-            (["--show", "point_robot"], "--show NAME and --out FILE.png go together"),
-            (["--out", "a.png"], "--show NAME and --out FILE.png go together"),
-            (["--show", "point_robot", "--out", "a.png", "--suite"], "do not go together"),
-            (["--show", "point_robt", "--out", "a.png"], "did you mean 'point_robot'"),
-            (["--show", "dmc:none-such", "--out", "a.png"], "no task 'dmc:none-such'"),
-            (["--show", "gone:Near", "--out", "a.png"], "no module 'gone'"),
-            (["--show", "point_robot", "--out", "a.jpg"], "--out a.jpg: the name must end in .png"),
-            (["--show", "point_robot", "--out", "no/a.png"], "no does not exist"),
-            (["--show", "point_robot", "--out", "a.png", "--tasks", "0"], "--tasks"),
-            (["--show", "point_robot", "--out", "a.png", "--image-size", "48"], "image_size must be one of"),
-            (["--show", "point_robot", "--out", "a.png", "--action-repeat", "7"], "must divide the horizon"),
-        ],
-    )
-    def test_bad_input_is_one_line_and_writes_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
-    ) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        assert said in refusal("families", *arguments)
-        assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,8 @@ import pytest
 import torch
 from runs import SMALL
 
-from metaslac.checkpoint import load_checkpoint
-from metaslac.manifest import damaged_files
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.storage.manifest import damaged_files
 
 ROOT = Path(__file__).parents[2]
 MIB = 2**20
@@ -115,7 +115,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 
 def command(run_dir: Path, *settings: str) -> list[str]:
-    words = [sys.executable, "-m", "launchers", "meta-train", "--family", "point_robot", "--preset", "quick"]
+    words = [sys.executable, "-m", "metaslac", "meta-train", "--family", "point_robot", "--preset", "quick"]
     words += ["--device", "cpu", "--threads", "1", "--updates", str(UPDATES), "--run-dir", str(run_dir)]
     return words + [f"--set={assignment}" for assignment in (*TINY, "checkpoint.every=1", *settings)]
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 from checkpoints import forge
 from click.testing import CliRunner, Result
-from fakes import CPU, FakeFamily, tiny_config
+from fakes import CPU, FakeFamily, meta_train, tiny_config
 
-from launchers.cli import cli
-from metaslac.meta_train import meta_train
-from metaslac.training_state import ROWS
+from metaslac.launchers.cli import cli
+from metaslac.training.state import ROWS
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from runs import STOPPABLE, assert_equal, rows
 
-from metaslac.checkpoint import load_checkpoint
-from metaslac.manifest import damaged_files
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.storage.manifest import damaged_files
 
 ROOT = Path(__file__).parents[2]
 STOPPED = 75
@@ -22,16 +22,17 @@ STOPPED = 75
 # Runs the command line, and sends itself a signal in the n-th call of one of these functions.
 DRIVER = """
 import os, sys, time
-import metaslac.adaptation, metaslac.checkpoint, metaslac.collection, metaslac.learner
-from launchers.cli import main
+import metaslac.acting.adaptation, metaslac.learning.learner, metaslac.storage.checkpoint
+import metaslac.training.collection
+from metaslac.launchers.cli import main
 number, where, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 owner, name = {
-    "collection": (metaslac.collection, "run_random"),
-    "pretraining": (metaslac.learner.Learner, "pretrain"),
-    "visit": (metaslac.collection, "run_trial"),
-    "update": (metaslac.learner.Learner, "update"),
-    "evaluation": (metaslac.adaptation, "run_trial"),
-    "checkpoint": (metaslac.checkpoint, "write_synced"),
+    "collection": (metaslac.training.collection, "run_random"),
+    "pretraining": (metaslac.learning.learner.Learner, "pretrain"),
+    "visit": (metaslac.training.collection, "run_trial"),
+    "update": (metaslac.learning.learner.Learner, "update"),
+    "evaluation": (metaslac.acting.adaptation, "run_trial"),
+    "checkpoint": (metaslac.storage.checkpoint, "write_synced"),
 }[where]
 function, calls = getattr(owner, name), 0
 def signalled(*arguments, **options):
@@ -74,7 +75,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 
 def go_on(command: list[str]) -> tuple[int, str, str]:
-    return finish(start([sys.executable, "-m", "launchers", *command]))
+    return finish(start([sys.executable, "-m", "metaslac", *command]))
 
 
 def signalled(number: int, where: str, count: int, command: list[str]) -> tuple[int, str, str]:
@@ -149,7 +150,7 @@ def test_a_process_killed_while_it_writes_a_checkpoint(whole: Path, tmp_path: Pa
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     command = arguments(tmp_path / "run", updates=100_000)
-    process = start([sys.executable, "-m", "launchers", *command])
+    process = start([sys.executable, "-m", "metaslac", *command])
     wait_for(tmp_path / "run" / "checkpoints" / "last", process)
     other = go_on(command)
     assert other[0] == 2 and "another process is training there" in other[2]
@@ -172,7 +173,7 @@ def test_twenty_kills_at_random_moments(whole: Path, tmp_path: Path) -> None:
             code, _, _ = signalled(signal.SIGKILL, "checkpoint", rng.randint(1, 90), command)
             assert code in (0, -signal.SIGKILL)
         else:
-            process = start([sys.executable, "-m", "launchers", *command])
+            process = start([sys.executable, "-m", "metaslac", *command])
             time.sleep(rng.uniform(2.0, 9.0))
             process.kill()
             assert finish(process)[0] in (0, -signal.SIGKILL)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from checkpoints import config, family
-from fakes import CPU
-
-from metaslac.meta_train import meta_train
+from fakes import CPU, meta_train
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scripts import load_script
 
-import envs
+from metaslac import envs
 
 BENCHMARK = load_script("benchmarks/factors.py")
 

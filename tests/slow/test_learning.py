@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from launchers.cli import cli
+from metaslac.launchers.cli import cli
 
 
 def held_out_returns(run_dir: Path, updates: int) -> list[float]:

@@ -16,13 +16,13 @@ ALLOWED_MB = 50.0
 RESIDENT = """
 import json, os
 import numpy as np
-import envs
+from metaslac import envs
 def resident_mb():
     pages = int(open("/proc/self/statm").read().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 """
 STEPS_AND_RESETS = """
-env = envs.make_family("walker_rand_params", image_size=64).make_vector_env(16, threads=2)
+env = envs.make_vector_env(envs.make_family("walker_rand_params", image_size=64), 16, threads=2)
 rng = np.random.default_rng(0)
 def play(episodes):
     steps = 0
@@ -47,7 +47,7 @@ POOLS = """
 family = envs.make_family("walker_rand_params", image_size=64, observation="state")
 def make_pools(count):
     for _ in range(count):
-        env = family.make_vector_env(16, threads=2)
+        env = envs.make_vector_env(family, 16, threads=2)
         env.reset(seed=0)
         env.render()
         env.close()

@@ -1,0 +1,133 @@
+"""The families of a point in the plane, seen from above: go to a goal that is not drawn.
+
+The point is a real MuJoCo body, so that it is stepped and drawn like everything else.
+"""
+
+import mujoco
+import numpy as np
+
+from metaslac.envs.arrays import Array, Ids
+from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.simulation import Simulation, State
+
+
+class PointRobot(TaskFamily):
+    """Reach a hidden goal in [-1, 1]^2. PEARL's family: 80 goals to train on and 20 held out.
+
+    Each control step moves the point by 0.1 * a; there are no walls. Reward: -distance of the new position to
+    the goal. Starts are uniform in [-1, 1]^2. Source: katerakelly/oyster, `point-robot`.
+    """
+
+    name = "point_robot"
+    param_names = ("goal_x", "goal_y")
+    action_size = 2
+    state_size = 2
+    horizon = 20
+    frame_skip = 1
+    camera = "above"
+
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
+        goals = np.random.RandomState(1337).uniform(-1.0, 1.0, (100, 2))
+        return goals[:80].tolist(), goals[80:].tolist()
+
+    def model(self) -> mujoco.MjModel:
+        return point_model()
+
+    def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+        return rng.uniform(-1.0, 1.0, model.nq), np.zeros(model.nv)
+
+    def reward(self, step: Step) -> Array:
+        return -_distance(step)
+
+    def apply_action(self, simulation: Simulation, worlds: Ids, actions: Array) -> None:
+        move_point(simulation, worlds, actions)
+
+    def state_observation(self, state: State) -> Array:
+        return state.qpos
+
+
+class SparsePointRobot(TaskFamily):
+    """Find a hidden goal on the half circle of radius 1. PEARL's family: 80 goals to train on, 20 held out.
+
+    Starts are at the origin; each control step moves the point by 0.1 * a. Reward: 1 - d if the new position
+    is within d <= 0.2 of the goal, else 0; dense reward, to train on: -d. Going to a known goal on both axes
+    as fast as each allows earns 13.36 on average over the tasks (11.9 to 14.8), -3.85 by the dense reward.
+    Source: katerakelly/oyster, `sparse-point-robot`, seed 1337.
+    """
+
+    name = "sparse_point_robot"
+    param_names = ("goal_x", "goal_y")
+    action_size = 2
+    state_size = 2
+    horizon = 20
+    frame_skip = 1
+    camera = "above"
+
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
+        angles = np.linspace(0.0, np.pi, 100)
+        goals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        np.random.RandomState(1337).shuffle(goals)
+        return goals[:80].tolist(), goals[80:].tolist()
+
+    def model(self) -> mujoco.MjModel:
+        return point_model()
+
+    def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+        return np.zeros(model.nq), np.zeros(model.nv)
+
+    def reward(self, step: Step) -> Array:
+        distance = _distance(step)
+        return np.where(distance <= 0.2, 1.0 - distance, 0.0)
+
+    def dense_reward(self, step: Step) -> Array:
+        return -_distance(step)
+
+    def apply_action(self, simulation: Simulation, worlds: Ids, actions: Array) -> None:
+        move_point(simulation, worlds, actions)
+
+    def state_observation(self, state: State) -> Array:
+        return state.qpos
+
+
+def point_model() -> mujoco.MjModel:
+    """The point on its ground, and the camera above it."""
+    return mujoco.MjModel.from_xml_string(_XML)
+
+
+def move_point(simulation: Simulation, worlds: Ids, actions: Array) -> None:
+    """Let the next step move the points of these worlds by 0.1 * actions (N, 2)."""
+    # With no force anywhere, one step of 0.1 s at velocity a is a move by 0.1 * a.
+    simulation.qvel[worlds] = actions
+
+
+def _distance(step: Step) -> Array:
+    """Distance (N,) of the new position to the goal."""
+    distance: Array = np.linalg.norm(step.after.qpos - step.params, axis=1)
+    return distance
+
+
+# Flat colours by emission alone: a pixel shows the point or the ground, wherever the point is. The picture
+# spans [-2, 2]^2 without perspective. The point is large, for a decoder takes no notice of a small one.
+_XML = """
+<mujoco model="point_robot">
+  <option timestep="0.1" gravity="0 0 0" integrator="Euler">
+    <flag contact="disable"/>
+  </option>
+  <visual>
+    <headlight ambient="0 0 0" diffuse="0 0 0" specular="0 0 0"/>
+  </visual>
+  <asset>
+    <material name="ground" rgba="0.08 0.12 0.30 1" emission="1" specular="0" shininess="0"/>
+    <material name="point" rgba="1.0 0.75 0.10 1" emission="1" specular="0" shininess="0"/>
+  </asset>
+  <worldbody>
+    <camera name="above" pos="0 0 4" projection="orthographic" fovy="4"/>
+    <geom name="ground" type="plane" size="50 50 1" material="ground"/>
+    <body name="point" pos="0 0 0.1">
+      <joint name="x" type="slide" axis="1 0 0"/>
+      <joint name="y" type="slide" axis="0 1 0"/>
+      <geom name="point" type="cylinder" size="0.45 0.05" mass="1" material="point"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""

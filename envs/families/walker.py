@@ -1,0 +1,75 @@
+"""The family of gymnasium's two-dimensional walker: masses, inertias, damping and friction are hidden.
+
+How they are drawn and applied, and what it shares with the hopper, is in random_params.py.
+"""
+
+import mujoco
+import numpy as np
+
+from metaslac.envs.arrays import Array, Flags
+from metaslac.envs.families.random_params import (
+    BASES,
+    draw_exponents,
+    forward_reward,
+    parameter_names,
+    pearl_state,
+    randomised_fields,
+    start_near_rest,
+    stock_model,
+)
+from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.simulation import State
+
+_LIMBS = ("thigh", "leg", "foot", "thigh_left", "leg_left", "foot_left")
+
+
+class WalkerRandParams(TaskFamily):
+    """Run ahead with a body whose dynamics are hidden. PEARL's family: 40 tasks to train on, 10 held out.
+
+    A task is 65 exponents u ~ U(-3, 3), one for every number of the model's body_mass, body_inertia,
+    dof_damping and geom_friction; each is its nominal value times 1.5^u, or 1.3^u for damping. 58 of them
+    matter: the world body has no mass and the root joints have no damping.
+
+    Reward of a control step of 0.016 s: dx/dt + 1 - 0.001 * sum(a^2). An episode ends for good when the
+    torso's height leaves (0.8, 2) m or its angle (-1, 1) rad.
+
+    Source: katerakelly/oyster, `walker_rand_params`, on dennisl88/rand_param_envs. Unlike there, the model's
+    constants that follow from mass and inertia are computed anew for each task (mj_setConst); PEARL's code
+    left them nominal, so contacts and joint limits react a little differently.
+    """
+
+    name = "walker_rand_params"
+    param_names = parameter_names(
+        bodies=("world", "torso", *_LIMBS),
+        dofs=("rootx", "rootz", "rooty", *(f"{limb}_joint" for limb in _LIMBS)),
+        geoms=("floor", "torso_geom", *(f"{limb}_geom" for limb in _LIMBS)),
+    )
+    action_size = 6
+    state_size = 17
+    horizon = 200
+    frame_skip = 4
+    camera = "track"
+    randomises = tuple(BASES)
+
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
+        return draw_exponents(len(self.param_names))
+
+    def model(self) -> mujoco.MjModel:
+        return stock_model("walker2d.xml", camera=(0.15, -3.0, -0.15), fovy=39.0)
+
+    def start_state(self, model: mujoco.MjModel, task: Task, rng: np.random.Generator) -> tuple[Array, Array]:
+        return start_near_rest(model, rng)
+
+    def reward(self, step: Step) -> Array:
+        return forward_reward(step)
+
+    def terminated(self, params: Array, state: State) -> Flags:
+        height, angle = state.qpos[:, 1], state.qpos[:, 2]
+        upright: Flags = (height > 0.8) & (height < 2.0) & (np.abs(angle) < 1.0)
+        return ~upright
+
+    def task_model(self, model: mujoco.MjModel, task: Task) -> dict[str, Array]:
+        return randomised_fields(model, task)
+
+    def state_observation(self, state: State) -> Array:
+        return pearl_state(state)

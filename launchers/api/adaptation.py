@@ -1,0 +1,68 @@
+"""A trained agent that adapts to held-out tasks, from its checkpoint.
+
+Acting and belief are in metaslac/acting/; statistics over many trials are evaluation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from metaslac.errors import MetaslacError
+from metaslac.launchers.api.trained import load_trained, play
+
+if TYPE_CHECKING:
+    from metaslac.acting.adaptation import TaskAdaptation
+    from metaslac.envs.family import Family, Task
+
+
+class Adapted(NamedTuple):
+    """What came of a call of adapt."""
+
+    family: Family
+    tasks: Sequence[TaskAdaptation]  # in the order of the family's held-out tasks
+
+
+def adapt(
+    checkpoint: str | Path,
+    *,
+    episodes: int = 2,
+    task: int | None = None,
+    seed: int = 0,
+    family: str | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    keep_frames: bool = False,
+) -> Adapted:
+    """Let a trained agent adapt to one or all held-out tasks of its family; what `metaslac adapt` does.
+
+    Args:
+        checkpoint: a checkpoint directory, or a run directory for its last one.
+        episodes: on each task.
+        task: index of one held-out task; None is all of them.
+        seed: of the trial.
+        family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads; 0 takes every core.
+        keep_frames: whether the pictures are kept.
+
+    Raises:
+        MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, or no
+            such held-out task.
+    """
+    trained = load_trained(Path(checkpoint), family, device, threads)
+    tasks = _chosen_tasks(trained.family, task)
+    return Adapted(
+        trained.family, play(trained, tasks, episodes=episodes, seed=seed, keep_frames=keep_frames)
+    )
+
+
+def _chosen_tasks(family: Family, index: int | None) -> Sequence[Task]:
+    if index is None:
+        return family.test_tasks
+    chosen = [task for task in family.test_tasks if task.index == index]
+    if not chosen:
+        first, last = family.test_tasks[0].index, family.test_tasks[-1].index
+        raise MetaslacError(f"--task {index}: the held-out tasks of {family.name} are {first} to {last}")
+    return chosen

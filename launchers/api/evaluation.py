@@ -1,0 +1,153 @@
+"""Evaluation of a trained agent: trials on every held-out task and every training task, kept in a file.
+
+The statistics over them are in metaslac/evidence/; what is shown of them is the commands' business.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import family_option
+from metaslac.launchers.api.trained import Trained, load_trained, play
+from metaslac.launchers.outputs import check_writable
+
+if TYPE_CHECKING:
+    from metaslac.envs import Task
+    from metaslac.evidence.evaluation_file import Evaluation, Trials
+
+CONTROLS = ("blind", "oracle")
+
+
+class Evaluated(NamedTuple):
+    """What came of a call of evaluate."""
+
+    evaluation: Evaluation
+    controls: Mapping[str, Evaluation]  # those that were given, by name
+    path: Path  # of the file
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    episodes: int = 3,
+    trials: int = 5,
+    seed: int = 0,
+    training_tasks: bool = True,
+    blind: str | Path | None = None,
+    oracle: str | Path | None = None,
+    out: str | Path | None = None,
+    family: str | None = None,
+    device: str = "auto",
+    threads: int = 0,
+) -> Evaluated:
+    """Evaluate adaptation on every held-out task of an agent's family; what `metaslac evaluate` does.
+
+    Every return and belief is written to a file, with all that tells where it comes from.
+
+    Args:
+        checkpoint: a checkpoint directory, or a run directory for its last one.
+        episodes: in each trial.
+        trials: independent ones on each task.
+        seed: of the trials.
+        training_tasks: whether to evaluate on the training tasks too; the probe of beliefs needs it.
+        blind, oracle: evaluated runs of the two controls, read and checked to be comparable.
+        out: the file; None is evaluation.json of the run.
+        family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads; 0 takes every core.
+
+    Raises:
+        MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, a
+            control that was evaluated differently, or a file that cannot be written.
+    """
+    from metaslac.evidence.evaluation_file import Evaluation, evaluation_path, write_evaluation
+
+    checkpoint = Path(checkpoint)
+    path = evaluation_path(checkpoint) if out is None else Path(out)
+    given = {name: Path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
+    if out is not None or checkpoint.is_dir():  # of anything else, loading says what it is not
+        check_writable(path)
+    trained = load_trained(checkpoint, family, device, threads)
+    controls = {name: _control(where, name, path) for name, where in given.items()}
+    about = _about(trained, checkpoint, episodes, trials, seed, training_tasks)
+    for name, control in controls.items():
+        _check_comparable(about, trained, f"--{name} {given[name]}", control)
+    held_out = _play(trained, trained.family.test_tasks, about)
+    training = _play(trained, trained.family.train_tasks, about) if training_tasks else None
+    evaluation = Evaluation(about, held_out, training)
+    write_evaluation(path, evaluation)
+    return Evaluated(evaluation, controls, path)
+
+
+def _about(
+    trained: Trained, checkpoint: Path, episodes: int, trials: int, seed: int, training_tasks: bool
+) -> dict[str, Any]:
+    from metaslac.config.text import to_dict
+    from metaslac.storage.provenance import hardware, source_commit
+    from metaslac.storage.version import library_versions
+
+    config, manifest = trained.config, trained.manifest
+    command = f"metaslac evaluate --checkpoint {shlex.quote(str(checkpoint))} --episodes {episodes} --trials "
+    command += f"{trials} --seed {seed}" + " --no-training-tasks" * (not training_tasks)
+    command += family_option(trained.family.name)
+    return {
+        "family": trained.family.name,
+        "task_hash": trained.family.task_hash,
+        "param_names": list(trained.family.param_names),
+        "inference": config.task.inference,
+        "train_seed": config.train.seed,
+        "update": manifest["update"],
+        "env_steps": manifest["env_steps"],
+        "episodes": episodes,
+        "trials": trials,
+        "seed": seed,
+        "exploration_episodes": config.evaluation.exploration_episodes,
+        "decisions": trained.family.episode_steps,
+        "settings": to_dict(config),
+        "command": command,
+        "commit": source_commit(),
+        "versions": library_versions(),
+        "trained_with": {**manifest["versions"], "commit": manifest.get("commit")},
+        "hardware": hardware(trained.agent.device),
+    }
+
+
+def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Trials:
+    from metaslac.evidence.evaluation_file import trials_of
+
+    played = play(
+        trained,
+        tasks,
+        episodes=about["episodes"],
+        trials=about["trials"],
+        seed=about["seed"],
+        keep_beliefs=True,
+    )
+    return trials_of(played, about["decisions"])
+
+
+def _control(path: Path, name: str, out: Path) -> Evaluation:
+    from metaslac.evidence.evaluation_file import evaluation_path, read_evaluation
+
+    evaluation = read_evaluation(path)
+    if out.exists() and out.samefile(evaluation_path(path) if path.is_dir() else path):
+        raise MetaslacError(f"--{name} {path}: the evaluation would be written over it")
+    if evaluation.about["inference"] != name:
+        raise MetaslacError(f"--{name} {path}: its task.inference is {evaluation.about['inference']}")
+    return evaluation
+
+
+def _check_comparable(about: dict[str, Any], trained: Trained, named: str, other: Evaluation) -> None:
+    from metaslac.evidence.evaluation_file import DESIGN
+
+    for entry in DESIGN:
+        if other.about[entry] != about[entry]:
+            raise MetaslacError(
+                f"{named} was evaluated with another {entry}: {other.about[entry]}, not {about[entry]}"
+            )
+    if list(other.held_out.tasks) != [task.index for task in trained.family.test_tasks]:
+        raise MetaslacError(f"{named} was evaluated on other tasks")

@@ -1,0 +1,78 @@
+"""The family that is worked on: made from its name, and its code tried before the work starts.
+
+Which families there are is in `metaslac.envs`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metaslac.errors import MetaslacError
+
+if TYPE_CHECKING:
+    from metaslac.envs.family import Family
+
+
+def family_option(name: str) -> str:
+    """What a later command on the same family needs as well: --family, if that is the user's own code."""
+    from metaslac.envs.registry import names_a_module
+
+    return f" --family {shlex.quote(name)}" if names_a_module(name) else ""
+
+
+def open_family(name: str, *, image_size: int, action_repeat: int, observation: str = "pixels") -> Family:
+    """The family called `name`, its task lists read.
+
+    A module named in `name` may lie in the current directory. That is searched last, and only once a
+    module was asked for, so that files lying about cannot offer families of their own.
+
+    Raises FamilyError, in one line, for whatever is wrong with it.
+    """
+    from metaslac.envs import make_family
+    from metaslac.envs.registry import names_a_module
+
+    if names_a_module(name) and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    with blamed_on(name):
+        family = make_family(
+            name, image_size=image_size, action_repeat=action_repeat, observation=observation
+        )
+        family.task_hash  # noqa: B018  for its errors: it reads all there is to a task list
+    return family
+
+
+def try_out(family: Family, name: str) -> None:
+    """Play a step of a training and of a held-out task, so that what does not work shows now.
+
+    Raises FamilyError, in one line, for a fault of the family, and where nothing can be rendered.
+    """
+    from metaslac.envs import make_vector_env
+
+    tasks = [family.train_tasks[0].index, family.test_tasks[0].index]
+    with blamed_on(name), closing(make_vector_env(family, len(tasks))) as env:
+        env.reset(seed=0, options={"task": tasks})
+        env.step(np.zeros((len(tasks), family.action_size)))
+
+
+@contextmanager
+def blamed_on(name: str) -> Iterator[None]:
+    """Make any error of another package's family a FamilyError of one line; ours keep their traceback."""
+    from metaslac.envs import FamilyError
+    from metaslac.envs.plugins import blame
+    from metaslac.envs.registry import is_built_in
+
+    try:
+        yield
+    except (FamilyError, MetaslacError):
+        raise
+    except Exception as error:
+        if is_built_in(name):
+            raise
+        raise FamilyError(f"family {name!r} does not work: {blame(error)}") from error

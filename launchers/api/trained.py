@@ -1,0 +1,112 @@
+"""A trained agent together with the task family it was trained on.
+
+What is done with it is in adaptation.py and evaluation.py; reading the files is storage/'s business.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import open_family
+from metaslac.launchers.api.process import choose_device, draw_on, use_threads
+
+if TYPE_CHECKING:
+    from metaslac.acting.adaptation import TaskAdaptation
+    from metaslac.acting.agent import Agent
+    from metaslac.config.sections import Config
+    from metaslac.envs import Task
+    from metaslac.envs.family import Family
+
+
+SECONDS_BEFORE_A_BAR = 2.0
+
+
+class Trained(NamedTuple):
+    """What adapt and evaluate need."""
+
+    agent: Agent
+    family: Family
+    config: Config
+    manifest: dict[str, Any]
+    threads: int
+
+
+def load_trained(checkpoint: Path, family_name: str | None, device_name: str, threads: int) -> Trained:
+    """Load a checkpoint or the last one of a run, and make its family.
+
+    A checkpoint alone has no code imported: of a family called module:attribute, the user must give the
+    same name as `family_name`.
+
+    Raises MetaslacError for a damaged checkpoint, one of another family than `family_name`, or one whose
+    task list is not the family's today.
+    """
+    device = choose_device(device_name)
+    draw_on(device)
+
+    from metaslac.acting.agent import agent_from_checkpoint
+    from metaslac.storage.checkpoint import load_checkpoint
+
+    saved = load_checkpoint(checkpoint)
+    options = saved.config.family
+    _check_name(saved.path, options.name, family_name)
+    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    if saved.manifest["task_hash"] != family.task_hash:
+        raise MetaslacError(
+            f"{saved.path} was trained on another task list of {family.name} than this version has"
+        )
+    agent = agent_from_checkpoint(saved, saved.path, device)
+    return Trained(agent, family, saved.config, saved.manifest, use_threads(threads))
+
+
+def play(
+    trained: Trained,
+    tasks: Sequence[Task],
+    *,
+    episodes: int,
+    trials: int = 1,
+    seed: int = 0,
+    keep_frames: bool = False,
+    keep_beliefs: bool = False,
+) -> list[TaskAdaptation]:
+    """Trials of adaptation, exploring as the checkpoint's own configuration says.
+
+    If they take long, a terminal shows how far they are.
+    """
+    from tqdm import tqdm
+
+    from metaslac.acting.adaptation import adapt, slots_for
+    from metaslac.envs import make_vector_env
+
+    jobs = len(tasks) * trials
+    worlds = slots_for(jobs, trained.config.runtime.worlds)
+    bar = tqdm(total=jobs, unit=" trials", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None)
+    with bar, closing(make_vector_env(trained.family, worlds, trained.threads)) as env:
+        return adapt(
+            trained.agent,
+            env,
+            tasks,
+            episodes=episodes,
+            exploration_episodes=trained.config.evaluation.exploration_episodes,
+            trials=trials,
+            seed=seed,
+            keep_frames=keep_frames,
+            keep_beliefs=keep_beliefs,
+            played=bar.update,
+        )
+
+
+def _check_name(path: Path, saved: str, asked: str | None) -> None:
+    from metaslac.envs.registry import names_a_module
+
+    if asked is not None and asked != saved:
+        raise MetaslacError(f"--family {asked}: {path} was trained on {saved}")
+    if asked is None and names_a_module(saved):
+        raise MetaslacError(
+            f"{path} was trained on {saved}, which is code to import and not part of metaslac: "
+            f"if you trust it, add --family {shlex.quote(saved)}"
+        )

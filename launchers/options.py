@@ -1,0 +1,59 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from metaslac.config.sections import DEVICES
+
+# named flag -> the setting it is short for
+SETTINGS = {
+    "family": "family.name",
+    "seed": "train.seed",
+    "updates": "train.updates",
+    "task_inference": "task.inference",
+    "device": "runtime.device",
+    "threads": "runtime.threads",
+}
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def checkpoint_option(command: Command) -> Command:
+    """--checkpoint, for a command that needs a trained agent."""
+    option = click.option(
+        "--checkpoint",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="A checkpoint directory, or a run directory for its last one.",
+    )
+    return option(command)
+
+
+def device_options(command: Command) -> Command:
+    """--device and --threads, for a command that computes with a trained agent."""
+    device = click.option(
+        "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute."
+    )
+    threads = click.option(
+        "--threads",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="CPU threads; 0 takes every core.",
+    )
+    return device(threads(command))
+
+
+def same_family_option(command: Command) -> Command:
+    """--family, for a command whose checkpoint says which family it is."""
+    option = click.option(
+        "--family",
+        show_default="the checkpoint's",
+        help="Only ever the checkpoint's own; needed where that is module:attribute, to allow the import.",
+    )
+    return option(command)

@@ -1,0 +1,278 @@
+"""`metaslac sweep`: the three kinds of task inference with several seeds, in one command.
+
+What it consists of is in plan.py, the processes in jobs.py, the screen in view.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from metaslac.config.presets import PRESETS, fit_to_tasks, resolve
+from metaslac.config.sections import DEVICES, TASK_INFERENCE, Config
+from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import open_family, try_out
+from metaslac.launchers.api.process import choose_device, draw_on
+from metaslac.launchers.api.training import file_name, names_in
+from metaslac.launchers.errors import FAULT
+from metaslac.launchers.options import SETTINGS
+from metaslac.launchers.signals import STOPPED as STOPPED_CODE
+from metaslac.launchers.signals import stop_requested
+from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Job, Jobs
+from metaslac.launchers.sweep.plan import REPORT, Sweep, begun, check_out, is_trained
+from metaslac.launchers.sweep.view import Reader, View, results
+from metaslac.storage.provenance import usable_cores
+
+if TYPE_CHECKING:
+    from metaslac.envs.family import Family
+
+MOST_SEEDS = 1000
+
+# What is not for --set, and why.
+DECIDED = {
+    "train.seed": "--seeds and --first-seed decide it",
+    "task.inference": "--task-inference decides it",
+    "runtime.threads": "--threads decides it",
+}
+
+
+@click.command(short_help="Train and evaluate infer, oracle and blind with several seeds.")
+@click.option(
+    "--family", show_default=Config().family.name, help="As of meta-train; `metaslac families` lists them."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    default="default",
+    show_default=True,
+    help="Settings to start from; quick is sized for two CPU cores.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, MOST_SEEDS),
+    default=3,
+    show_default=True,
+    help="Runs of each kind; more of them later go on with the same sweep.",
+)
+@click.option(
+    "--first-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Their first seed."
+)
+@click.option(
+    "--task-inference",
+    type=click.Choice(TASK_INFERENCE),
+    multiple=True,
+    show_default="all three",
+    help="Only this kind; may be repeated.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs side by side.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    show_default="cores / jobs",
+    help="CPU threads of each run. On CPU, the same number gives the same numbers.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    show_default=Config().runtime.device,
+    help="Where to compute; on cuda, all jobs share the GPU.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    show_default="sweeps/FAMILY-PRESET",
+    help="Where everything is written. A sweep that is there is gone on with.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="SECTION.FIELD=VALUE",
+    help="Any setting of `metaslac settings` for every run; may be repeated, the last one wins.",
+)
+@click.option(
+    "--episodes",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Episodes in each trial of the evaluation.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Trials on each task in the evaluation.",
+)
+@click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen.")
+def sweep(
+    family: str | None,
+    preset: str,
+    seeds: int,
+    first_seed: int,
+    task_inference: tuple[str, ...],
+    jobs: int,
+    threads: int | None,
+    device: str | None,
+    out: Path | None,
+    assignments: tuple[str, ...],
+    episodes: int,
+    trials: int,
+    quiet: bool,
+) -> int:
+    """Train with the task inferred, given (oracle) and unknown (blind), several seeds each; evaluate, report.
+
+    Each run is a `metaslac meta-train` in OUT/INFERENCE-sSEED and then a `metaslac evaluate`; what they print
+    is in OUT/INFERENCE-sSEED.log. One `metaslac report` over all of them ends the sweep.
+
+    The same command again does what is left to do. SIGTERM, SIGINT (Ctrl-C) and SIGHUP have every run write a
+    checkpoint and exit with 75; a second one ends all at once. A run that fails does not stop the others.
+    """
+    refuse_decided(assignments)
+    inferences = [name for name in TASK_INFERENCE if name in (task_inference or TASK_INFERENCE)]
+    jobs = min(jobs, len(inferences) * seeds)
+    threads = threads or max(1, usable_cores() // jobs)
+    flags = {"family": family, "device": device, "threads": threads}
+    given = {name: str(value) for name, value in flags.items() if value is not None}
+    changes = [f"{SETTINGS[name]}={value}" for name, value in given.items()]
+    numbers = range(first_seed, first_seed + seeds)
+    configs = [
+        resolve(preset, [*changes, f"train.seed={numbers[-1]}", f"task.inference={name}", *assignments])
+        for name in inferences
+    ]
+    family, device = configs[0].family.name, configs[0].runtime.device
+    plan = Sweep(
+        out=out or Path("sweeps") / f"{file_name(family)}-{preset}",
+        configs=configs,
+        seeds=numbers,
+        train_options=[
+            f"--preset={preset}",
+            *(f"--{name}={value}" for name, value in given.items()),
+            *(f"--set={assignment}" for assignment in assignments),
+        ],
+        trained_options=[f"--family={family}", f"--device={device}", f"--threads={threads}"],
+        episodes=episodes,
+        trials=trials,
+    )
+    plan = checked(plan, names_in(assignments), jobs)
+    return work(plan, jobs, threads, quiet)
+
+
+def refuse_decided(assignments: Sequence[str]) -> None:
+    """Raise MetaslacError for what differs between runs, or between children and a run alone."""
+    for name in sorted(names_in(assignments)):
+        if name in DECIDED:
+            raise MetaslacError(f"--set {name}: {DECIDED[name]} for all runs of a sweep")
+
+
+def checked(plan: Sweep, asked: Collection[str], jobs: int) -> Sweep:
+    """The plan, fitted to its family, once all that can be wrong was looked at; writes nothing."""
+    device = choose_device(plan.configs[0].runtime.device)
+    draw_on(device)
+
+    from metaslac.config.limits import check_tasks
+
+    options = plan.configs[0].family
+    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    fitted = [fit_to_tasks(config, len(family.train_tasks), asked) for config in plan.configs]
+    plan = replace(plan, configs=[config for config, _ in fitted])
+    for config in plan.configs:
+        check_tasks(config, family)
+    check_out(plan)
+    left = sum(not is_trained(run) for run in plan.runs())
+    if left:
+        if device.type == "cpu":  # on CUDA each run sees what those before it have taken
+            check_memory_of(min(jobs, left), plan.configs, family)
+        try_out(family, options.name)
+    if fitted[0][1]:
+        click.echo(fitted[0][1])
+    return plan
+
+
+def check_memory_of(jobs: int, configs: Sequence[Config], family: Family) -> None:
+    """Raise MetaslacError if so many runs certainly do not fit into the CPU's memory together.
+
+    A replay takes its memory only as it fills, so that runs that begin together do not see each other.
+    """
+    import torch
+
+    from metaslac.learning.memory import available_bytes, check_memory, memory_need, size
+
+    device = torch.device("cpu")
+    available = available_bytes(device)
+    config = max(configs, key=lambda config: memory_need(config, family, device).certain)
+    need = memory_need(config, family, device)
+    check_memory(need, available, config, device)
+    if available is not None and jobs * need.certain > available:
+        raise MetaslacError(
+            f"{jobs} runs side by side do not fit: each needs {size(need.certain)} and {size(available)} "
+            f"are available; lower --jobs to {available // need.certain}"
+        )
+
+
+def work(plan: Sweep, jobs: int, threads: int, quiet: bool) -> int:
+    """Do what is left to do; returns the exit code."""
+    runs = plan.runs()
+    work = [plan.job(run) for run in runs]
+    readers = [Reader(run) for run in runs]
+    with begun(plan) as lock, stop_requested() as stop:
+        if not quiet:
+            each = f"{jobs} at a time, {counted(threads, 'thread')} each"
+            tell(f"{counted(len(runs), 'run')} in {plan.out}; {each}")
+        view = View(readers, work, jobs, stop, quiet)
+        Jobs(work, jobs, threads, stop, [lock]).run(view.show)
+        view.close()
+        tell(results(readers, work))
+        for job in work:
+            if job.state == FAILED:
+                tell(f"metaslac: {job.name} failed, {job.fault}; see {job.log}", err=True)
+        if stop() or any(job.state == STOPPED for job in work):
+            done = sum(job.state == DONE for job in work)
+            tell(f"stopped with {done} of {len(work)} runs done; the same command goes on")
+            return STOPPED_CODE
+        return write_report(plan, work, threads, stop, lock)
+
+
+def write_report(plan: Sweep, work: Sequence[Job], threads: int, stop: Callable[[], bool], lock: int) -> int:
+    """The page about all that there is, and a word about what is not; returns the sweep's exit code."""
+    missing = [job.name for job in work if job.state != DONE]
+    if plan.evaluated():
+        job = plan.report()
+        if job.steps[0].due():
+            tell(f"writing {plan.out / REPORT}")
+        Jobs([job], 1, threads, stop, [lock]).run()
+        if job.state == STOPPED:
+            tell("stopped; the same command goes on")
+            return STOPPED_CODE
+        if job.state == FAILED:
+            tell(f"metaslac: no report, {job.fault}; see {job.log}", err=True)
+            return FAULT
+        tell(f"report: {plan.out / REPORT}{' without ' if missing else ''}{', '.join(missing)}")
+    if missing:
+        tell(
+            f"metaslac: {len(missing)} of {len(work)} runs failed; the same command tries them again",
+            err=True,
+        )
+    return FAULT if missing else 0
+
+
+def counted(number: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def tell(text: str, err: bool = False) -> None:
+    """Print lines, if there is still someone to read them."""
+    with suppress(OSError):
+        click.echo(text, err=err)

@@ -1,0 +1,266 @@
+"""A sweep on the screen: a line for each run, redrawn in place on a terminal, and plain lines elsewhere.
+
+How far a run is, is read from the files it writes; nothing here knows its process.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from metaslac.launchers.outputs import table
+from metaslac.launchers.sweep.jobs import DONE, FAILED, OVER, STOPPED, WAITING, Job
+from metaslac.launchers.sweep.plan import TRAINING, Run
+
+SECONDS_BETWEEN_DRAWINGS = 0.7
+SECONDS_BETWEEN_LINES = 60.0
+ROWS_FOR_RATE = 10
+TAIL_BYTES = 4096
+HEADER = ("run", "state", "update", "updates/s", "held-out returns", "left")
+
+PRETRAINING = re.compile(rb"pre-training (\d+/\d+)")
+
+
+class Progress(NamedTuple):
+    """How far a run is."""
+
+    update: int = 0
+    rate: float | None = None  # updates per second, lately
+    returns: tuple[str, ...] = ()  # newest held-out return of each episode
+    pretraining: str = ""  # 100/600, before the first update
+
+
+@dataclass
+class Reader:
+    """Reads the progress of a run, and reads again only what has changed."""
+
+    run: Run
+    _seen: tuple[tuple[int, int], ...] = ()
+    _progress: Progress = Progress()
+
+    def progress(self) -> Progress:
+        """As of now; what cannot be read is taken for not there yet."""
+        rows, log = self.run.directory / "progress.csv", self.run.log
+        seen = (_version(rows), _version(log))
+        if seen != self._seen:
+            self._seen = seen
+            self._progress = _read(rows, log)
+        return self._progress
+
+    def left(self) -> int:
+        """Updates to make."""
+        return max(0, self.run.config.train.updates - self.progress().update)
+
+
+@dataclass
+class View:
+    """What the person sees of jobs while they run; `show` may be called as often as one likes."""
+
+    readers: Sequence[Reader]
+    jobs: Sequence[Job]
+    limit: int
+    stop: Callable[[], bool]
+    quiet: bool = False
+    screen: TextIO = field(default_factory=lambda: sys.stderr)
+    _last: float = -SECONDS_BETWEEN_LINES
+    _height: int = 0
+    _stopping: bool = False
+    _states: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._states = {job.name: WAITING for job in self.jobs}
+        self._redraws = self.screen.isatty() and os.environ.get("TERM") != "dumb"
+
+    def show(self) -> None:
+        """Draw if it is time to."""
+        changed = [job for job in self.jobs if job.state != self._states[job.name]]
+        self._states = {job.name: job.state for job in self.jobs}
+        if self.stop() and not self._stopping:
+            self._stopping, self._height = True, 0  # who noticed has printed below the table
+        with suppress(OSError):  # the terminal may be gone
+            if self.quiet or not self._redraws:
+                self._print(changed)
+            elif time.monotonic() - self._last >= SECONDS_BETWEEN_DRAWINGS:
+                self._last = time.monotonic()
+                self._draw()
+
+    def close(self) -> None:
+        """Take away what was redrawn, for the results to be printed in its place."""
+        with suppress(OSError):
+            if self._height:
+                self.screen.write(f"\x1b[{self._height}A\x1b[J")
+                self.screen.flush()
+                self._height = 0
+
+    def _print(self, changed: Sequence[Job]) -> None:
+        for job in changed:
+            if job.state == FAILED:
+                self._line(f"{job.name} failed: {job.fault}")
+            elif not self.quiet:
+                self._line(self._sentence(job))
+        if not self.quiet and time.monotonic() - self._last >= SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            for job in self.jobs:
+                if job.runs and job not in changed:
+                    self._line(self._sentence(job))
+
+    def _line(self, text: str) -> None:
+        print(text, file=self.screen, flush=True)
+
+    def _sentence(self, job: Job) -> str:
+        _, state, update, rate, returns, left = self._cells(job, self._reader(job))
+        parts = [
+            f"{job.name} {state}",
+            f"update {update}" if update else "",
+            f"{rate} updates/s" if rate else "",
+            f"held-out returns {returns}" if returns else "",
+            f"{left} left" if left else "",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _draw(self) -> None:
+        columns, lines = _size(self.screen)
+        text = self._lines(lines - 1)
+        up = f"\x1b[{self._height}A" if self._height else ""
+        drawn = "".join(f"\r{line[: columns - 1]}\x1b[K\n" for line in text)
+        self.screen.write(f"{up}{drawn}\x1b[J")
+        self.screen.flush()
+        self._height = len(text)
+
+    def _lines(self, most: int) -> list[str]:
+        """The table and a line below it, with only the more interesting runs if there are too many."""
+        shown, room = list(self.jobs), max(1, most - 2)
+        for state in (WAITING, DONE, STOPPED):
+            for job in reversed(self.jobs) if state == WAITING else self.jobs:
+                if len(shown) > room and job.state == state:
+                    shown.remove(job)
+        rows = [self._cells(job, self._reader(job)) for job in shown[:room]]
+        return [*table(HEADER, rows).splitlines(), self._summary()]
+
+    def _reader(self, job: Job) -> Reader:
+        return next(reader for reader in self.readers if reader.run.name == job.name)
+
+    def _cells(self, job: Job, reader: Reader) -> tuple[str, ...]:
+        progress, updates = reader.progress(), reader.run.config.train.updates
+        trains = job.state == TRAINING
+        update = f"{progress.update}/{updates}" if progress.update else ""
+        if trains and progress.pretraining:
+            update = f"{progress.pretraining} of pre-training"
+        rate = f"{progress.rate:.1f}" if trains and progress.rate else ""
+        left = duration(reader.left() / progress.rate) if trains and progress.rate else ""
+        return job.name, job.state, update, rate, " ".join(progress.returns), left
+
+    def _summary(self) -> str:
+        counts = {state: sum(job.state == state for job in self.jobs) for state in OVER}
+        parts = [f"{counts[DONE]} of {len(self.jobs)} runs done"]
+        parts += [f"{counts[state]} {state}" for state in (FAILED, STOPPED) if counts[state]]
+        if self._stopping:
+            parts += ["stopping: runs write their checkpoints"] if any(job.runs for job in self.jobs) else []
+        elif (left := self._seconds_left()) is not None:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def _seconds_left(self) -> float | None:
+        """For the updates of all runs, if those to come go as fast as those that train; None if none does."""
+        pairs = [(job, self._reader(job)) for job in self.jobs]
+        rates = [reader.progress().rate or 0.0 for job, reader in pairs if job.state == TRAINING]
+        rates = [rate for rate in rates if rate]
+        if not rates:
+            return None
+        left = [reader.left() for job, reader in pairs if job.state in (WAITING, TRAINING)]
+        rate = sum(rates) / len(rates)
+        return max(max(left), sum(left) / self.limit) / rate
+
+
+def results(readers: Sequence[Reader], jobs: Sequence[Job]) -> str:
+    """A table of how each run ended and its last held-out returns."""
+    found = [reader.progress() for reader in readers]
+    episodes = max((len(progress.returns) for progress in found), default=0)
+    header = ["run", "state", "updates", *(f"return {episode + 1}" for episode in range(episodes))]
+    rows = [
+        [
+            job.name,
+            job.state,
+            str(progress.update),
+            *progress.returns,
+            *[""] * (episodes - len(progress.returns)),
+        ]
+        for job, progress in zip(jobs, found, strict=True)
+    ]
+    return table(header, rows)
+
+
+def duration(seconds: float) -> str:
+    """For people, who need no more than two digits of it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes // 60:.0f} h {minutes % 60:02.0f} min"
+
+
+def _read(rows: Path, log: Path) -> Progress:
+    try:
+        with rows.open(newline="") as file:
+            table = [row for row in csv.DictReader(file) if None not in row.values()]
+        if not table:
+            return Progress(pretraining=_pretraining(log))
+        times = [(int(row["update"]), float(row["time/seconds"])) for row in table[-ROWS_FOR_RATE:]]
+        return Progress(times[-1][0], _rate(times, table[-1]), _returns(table))
+    except FileNotFoundError:
+        return Progress(pretraining=_pretraining(log))
+    except (OSError, ValueError, LookupError, csv.Error):
+        return Progress()
+
+
+def _rate(times: Sequence[tuple[int, float]], row: dict[str, str]) -> float | None:
+    (first, start), (last, end) = times[0], times[-1]
+    if len(times) == 1:
+        return float(row["time/updates_per_second"])
+    return (last - first) / (end - start) if end > start else None
+
+
+def _returns(rows: Sequence[dict[str, str]]) -> tuple[str, ...]:
+    from metaslac.training.run_log import HELD_OUT
+
+    for row in reversed(rows):
+        cells = [cell for name, cell in row.items() if name.startswith(HELD_OUT) and cell]
+        if cells:
+            return tuple(f"{float(cell):.2f}" for cell in cells)
+    return ()
+
+
+def _pretraining(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            found = PRETRAINING.findall(file.read())
+    except OSError:
+        return ""
+    return found[-1].decode() if found else ""
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_size
+
+
+def _size(screen: TextIO) -> tuple[int, int]:
+    """Columns and lines; a terminal may say that it has none."""
+    try:
+        columns, lines = os.get_terminal_size(screen.fileno())
+    except (OSError, ValueError):
+        columns, lines = 0, 0
+    return columns or 80, lines or 24

@@ -1,0 +1,102 @@
+"""Adaptation: E episodes on tasks the agent has not met, from nothing but what those episodes show.
+
+The adapter is given an agent and an environment. No replay is within its reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaslac.acting.agent import Agent
+from metaslac.acting.rollout import Task, VectorEnv, run_trial
+
+EVALUATION_STREAM = 1
+
+
+@dataclass(frozen=True)
+class TaskAdaptation:
+    """One trial on one task: every episode's return, and the belief before the first and after each."""
+
+    task: Task
+    trial: int
+    returns: list[float]  # E
+    belief_mean: NDArray[np.float32]  # (E + 1, M)
+    belief_std: NDArray[np.float32]  # (E + 1, M)
+    frames: list[NDArray[np.uint8]]  # E arrays (T + 1, H, W, 3), or nothing unless asked for
+    step_stds: NDArray[np.float32]  # (number of steps + 1, M), before the first step and after each; likewise
+
+    @property
+    def belief_width(self) -> NDArray[np.float32]:
+        """The belief's standard deviation averaged over m's dimensions, (E + 1,); 0 where m has none."""
+        return _width(self.belief_std)
+
+    @property
+    def step_width(self) -> NDArray[np.float32]:
+        """The same after each step of the trial, (number of steps + 1,)."""
+        return _width(self.step_stds)
+
+
+def adapt(
+    agent: Agent,
+    env: VectorEnv,
+    tasks: Sequence[Task],
+    *,
+    episodes: int,
+    exploration_episodes: int = 1,
+    trials: int = 1,
+    seed: int = 0,
+    deterministic: bool = True,
+    keep_frames: bool = False,
+    keep_beliefs: bool = False,
+    played: Callable[[int], object] = lambda trials: None,
+) -> list[TaskAdaptation]:
+    """`trials` independent trials of `episodes` episodes on every task, task by task.
+
+    Actions are the tanh of the policy's mean unless `deterministic` is off. What is
+    random in an episode depends on (seed, task, trial, episode) alone, not on slots or on other tasks.
+    `played` is told of so many more trials whenever some are over.
+    """
+    jobs = [(task, trial) for task in tasks for trial in range(trials)]
+    results = []
+    for start in range(0, len(jobs), env.num_envs):
+        chunk = jobs[start : start + env.num_envs]
+        # The last chunk may be short: slots left over replay its first job and are dropped by zip.
+        slots = chunk + chunk[:1] * (env.num_envs - len(chunk))
+        keys = [
+            [(seed, EVALUATION_STREAM, task.index, trial, episode) for task, trial in slots]
+            for episode in range(episodes)
+        ]
+        trials_played = run_trial(
+            env, agent, [task for task, _ in slots], keys, exploration_episodes, deterministic, keep_beliefs
+        )
+        for (task, trial), trial_episodes in zip(chunk, trials_played, strict=False):
+            means = [entry.belief_mean for entry in trial_episodes]
+            stds = [entry.belief_std for entry in trial_episodes]
+            results.append(
+                TaskAdaptation(
+                    task,
+                    trial,
+                    [entry.episode_return for entry in trial_episodes],
+                    np.stack([np.zeros_like(means[0]), *means]),
+                    np.stack([np.ones_like(stds[0]), *stds]),
+                    [entry.episode.frames for entry in trial_episodes] if keep_frames else [],
+                    np.concatenate([np.ones_like(stds[:1]), *(entry.step_stds for entry in trial_episodes)]),
+                )
+            )
+        played(len(chunk))
+    return results
+
+
+def _width(stds: NDArray[np.float32]) -> NDArray[np.float32]:
+    width: NDArray[np.float32] = stds.sum(1) / max(stds.shape[1], 1)
+    return width
+
+
+def slots_for(jobs: int, worlds: int) -> int:
+    """Environments to step side by side for so many jobs: at most `worlds`, in rounds as even as can be."""
+    rounds = -(-jobs // worlds)
+    return -(-jobs // rounds)

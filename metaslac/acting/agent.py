@@ -1,0 +1,184 @@
+"""The agent: the networks that act, with the belief about the task and the history of the episode.
+
+It knows no replay, no environment and no training; `load_agent` brings one back from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from metaslac.config.sections import Config
+from metaslac.errors import MetaslacError
+from metaslac.networks.actor_critic import Actor, History, squash
+from metaslac.networks.blocks import Gaussian, ImageEncoder
+from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
+from metaslac.networks.meta_slac import MetaSLAC, TaskParams
+from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
+
+Frames = NDArray[np.uint8]
+
+
+class Agent:
+    """Acts on N tasks side by side, one slot each.
+
+    begin_task() forgets every task; begin_episode() samples m for each slot, from the prior or from
+    the belief over all that was observed since begin_task(); act() and observe() then alternate.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        encoder: ImageEncoder,
+        context_encoder: ContextEncoder,
+        actor: Actor,
+        task_params: TaskParams,
+        action_size: int,
+        num_params: int,
+    ) -> None:
+        self.config = config
+        self.action_size = action_size
+        self.num_params = num_params
+        self.task_size = config.task.size
+        self._encoder = encoder
+        self._context_encoder = context_encoder
+        self._actor = actor
+        self._task_params = task_params
+
+    @classmethod
+    def from_networks(cls, config: Config, networks: MetaSLAC, action_size: int, num_params: int) -> Agent:
+        """An agent that acts with a learner's networks as they are and as they go on learning."""
+        parts = networks.encoder, networks.context_encoder, networks.actor, networks.task_params
+        return cls(config, *parts, action_size, num_params)
+
+    def copy(self) -> Agent:
+        """An agent that acts with networks of its own, which are as these are now and stay so."""
+        parts = copy.deepcopy((self._encoder, self._context_encoder, self._actor, self._task_params))
+        return Agent(self.config, *parts, self.action_size, self.num_params)
+
+    @property
+    def networks(self) -> nn.ModuleDict:
+        """The networks that act, by their names among a learner's."""
+        return nn.ModuleDict(
+            {
+                "encoder": self._encoder,
+                "context_encoder": self._context_encoder,
+                "actor": self._actor,
+                "task_params": self._task_params,
+            }
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self._actor.parameters()).device
+
+    def begin_task(self, slots: int, params: NDArray[np.float64] | None = None) -> None:
+        """Meet a new task on every slot: the belief is the prior. The oracle needs the true params (N, P)."""
+        self._belief = TaskBelief.prior(slots, self.task_size, self.config.task.prior_factor, self.device)
+        if self.config.task.inference == "oracle":
+            if params is None:
+                raise MetaslacError("an agent trained with task.inference=oracle needs the task's parameters")
+            self._params = torch.as_tensor(params, dtype=torch.float32, device=self.device)
+
+    @torch.no_grad()
+    def begin_episode(
+        self, frames: Frames, rngs: Sequence[np.random.Generator], explore: bool = False
+    ) -> None:
+        """Start an episode on every slot from its first frame, frames uint8 (N, H, W, 3).
+
+        Every slot has its own generator, used for m here and for actions later. With `explore`, m is
+        drawn from the prior whatever has been observed; this is how the first episode of a task goes.
+        """
+        self._rngs = rngs
+        self._history = History(self.config.model.window, self.action_size)
+        self._history.begin(self._encode(frames))
+        inference = self.config.task.inference
+        if inference == "oracle":
+            self.m = self._task_params(self._params)
+        elif inference == "blind":
+            self.m = torch.zeros(len(frames), self.task_size, device=self.device)
+        else:
+            noise = self._noise(self.task_size)
+            self.m = noise if explore else self._belief.sample(noise)
+
+    @torch.no_grad()
+    def act(self, deterministic: bool = False) -> NDArray[np.float32]:
+        """Actions (N, A) in [-1, 1]: a sample of the policy, or the tanh of its mean."""
+        policy = self._actor(self._history.f, self._history.a, self.m)
+        action = policy.mean.tanh() if deterministic else squash(policy, self._noise(self.action_size))[0]
+        return action.cpu().numpy()
+
+    @torch.no_grad()
+    def observe(
+        self,
+        actions: NDArray[np.float32],
+        rewards: NDArray[np.float64],
+        frames: Frames,
+        active: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Take in one step of every slot: actions (N, A), rewards (N,), the frames (N, H, W, 3) they led to.
+
+        Slots that are not `active` (N,), whose episode is already over, learn nothing from it.
+        """
+        f, f_next = self._history.f[:, -1], self._encode(frames)
+        a = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
+        if self.config.task.inference == "infer":
+            r = torch.as_tensor(rewards, dtype=torch.float32, device=self.device)
+            weight = None if active is None else torch.as_tensor(active, device=self.device)[:, None]
+            factors = self._context_encoder(f[:, None], a[:, None], r[:, None], f_next[:, None])
+            self._belief = self._belief.update(factors, weight)
+        self._history.append(a, f_next)
+
+    @property
+    def belief(self) -> Gaussian:
+        """Mean and standard deviation of m given everything observed since begin_task(), (N, M)."""
+        return self._belief.gaussian
+
+    def _encode(self, frames: Frames) -> Tensor:
+        f: Tensor = self._encoder(torch.from_numpy(frames).to(self.device))
+        return f
+
+    def _noise(self, size: int) -> Tensor:
+        """Standard normal noise (N, size), each slot's from its own generator."""
+        rows = np.stack([rng.standard_normal(size, dtype=np.float32) for rng in self._rngs])
+        return torch.from_numpy(rows).to(self.device)
+
+
+def load_agent(path: Path, device: torch.device) -> Agent:
+    """The agent of a checkpoint or run directory. Raises MetaslacError if it cannot be trusted."""
+    return agent_from_checkpoint(load_checkpoint(path), path, device)
+
+
+def agent_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> Agent:
+    """The agent in a checkpoint that was read and verified already."""
+    networks = networks_from_checkpoint(checkpoint, path, device)
+    action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
+    return Agent.from_networks(checkpoint.config, networks, action_size, num_params)
+
+
+def networks_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> MetaSLAC:
+    """Every network in a checkpoint that was read and verified already, those that do not act too."""
+    action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
+    networks = MetaSLAC(checkpoint.config, action_size, num_params)
+    load_weights(networks, checkpoint.tensors, path)
+    return networks.to(device)
+
+
+def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy weights into networks; MetaslacError names the first that is missing or of another shape."""
+    expected = networks.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        have = tuple(tensors[name].shape) if name in tensors else None
+        want = tuple(expected[name].shape) if name in expected else None
+        if have != want:
+            raise MetaslacError(
+                f"{path}: weights do not fit their configuration: {name} is {have}, not {want}"
+            )
+    networks.load_state_dict(tensors)

@@ -1,0 +1,150 @@
+"""Named sets of settings, and how they combine with what the user asks for.
+
+Weakest first: defaults, the preset, the preset for that family, then flags and --set in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from metaslac.config.sections import Config, validate
+from metaslac.config.text import Changes, apply_settings, with_values
+from metaslac.errors import MetaslacError
+
+Settings = Mapping[str, Any]
+
+PRESETS: Mapping[str, Settings] = {
+    "default": {},
+    "quick": {
+        "family.image_size": 32,
+        "model.base_depth": 16,
+        "model.feature_size": 64,
+        "model.z1_size": 16,
+        "model.z2_size": 64,
+        "model.hidden_size": 128,
+        "model.window": 3,
+        "actor_critic.hidden_size": 128,
+        "actor_critic.gamma": 0.95,
+        "actor_critic.tau": 0.01,
+        "actor_critic.reward_scale": 5.0,
+        "train.updates": 3_000,
+        "train.tasks_per_update": 16,
+        "train.windows": 16,
+        "train.model_windows": 2,
+        "train.pretrain_updates": 600,
+        "train.pretrain_windows": 1,
+        "train.pretrain_lr": 3e-3,
+        "train.updates_per_visit": 10,
+        "train.lr_model": 1e-3,
+        "train.lr_context": 1e-3,
+        "train.lr_decay": 0.5,
+        "train.lr_critic": 5e-4,
+        "train.lr_actor": 5e-4,
+        "train.lr_alpha": 5e-4,
+        "evaluation.every": 500,
+    },
+}
+
+FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
+    ("quick", "point_robot"): {
+        "train.updates": 2_000,
+        "model.reward_std": 0.2,
+        "task.context_length": 6,
+        "task.context_min": 4,
+        "task.context_max": 40,
+        "replay.episodes_per_task": 200,
+        "replay.context_episodes": 4,
+        "train.initial_episodes": 4,
+        "train.random_hold": 7,
+        "train.tasks_per_visit": 20,
+        "evaluation.trials": 2,
+        "runtime.worlds": 40,
+    },
+    ("quick", "cheetah_vel"): {
+        "family.action_repeat": 2,
+        "model.inverse_weight": 100.0,
+        "model.reward_std": 0.3,
+        "task.context_length": 4,
+        "task.context_min": 4,
+        "task.context_max": 32,
+        "actor_critic.reward_scale": 2.0,
+        "actor_critic.alpha_init": 0.3,
+        "actor_critic.target_entropy": 0.0,
+        "replay.episodes_per_task": 60,
+        "train.updates": 1_800,
+        "train.pretrain_updates": 1_000,
+        "train.tasks_per_visit": 10,
+        "train.updates_per_visit": 20,
+        "train.windows": 32,
+        "train.extra_steps": 16,
+        "train.lr_alpha": 1e-4,
+        "evaluation.episodes": 2,
+    },
+    # Random actions fall after some ten steps, so contexts are of short segments and first episodes many.
+    ("quick", "walker_rand_params"): {
+        "family.action_repeat": 2,
+        "model.inverse_weight": 100.0,
+        "model.reward_std": 0.3,
+        "task.context_length": 3,
+        "task.context_min": 3,
+        "task.context_max": 24,
+        "actor_critic.gamma": 0.97,
+        "actor_critic.reward_scale": 1.0,
+        "actor_critic.alpha_init": 0.3,
+        "replay.episodes_per_task": 100,
+        "train.initial_episodes": 10,
+        "train.tasks_per_visit": 20,
+        "train.updates_per_visit": 20,
+        "train.windows": 32,
+        "train.extra_steps": 16,
+        "train.lr_alpha": 1e-4,
+        "evaluation.episodes": 2,
+    },
+    ("quick", "reacher_goal"): {
+        "train.updates": 2_500,
+        "family.action_repeat": 2,
+        "model.reward_std": 0.2,
+        "task.context_length": 6,
+        "task.context_min": 4,
+        "task.context_max": 48,
+        "replay.episodes_per_task": 200,
+        "replay.context_episodes": 4,
+        "train.initial_episodes": 4,
+        "train.random_hold": 3,
+        "train.tasks_per_visit": 20,
+        "evaluation.trials": 2,
+        "runtime.worlds": 40,
+    },
+}
+
+
+# What cannot exceed the number of training tasks.
+TASK_COUNTS = ("train.tasks_per_visit", "train.tasks_per_update")
+
+
+def resolve(preset: str, assignments: Changes) -> Config:
+    """The whole, validated configuration for a preset and changes to it.
+
+    Raises MetaslacError for an unknown preset or setting, or a value that cannot be.
+    """
+    if preset not in PRESETS:
+        raise MetaslacError(f"there is no preset {preset!r}: they are {', '.join(PRESETS)}")
+    family = apply_settings(Config(), assignments).family.name
+    config = with_values(Config(), PRESETS[preset])
+    config = with_values(config, FAMILY_PRESETS.get((preset, family), {}))
+    config = apply_settings(config, assignments)
+    validate(config)
+    return config
+
+
+def fit_to_tasks(config: Config, tasks: int, asked: Collection[str]) -> tuple[Config, str]:
+    """`config` for a family with so few training tasks, and a line that says what was lowered, if anything.
+
+    Only what nobody `asked` for is lowered: values of defaults and presets, which know no small family.
+    """
+    values = {name: getattr(config.train, name.partition(".")[2]) for name in TASK_COUNTS}
+    high = [name for name, value in values.items() if value > tasks and name not in asked]
+    lowered = ", ".join(f"{name} from {values[name]}" for name in high)
+    note = f"{config.family.name} has {tasks} training task{'s' * (tasks > 1)}: lowered {lowered} to {tasks}"
+    return with_values(config, dict.fromkeys(high, tasks)), note if high else ""

@@ -1,0 +1,80 @@
+"""What the latent model makes of an episode: its frames reconstructed, and rolled out from their beginning.
+
+The model is latent_model.py's; which episode is shown is decided by the caller.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaslac.networks.latent_model import LatentModel, Posterior
+from metaslac.networks.meta_slac import MetaSLAC
+
+Frames = NDArray[np.uint8]
+
+
+class Reconstruction(NamedTuple):
+    """The frames of an episode as the model sees them, uint8 (T+1, H, W, 3) each."""
+
+    posterior: Frames  # every latent inferred from the frames up to its own
+    prior: Frames  # the same for the first frames; from there on without looking
+
+
+@torch.no_grad()
+def reconstruct(
+    networks: MetaSLAC,
+    frames: Frames,
+    actions: NDArray[np.float32],
+    m: NDArray[np.float32],
+    conditioned: int,
+    noise: NDArray[np.float32],
+) -> Reconstruction:
+    """Reconstruct an episode, and roll it out from its first frames under the same actions.
+
+    Args:
+        networks: a learner's or a checkpoint's.
+        frames: uint8 (T+1, H, W, 3), from the first of the episode.
+        actions: (T, A).
+        m: (M,), what the model takes the task for.
+        conditioned: how many first frames the roll-out sees, from 1 to T+1.
+        noise: standard normal, (T+1, Z1 + Z2), the latents are sampled with; zeros for their means.
+
+    Raises:
+        ValueError: `conditioned` is out of its range.
+    """
+    if not 1 <= conditioned <= len(frames):
+        raise ValueError(f"conditioned must be 1 to {len(frames)}, not {conditioned}")
+    model, device = networks.latent_model, next(networks.parameters()).device
+    a, task, eps = (
+        torch.as_tensor(part, dtype=torch.float32, device=device)[None] for part in (actions, m, noise)
+    )
+    f = networks.encoder(torch.from_numpy(frames).to(device))[None]
+    restart = torch.zeros(f.shape[:2], dtype=torch.bool, device=device)
+    posterior = model.infer(f, a, task, restart, eps)
+    prior = roll_out(model, posterior, a, task, conditioned, eps)
+    return Reconstruction(*(_images(model, z[0]) for z in (posterior.z, prior)))
+
+
+def roll_out(
+    model: LatentModel, posterior: Posterior, a: Tensor, m: Tensor, conditioned: int, noise: Tensor
+) -> Tensor:
+    """Latents (B, T, Z): the posterior's first `conditioned`, then samples of p(z_t | z_{t-1}, a_{t-1}, m).
+
+    a (B, T-1, A), m (B, M) and noise (B, T, Z) as in LatentModel.infer.
+    """
+    noise1, noise2 = noise.split((model.config.z1_size, model.config.z2_size), -1)
+    z1, z2 = ([part[:, t] for t in range(conditioned)] for part in (posterior.z1, posterior.z2))
+    for t in range(conditioned, noise.shape[1]):
+        z1.append(model.z1_prior(z2[-1], a[:, t - 1], m).sample(noise1[:, t]))
+        z2.append(model.z2_next(z1[-1], z2[-1], a[:, t - 1], m).sample(noise2[:, t]))
+    return torch.cat((torch.stack(z1, 1), torch.stack(z2, 1)), -1)
+
+
+def _images(model: LatentModel, z: Tensor) -> Frames:
+    images: Frames = model.decoder(z).clamp(0, 1).mul(255).round().byte().cpu().numpy()
+    return images

@@ -1,0 +1,155 @@
+"""How much memory an update takes while it runs, in closed form from the shapes of its layers.
+
+Not how fast it is, and not what stays from one update to the next: that is counted in memory.py.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from metaslac.config.sections import Config
+from metaslac.learning.precision import Precision
+from metaslac.networks.blocks import conv_depths
+
+FLOAT, DOUBLE = 4, 8  # bytes
+
+
+def activation_bytes(config: Config, action_size: int, precision: Precision) -> int:
+    """Most memory, in bytes, that an update or pre-training update needs at any one time, its batch included.
+
+    An estimate: tensors that autograd keeps for the backward pass, the largest that come and go beside
+    them, and what waits for its turn. Workspaces of libraries and losses to fragmentation are not in it.
+    The test beside it compares it with the tensors of updates of many shapes.
+    """
+    shapes = Shapes(config, action_size, precision)
+    return max(shapes.update(), shapes.pretrain())
+
+
+class Shapes:
+    """Bytes of the parts of an update, for K tasks: each method says of what and how long."""
+
+    def __init__(self, config: Config, action_size: int, precision: Precision) -> None:
+        model, train = config.model, config.train
+        self.config = config
+        self.task_size = config.task.size
+        self.step = action_size + self.task_size
+        self.tasks = train.tasks_per_update
+        self.frames = model.window + 1  # of a window
+        self.trained, self.fixed = precision.trained.itemsize, precision.fixed.itemsize
+        size, depths = config.family.image_size, conv_depths(config.family.image_size, model.base_depth)
+        self.pixels = 3 * size**2
+        self.layers = [depth * (size >> level) ** 2 for level, depth in enumerate(depths, start=1)]
+        self.infers = config.task.inference == "infer"
+        self.transitions = (
+            self.tasks * config.task.context_segments * config.task.context_length if self.infers else 0
+        )
+
+    def update(self) -> int:
+        """The peak of Learner.update: of encoding, the model's step and the actor-critic's, the largest."""
+        train = self.config.train
+        windows, model_windows = self.tasks * train.windows, self.tasks * train.model_windows
+        batch = self.batch(windows)
+        features = FLOAT * self.config.model.feature_size * self.frames * windows
+        encoding = max(
+            self.encoding_fixed((windows - model_windows) * self.frames),
+            features + self.encoding_fixed(self.context_frames()),
+        )
+        kept = features + self.context()
+        step = self.actor_critic(windows // train.steps_per_batch) + self.decisions(windows)
+        encoded = self.encoder(model_windows * self.frames)
+        return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
+
+    def pretrain(self) -> int:
+        """The peak of Learner.pretrain."""
+        windows = self.tasks * self.config.train.pretrain_windows
+        encoding = self.encoding_fixed(self.context_frames())
+        encoded = self.encoder(windows * self.frames)
+        return self.batch(windows) + encoded + max(encoding, self.context() + self.model(windows))
+
+    def batch(self, windows: int) -> int:
+        """What is drawn from the replay: frames as bytes. Contexts are drawn whether used or not."""
+        task = self.config.task
+        context_frames = self.tasks * task.context_segments * (task.context_length + 1)
+        return self.pixels * (windows * self.frames + context_frames)
+
+    def context_frames(self) -> int:
+        """Frames of all contexts, if they are encoded."""
+        task = self.config.task
+        return self.tasks * task.context_segments * (task.context_length + 1) if self.infers else 0
+
+    def encoding_fixed(self, frames: int) -> int:
+        """While encoding without gradient: a layer's input and its output; pixels also cast to its type."""
+        cast = self.fixed * self.pixels if self.fixed < FLOAT else 0
+        sizes = [FLOAT * self.pixels + cast, *(self.fixed * layer for layer in self.layers)]
+        return frames * max(x + y for x, y in pairwise(sizes))
+
+    def encoder(self, frames: int) -> int:
+        """Kept by the encoder: pixels and all outputs, of the last layer before and after activation."""
+        outputs = sum(self.layers) + 2 * self.config.model.feature_size
+        return self.trained * frames * (self.pixels + outputs)
+
+    def model(self, windows: int) -> int:
+        """While the model learns, from the filter to the end of the backward pass through the decoder."""
+        frames = windows * self.frames
+        image = FLOAT * self.pixels * frames
+        # Of the first layer, a linear one, before and after activation.
+        outputs = 2 * self.layers[-1] + sum(self.layers[:-1]) + self.pixels
+        decoder = self.trained * frames * outputs
+        # The squared error goes backward as three products of its size, when the prediction is done with.
+        predictions = self.prediction(windows) + self.inverse(windows)
+        return self.filter(windows) + decoder + image + max(3 * image, predictions)
+
+    def context(self) -> int:
+        """Kept for the belief: the transitions' features, and all layers of the context encoder."""
+        features, hidden = self.config.model.feature_size, self.config.task.hidden_size
+        inputs = 2 * features + self.step - self.task_size + 1
+        size, rank = self.task_size, self.config.task.factor_rank
+        # Outputs of the encoder and the factors in double precision, weighted or not.
+        factors = rank * (size + 1) * (FLOAT + 3 * DOUBLE) if rank else size * (size + 1) * 3 * DOUBLE
+        return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size) + factors)
+
+    def filter(self, windows: int) -> int:
+        """Kept by the filter: three or four heads a frame, and the samples."""
+        model = self.config.model
+        z1, z2, step = model.z1_size, model.z2_size, self.step
+        heads = (
+            self.head(model.feature_size, z1)
+            + self.head(model.feature_size + z2 + step, z1)
+            + self.head(z1, z2)
+            + self.head(z1 + z2 + step, z2)
+        )
+        return windows * self.frames * (heads + FLOAT * 4 * (z1 + z2))
+
+    def prediction(self, windows: int) -> int:
+        """Kept of the prior, its KL and the rewards."""
+        z1, z2 = self.config.model.z1_size, self.config.model.z2_size
+        kl = FLOAT * 8 * z1
+        heads = self.head(z2 + self.step, z1) + self.head(2 * (z1 + z2) + self.step, 1)
+        return windows * self.frames * (heads + kl)
+
+    def inverse(self, windows: int) -> int:
+        """Kept by the inverse model: its inputs and its hidden layer before and after activation."""
+        model = self.config.model
+        kept = FLOAT * (2 * model.feature_size + 2 * model.hidden_size)
+        return windows * model.window * kept if model.inverse_weight else 0
+
+    def head(self, inputs: int, outputs: int) -> int:
+        """Kept by a GaussianHead: input, hidden layers before and after activation, mean and deviation."""
+        return FLOAT * (inputs + 4 * self.config.model.hidden_size + 5 * outputs)
+
+    def decisions(self, windows: int) -> int:
+        """Kept for extra steps, at their end twice: of each window its features, actions and two latents."""
+        model = self.config.model
+        history = self.frames * model.feature_size + model.window * (self.step - self.task_size)
+        latents = self.frames * (model.z1_size + model.z2_size)
+        return 2 * FLOAT * windows * (history + latents) if self.config.train.extra_steps else 0
+
+    def actor_critic(self, windows: int) -> int:
+        """While critics or actor learn from windows of features; the filter keeps its samples only."""
+        model, hidden = self.config.model, self.config.actor_critic.hidden_size
+        latent = model.z1_size + model.z2_size
+        history = model.window * (model.feature_size + self.step) + self.task_size
+        samples = self.frames * (3 * latent + 2 * model.z1_size)
+        critics = 2 * (latent + self.step) + (8 if self.config.actor_critic.layer_norm else 4) * hidden
+        actor = 2 * history + 2 * hidden
+        return FLOAT * windows * (samples + critics + actor) + self.prediction(windows)

@@ -1,0 +1,60 @@
+"""torch's random generators: seeds that no two streams share, states to save, numbers to draw."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+STATE_SHAPES = ((5056,), (16,))  # of torch's generators on a CPU and on CUDA
+
+
+def torch_seed(seed: int, stream: int) -> int:
+    """A seed for torch that no other seed and stream share."""
+    return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
+
+
+class Chance:
+    """Random numbers in the shapes that are asked for."""
+
+    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
+        self.generator = generator
+        self.device = device
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(*shape, device=self.device, generator=self.generator)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers from [0, 1)."""
+        return torch.rand(*shape, device=self.device, generator=self.generator)
+
+    def whole(self, low: int, high: int, *shape: int) -> Tensor:
+        """Whole numbers from low to high, both included."""
+        return torch.randint(low, high + 1, shape, device=self.device, generator=self.generator)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """torch's default generator seeded for building networks, and put back as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def restore_generator(generator: torch.Generator, state: Tensor) -> None:
+    """Set a generator to a saved state; to one that follows from it where that is of another kind of device.
+
+    Raises ValueError, RuntimeError or TypeError for what is no state.
+    """
+    if state.shape == generator.get_state().shape:
+        generator.set_state(state)
+    elif state.dtype != torch.uint8 or state.shape not in STATE_SHAPES:
+        raise ValueError(f"{tuple(state.shape)} is not the shape of a generator's state")
+    else:
+        digest = hashlib.sha256(state.numpy().tobytes()).digest()
+        generator.manual_seed(int.from_bytes(digest[:4], "big"))

@@ -1,0 +1,221 @@
+"""The learner: from a batch of windows and contexts to one update of every network.
+
+The order of a step and who descends what are here; the losses are in objectives.py, where m comes from is in
+task_variable.py. No I/O, no environment, no loop over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from metaslac.config.sections import Config
+from metaslac.learning.batch import Batch, Decisions, Filtered, Transitions, expand_tasks, flat, some
+from metaslac.learning.encoding import Encoding
+from metaslac.learning.generators import Chance, restore_generator
+from metaslac.learning.objectives import (
+    Elbo,
+    Inverse,
+    Loss,
+    prediction,
+    soft_bellman,
+    soft_policy,
+    task_kl,
+    temperature,
+)
+from metaslac.learning.optimizers import Descent, adam, load_optimizer_state, optimizer_state, set_steps
+from metaslac.learning.precision import Precision
+from metaslac.learning.task_variable import fixed, task_variable
+from metaslac.networks.context_encoder import TaskBelief
+from metaslac.networks.latent_model import Metrics, Posterior
+from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.replay.task_replay import Windows
+
+
+class Learner:
+    """Owns the networks and their optimisers; `update` is one step of meta-training."""
+
+    def __init__(
+        self,
+        config: Config,
+        action_size: int,
+        num_params: int,
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.action_size = action_size
+        self.networks = MetaSLAC(config, action_size, num_params).to(device)
+        self.chance = Chance(generator, device)
+        self.encode = Encoding(self.networks.encoder, Precision.of(config.runtime.precision, device))
+        self.task = task_variable(self.networks, config.task, self.encode, self.chance)
+        train, networks = config.train, self.networks
+        self.optimizers = {
+            "model": adam(networks.model_parameters(), train.lr_model),
+            "context": adam(networks.task_parameters(config.task.inference), train.lr_context),
+            "critic": adam(networks.critic.parameters(), train.lr_critic),
+            "actor": adam(networks.actor.parameters(), train.lr_actor),
+            "alpha": adam([networks.log_alpha], train.lr_alpha),
+        }
+        self._descent = Descent(self.optimizers, device)
+        self._model_objectives: list[Callable[[Filtered], Loss]] = [Elbo(networks.latent_model, self.encode)]
+        if networks.inverse_model is not None:
+            self._model_objectives.append(Inverse(networks.inverse_model, config.model.inverse_weight))
+        learns_m = config.task.inference != "blind"
+        self._model_trains_m = learns_m and config.task.gradient != "critic"
+        self._critic_trains_m = learns_m and config.task.gradient != "model"
+        self._critics: list[Tensor] = list(networks.critic.parameters())
+        self._targets: list[Tensor] = list(networks.target_critic.parameters())
+
+    def pretrain(self, batch: Batch) -> Metrics:
+        """One update of the latent model alone (and of the context encoder, where the model trains it)."""
+        set_steps(self.optimizers, {"model": self.config.train.pretrain_lr})
+        f = self.encode.trained(batch.windows.frames)
+        metrics = self._model_step(f, batch.windows, self.task.read(batch.context), batch.params)
+        set_steps(self.optimizers, {"model": self.config.train.lr_model})
+        return metrics
+
+    def update(self, batch: Batch) -> Metrics:
+        """One update: the model once, then several actor-critic and context steps on the same features.
+
+        After those, `train.extra_steps` of critics and actor alone, on the latents inferred in them.
+        """
+        train, windows, params = self.config.train, batch.windows, batch.params
+        for_model = some(windows, slice(train.model_windows))
+        f_model = self.encode.trained(for_model.frames)
+        f_rest = self.encode.fixed(windows.frames[:, train.model_windows :])
+        f = torch.cat((f_model.detach(), f_rest), 1)  # (K, W, L + 1, F)
+        transitions = self.task.read(batch.context)
+
+        metrics = self._model_step(f_model, for_model, transitions, params)
+
+        beliefs, decided = [], []
+        for first in range(train.steps_per_batch):
+            part = slice(first, None, train.steps_per_batch)
+            belief = self.task.believe(transitions)
+            seen = self._filter(f[:, part], some(windows, part), self.task.draw(belief, params))
+            decisions = seen.decisions()
+            metrics |= self._critic_step(decisions, seen, belief)
+            metrics |= self._actor_step(decisions, seen.m.detach())
+            beliefs.append(fixed(belief))
+            decided.append(decisions)
+
+        return metrics | self._extra_steps(decided, beliefs, params)
+
+    def anneal(self, progress: float) -> None:
+        """Set every Adam step for `progress` in [0, 1] of the updates: full, then falling by `lr_decay`."""
+        train = self.config.train
+        scale = min(1.0, (1 - progress) / train.lr_decay) if train.lr_decay else 1.0
+        steps = {name: scale * getattr(train, f"lr_{name}") for name in self.optimizers}
+        set_steps(self.optimizers, steps)
+
+    def check(self) -> None:
+        """Raise NonFinite if any loss or gradient so far was; on a CPU, updates have raised it themselves."""
+        self._descent.check()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that goes on from one update to the next but the networks."""
+        return {"generator": self.chance.generator.get_state(), **optimizer_state(self.optimizers)}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`. Raises as load_optimizer_state and restore_generator do."""
+        optimizers = {key: tensor for key, tensor in tensors.items() if key != "generator"}
+        load_optimizer_state(self.optimizers, optimizers)
+        restore_generator(self.chance.generator, tensors["generator"])
+
+    def _model_step(
+        self, f: Tensor, windows: Windows, transitions: Transitions | None, params: Tensor
+    ) -> Metrics:
+        """One step down what trains the latent model. m learns from what it predicts."""
+        belief = self.task.believe(transitions)
+        m = expand_tasks(self.task.draw(belief, params), f.shape[1])
+        posterior = self._infer(f.flatten(0, 1), flat(windows), m.detach())
+        seen = Filtered(f.flatten(0, 1), flat(windows), self._to_model(m), posterior)
+        losses = [objective(seen) for objective in self._model_objectives]
+        loss = sum((part.value for part in losses[1:]), losses[0].value)
+        metrics = {name: value for part in losses for name, value in part.parts.items()}
+        metrics["model/loss"] = loss.detach()
+        if belief is not None and self._model_trains_m:
+            loss = loss + self.config.task.kl_weight * task_kl(belief).value
+        self._descent.step("model", loss, "model", *["context"] * self._model_trains_m)
+        return metrics
+
+    def _critic_step(self, decisions: Decisions, seen: Filtered, belief: TaskBelief | None) -> Metrics:
+        """One step down the soft Bellman error of decisions, and down what their windows' latents predict.
+
+        Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads of
+        rewards and next latents, whatever m is.
+        """
+        m = seen.m if self._critic_trains_m else seen.m.detach()
+        loss, metrics = self._bellman(decisions, m)
+        if belief is not None:
+            kl = task_kl(belief)
+            loss, metrics = loss + self.config.task.kl_weight * kl.value, metrics | kl.parts
+        loss = loss + prediction(self.networks, seen._replace(m=self._to_model(seen.m)))
+        trains_m = self._critic_trains_m or self._model_trains_m
+        self._descent.step("critic", loss, "critic", "model", *["context"] * trains_m)
+        return metrics
+
+    def _actor_step(self, decisions: Decisions, m: Tensor) -> Metrics:
+        """Actor against the updated critics, then the temperature, then the targets."""
+        networks, config = self.networks, self.config.actor_critic
+        noise = self.chance.normal(len(m), self.action_size)
+        (loss, metrics), entropy = soft_policy(networks, decisions, m, noise)
+        self._descent.step("actor", loss, "actor")
+        target = config.target_entropy * self.action_size
+        self._descent.step("temperature", temperature(networks.log_alpha, entropy, target), "alpha")
+        self._move_target()
+        return {**metrics, "actor/alpha": networks.log_alpha.detach().exp()}
+
+    def _extra_steps(
+        self, decided: Sequence[Decisions], beliefs: Sequence[TaskBelief | None], params: Tensor
+    ) -> Metrics:
+        """Steps of critics, actor, temperature and targets on decisions drawn anew from those of all steps.
+
+        m is sampled anew for each. Nothing else learns from them.
+        """
+        train, tasks = self.config.train, len(params)
+        metrics: Metrics = {}
+        if not train.extra_steps:
+            return metrics
+        parts = (
+            torch.cat([part.unflatten(0, (tasks, -1)) for part in of], 1) for of in zip(*decided, strict=True)
+        )
+        everything = Decisions(*parts)  # (K, W)
+        available = everything.r.shape[1]
+        count = available // train.steps_per_batch
+        row = torch.arange(tasks, device=self.device)[:, None]
+        for step in range(train.extra_steps):
+            order = self.chance.uniform(tasks, available).argsort(1)[:, :count]
+            decisions = Decisions(*(part[row, order].flatten(0, 1) for part in everything))
+            with torch.no_grad():
+                m = expand_tasks(self.task.draw(beliefs[step % train.steps_per_batch], params), count)
+            loss, told = self._bellman(decisions, m)
+            self._descent.step("critic", loss, "critic")
+            metrics |= told | self._actor_step(decisions, m)
+        return metrics
+
+    def _bellman(self, decisions: Decisions, m: Tensor) -> Loss:
+        noise = self.chance.normal(len(m), self.action_size)
+        return soft_bellman(self.networks, self.config.actor_critic, decisions, m, noise)
+
+    def _filter(self, f: Tensor, windows: Windows, m: Tensor) -> Filtered:
+        """Windows (K, W) and their latents, given one m (K, M) of each task; the filter learns nothing."""
+        m, f, windows = expand_tasks(m, f.shape[1]), f.flatten(0, 1), flat(windows)
+        with torch.no_grad():
+            return Filtered(f, windows, m, self._infer(f, windows, m))
+
+    def _infer(self, f: Tensor, windows: Windows, m: Tensor) -> Posterior:
+        model = self.networks.latent_model
+        noise = self.chance.normal(*f.shape[:2], model.latent_size)
+        return model.infer(f, windows.a, m, windows.restart, noise)
+
+    def _to_model(self, m: Tensor) -> Tensor:
+        return m if self._model_trains_m else m.detach()
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        torch._foreach_lerp_(self._targets, self._critics, self.config.actor_critic.tau)

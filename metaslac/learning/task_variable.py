@@ -1,0 +1,118 @@
+"""Where the m of an update comes from: inferred from context, told to the oracle, or zero for the blind.
+
+One of the three is chosen when a learner is built; the order of a step knows none of them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from metaslac.config.sections import TaskConfig
+from metaslac.learning.batch import Transitions
+from metaslac.learning.encoding import Encoding
+from metaslac.learning.generators import Chance
+from metaslac.networks.context_encoder import TaskBelief
+from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.replay.task_replay import Context
+
+
+class TaskVariable(Protocol):
+    """Three questions that an update asks, in this order."""
+
+    def read(self, context: Context) -> Transitions | None:
+        """What there is to infer from; None where nothing is inferred."""
+
+    def believe(self, transitions: Transitions | None) -> TaskBelief | None:
+        """A belief of each of K tasks from some of their transitions, anew at every call."""
+
+    def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
+        """m (K, M), for a belief and true task parameters (K, P)."""
+
+
+class Inferred:
+    """m ~ q(m | c), reparameterised."""
+
+    def __init__(self, networks: MetaSLAC, config: TaskConfig, encode: Encoding, chance: Chance) -> None:
+        self._networks = networks
+        self._config = config
+        self._encode = encode
+        self._chance = chance
+
+    def read(self, context: Context) -> Transitions:
+        """The transitions of the context, features without gradient."""
+        f = self._encode.fixed(context.frames)  # (K, S, N + 1, F)
+        parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], context.valid
+        f, a, r, f_next, valid = (part.flatten(1, 2) for part in parts)
+        return Transitions(f, a, r, f_next, valid, context.distinct)
+
+    def believe(self, transitions: Transitions | None) -> TaskBelief:
+        """q(m | c) of every task, from a random number of its context transitions.
+
+        Never from more than there are different ones: every factor counts as independent evidence, also
+        that of a transition drawn again.
+        """
+        assert transitions is not None
+        config, valid, chance = self._config, transitions.valid, self._chance
+        tasks, device = len(valid), valid.device
+        most = chance.whole(config.context_min, config.context_max, tasks, 1)
+        most = most.minimum(transitions.distinct[:, None])
+        scores = chance.uniform(*valid.shape).masked_fill(~valid, 2.0)
+        chosen = (scores.argsort(1).argsort(1) < most) & valid
+        factors = self._networks.context_encoder(*transitions[:4])
+        return TaskBelief.prior(tasks, config.size, config.prior_factor, device).update(factors, chosen)
+
+    def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
+        """A sample of the belief."""
+        assert belief is not None
+        return belief.sample(self._chance.normal(*belief.shift.shape))
+
+
+class Told:
+    """m made of the true task parameters: the control that knows the task."""
+
+    def __init__(self, networks: MetaSLAC) -> None:
+        self._networks = networks
+
+    def read(self, context: Context) -> None:
+        """Nothing."""
+
+    def believe(self, transitions: Transitions | None) -> None:
+        """Nothing."""
+
+    def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
+        """What the oracle's network makes of the parameters."""
+        m: Tensor = self._networks.task_params(params)
+        return m
+
+
+class Unknown:
+    """m = 0: the control that never knows the task."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def read(self, context: Context) -> None:
+        """Nothing."""
+
+    def believe(self, transitions: Transitions | None) -> None:
+        """Nothing."""
+
+    def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
+        """Zeros."""
+        return params.new_zeros(len(params), self._size)
+
+
+def task_variable(networks: MetaSLAC, config: TaskConfig, encode: Encoding, chance: Chance) -> TaskVariable:
+    """That of `task.inference`."""
+    if config.inference == "oracle":
+        return Told(networks)
+    if config.inference == "blind":
+        return Unknown(config.size)
+    return Inferred(networks, config, encode, chance)
+
+
+def fixed(belief: TaskBelief | None) -> TaskBelief | None:
+    """The belief without gradient."""
+    return None if belief is None else TaskBelief(*(part.detach() for part in belief))

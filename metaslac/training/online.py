@@ -1,0 +1,267 @@
+"""Meta-training: collect on a few tasks, update, evaluate on held-out tasks, and again.
+
+The only place with a loop over time; everything it strings together lives in its own file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from metaslac.acting.adaptation import TaskAdaptation, slots_for
+from metaslac.acting.rollout import Interruptible, VectorEnv
+from metaslac.config.sections import Config
+from metaslac.errors import MetaslacError, TrainingFault
+from metaslac.evidence.evaluation import returns_array
+from metaslac.learning.faults import is_out_of_memory, what_to_lower
+from metaslac.storage.checkpoint import Checkpoint
+from metaslac.training.run_directory import other_checkpoints
+from metaslac.training.run_log import LogState, RunLog
+from metaslac.training.saving import Saver
+from metaslac.training.trainer import Family, MetaTrainer
+from metaslac.training.updates import NonFiniteUpdate, Updates
+
+
+class StopRequested(Exception):
+    """Someone asked for a stop; the training is at a point from which it can go on, told in words."""
+
+
+class ClosableVectorEnv(VectorEnv, Protocol):
+    """An environment of a run, which closes it."""
+
+    def close(self) -> None: ...
+
+
+MakeEnv = Callable[[int], ClosableVectorEnv]
+
+
+class OnlineTraining:
+    """One run from where it stands to its end.
+
+    Args:
+        trainer: what is trained, and with what.
+        run_dir: where rows, events and checkpoints go.
+        log: of the run.
+        stop: asked between any two steps of the work; once it says yes, a checkpoint is written and
+            StopRequested raised.
+        begun: the checkpoint that the run goes on from, if it does.
+    """
+
+    def __init__(
+        self,
+        trainer: MetaTrainer,
+        run_dir: Path,
+        log: RunLog,
+        stop: Callable[[], bool] = lambda: False,
+        begun: Path | None = None,
+    ) -> None:
+        self.config = trainer.config
+        self.trainer = trainer
+        self.progress = trainer.progress
+        self.run_dir = run_dir
+        self.log = log
+        self.saver = Saver(self._write, self.config.checkpoint.grace_minutes, log.warning, begun)
+        self.updates = Updates(
+            trainer.learner, trainer.batches, run_dir, lambda: self.progress.updates, log.warning
+        )
+        self._stop = stop
+
+    def run(self, make_env: MakeEnv) -> None:
+        """Collect, pre-train, then alternate visits and updates until the last; evaluate, log and save.
+
+        Raises:
+            StopRequested: after a checkpoint was written.
+            TrainingFault: what keeps the training from going on.
+        """
+        with self._environments(make_env) as (env, test_env):
+            try:
+                self._go_on(env, test_env)
+            except NonFiniteUpdate as fault:
+                raise self._fault(f"after {self._where()}: {fault}") from None
+            except TrainingFault:
+                raise
+            except MetaslacError as error:
+                raise self._fault(error) from None
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                device, lower = self.trainer.device.type, what_to_lower(self.config)
+                raise self._fault(f"no memory on {device}: {lower}") from error
+
+    def _go_on(self, env: VectorEnv, test_env: VectorEnv) -> None:
+        """All that is left to do, or a checkpoint of how far it came."""
+        try:
+            self._collect_random(env)
+            self._pretrain()
+            self._train(env, test_env)
+        except StopRequested:
+            if self.saver.behind:
+                self.saver.save_at_last()
+            raise StopRequested(self._where()) from None
+
+    def _collect_random(self, env: VectorEnv) -> None:
+        self.trainer.collector.collect_random(env, self._after_collection)
+        if self.saver.last is None:
+            self.saver.try_to_save()
+
+    def _pretrain(self) -> None:
+        """Model-only updates on what has been collected."""
+        train, progress, learner = self.config.train, self.progress, self.trainer.learner
+        while progress.pretrained < train.pretrain_updates:
+            self._between()
+            metrics = self.updates.make(learner.pretrain, train.pretrain_windows)
+            progress.pretrained += 1
+            self.saver.behind = True
+            last = progress.pretrained == train.pretrain_updates
+            if last or progress.pretrained % self.config.runtime.log_every == 0:
+                told = self.updates.numbers(metrics)
+                self.log.pretraining(progress.pretrained, train.pretrain_updates, told)
+            if last or progress.pretrained % self.config.checkpoint.every == 0 or self.saver.failing:
+                self.saver.try_to_save()
+
+    def _train(self, env: VectorEnv, test_env: VectorEnv) -> None:
+        train, progress, learner = self.config.train, self.progress, self.trainer.learner
+        if progress.unlogged is not None:
+            self._after_update(test_env)
+        while progress.updates < train.updates:
+            self._between()
+            self._collect(env)
+            learner.anneal(progress.updates / train.updates)
+            metrics = self.updates.make(learner.update)
+            progress.updates += 1
+            progress.until_visit -= 1
+            self.saver.behind = True
+            if self._due(self.config.runtime.log_every) or self._due(self.config.evaluation.every):
+                progress.unlogged = self.updates.numbers(metrics)
+            self._after_update(test_env)
+        if self.saver.behind:
+            self.saver.save_at_last()
+
+    def _collect(self, env: VectorEnv) -> None:
+        """The visit that is due, if one is; where visits are played ahead, the next one is begun."""
+        train, progress, ahead = self.config.train, self.progress, self.trainer.ahead
+        if not progress.until_visit:
+            self.updates.check()
+            if ahead is None:
+                self.trainer.collector.visit(env, self.trainer.agent)
+            else:
+                ahead.visit(env, self._between)
+            progress.until_visit = train.updates_per_visit
+            self._after_collection()
+        if ahead is not None and progress.updates + progress.until_visit < train.updates:
+            ahead.start(env)
+
+    def _after_update(self, test_env: VectorEnv) -> None:
+        """Evaluate, log and save, each if it is due."""
+        progress, evaluation = self.progress, self.config.evaluation
+        if progress.unlogged is not None:
+            if self._due(evaluation.every):
+                played = self.trainer.evaluate(Interruptible(test_env, self._between))
+                held_out = evaluation_metrics(played)
+            else:
+                held_out = dict.fromkeys(evaluation_columns(evaluation.episodes))
+            counts = self.trainer.collector.counts()
+            self.log.row(progress.updates, {**counts, **progress.unlogged, **held_out})
+            progress.unlogged = None
+            self.saver.behind = True
+        if self._due(self.config.checkpoint.every) or self.saver.failing:
+            self.saver.try_to_save()
+
+    def _write(self) -> Path:
+        self.updates.check()
+        return self.trainer.save(self.run_dir, self.log)
+
+    def _fault(self, what: object) -> TrainingFault:
+        return TrainingFault(f"{what}; {self.saver.last_in_words()}")
+
+    def _where(self) -> str:
+        """How far the training is, in words."""
+        train, progress = self.config.train, self.progress
+        if progress.updates:
+            return f"update {progress.updates} of {train.updates}"
+        return f"update {progress.pretrained} of {train.pretrain_updates} of pre-training"
+
+    def _after_collection(self) -> None:
+        self.saver.behind = True
+        self._between()
+
+    def _between(self) -> None:
+        """Called where the state is whole: the place to stop."""
+        if self._stop():
+            raise StopRequested
+
+    def _due(self, every: int) -> bool:
+        """Whether something that happens every so many updates, and after the last, happens now."""
+        return self.progress.updates % every == 0 or self.progress.updates == self.config.train.updates
+
+    @contextmanager
+    def _environments(self, make_env: MakeEnv) -> Iterator[tuple[VectorEnv, VectorEnv]]:
+        """One vector environment to train in and one to evaluate in."""
+        jobs = len(self.trainer.family.test_tasks) * self.config.evaluation.trials
+        env = make_env(self.config.train.tasks_per_visit)
+        test_env = make_env(slots_for(jobs, self.config.runtime.worlds))
+        try:
+            yield env, test_env
+        finally:
+            if self.trainer.ahead is not None:
+                self.trainer.ahead.close()
+            env.close()
+            test_env.close()
+
+
+def meta_train(
+    config: Config,
+    family: Family,
+    make_env: MakeEnv,
+    run_dir: Path,
+    device: torch.device,
+    *,
+    quiet: bool = False,
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Meta-train in a run directory that is ready; rows, events and checkpoints go into it.
+
+    `make_env` makes so many worlds of the family, in which no fault of a world raises. With a `checkpoint`
+    of the run, go on from there. Raises as OnlineTraining.run does, and MetaslacError for a checkpoint that
+    cannot be gone on from.
+    """
+    try:
+        trainer = MetaTrainer(config, family, device)
+        state = trainer.resume(checkpoint) if checkpoint else LogState()
+    except MetaslacError as error:
+        raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MetaslacError(
+            f"no memory on {device.type} for replay and networks: lower replay.episodes_per_task "
+            f"(now {config.replay.episodes_per_task})"
+        ) from error
+    try:
+        log = RunLog(run_dir, total_updates=config.train.updates, quiet=quiet, state=state)
+    except OSError as error:
+        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
+    with log:
+        begun = checkpoint.path if checkpoint else None
+        OnlineTraining(trainer, run_dir, log, stop, begun).run(make_env)
+
+
+def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float | None]:
+    """Columns of progress.csv: the mean held-out return of each episode, and the belief's width after it.
+
+    Where a simulation diverged, the mean return is not a number rather than that of the other tasks.
+    """
+    returns = returns_array(adaptations).mean((0, 1))
+    stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
+    return dict(zip(evaluation_columns(len(returns)), map(float, (*returns, *stds)), strict=True))
+
+
+def evaluation_columns(episodes: int) -> list[str]:
+    """Names of what evaluation_metrics gives, in its order."""
+    return [f"test/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]

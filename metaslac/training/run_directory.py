@@ -1,0 +1,183 @@
+"""The directory of a run: may it be used or gone on with, and the two files that say what the run is.
+
+Rows and events go there through `run_log.py`, checkpoints through `checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from metaslac.config.sections import Config
+from metaslac.config.text import differences, from_yaml, to_dict, to_yaml
+from metaslac.errors import MetaslacError
+from metaslac.storage.checkpoint import LAST, checkpoints_in, mend_last, remove_leftovers
+from metaslac.storage.files import write_atomically
+from metaslac.storage.manifest import MANIFEST
+from metaslac.storage.provenance import source_commit
+from metaslac.storage.version import library_versions
+
+RUN_FILES = ("config.yaml", "variant.json", "progress.csv")
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+DIFFERENCES_SHOWN = 4
+
+# Settings, or sections of them, that a run may be gone on with changed: where, how long and what is kept.
+MAY_CHANGE = ("train.updates", "runtime", "checkpoint")
+
+
+def prepare_run_directory(path: Path, config: Config, resuming: bool = False) -> bool:
+    """Check that a run may be written to `path`; writes nothing. `resuming` is for the words of errors only.
+
+    Returns: whether this run is there already, to be gone on with.
+
+    Raises:
+        MetaslacError: another run, or anything else, is there, or it cannot be created.
+    """
+    try:
+        if path.is_dir():
+            found = _check_contents(path, config, resuming)
+        elif path.exists() or path.is_symlink():
+            raise MetaslacError(f"{path} is not a directory; choose another --run-dir")
+        else:
+            found = False
+        _check_writable(path)
+    except OSError as error:
+        raise MetaslacError(f"cannot use {path} as run directory: {error.strerror or error}") from None
+    return found
+
+
+def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any]) -> None:
+    """Create the directory and write config.yaml and variant.json: settings, versions, commit and `extra`."""
+    variant = {**to_dict(config), "versions": library_versions(), "commit": source_commit(), **extra}
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(run_dir / "config.yaml", to_yaml(config).encode())
+        write_atomically(run_dir / "variant.json", (json.dumps(variant, indent=2) + "\n").encode())
+    except OSError as error:
+        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
+
+
+def saved_config(run_dir: Path) -> Config:
+    """The configuration of the run in a directory. Raises MetaslacError if there is none."""
+    if not os.path.exists(run_dir):
+        raise MetaslacError(f"{run_dir} does not exist")
+    _refuse_checkpoint(run_dir)
+    path = run_dir / "config.yaml"
+    try:
+        return from_yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MetaslacError(f"{run_dir} holds no run: it has no config.yaml") from None
+    except OSError as error:
+        raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # MetaslacError and bad UTF-8 among them
+        reason = " ".join(str(error).split())
+        raise MetaslacError(
+            f"{path} is not the configuration of a run of this version: {reason}; choose another --run-dir"
+        ) from None
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """Where a run that is locked can be gone on from; None if it was stopped before its first checkpoint.
+
+    Raises MetaslacError for one that had got further and has lost its checkpoints.
+    """
+    last = run_dir / CHECKPOINTS / LAST
+    if os.path.exists(last / MANIFEST):
+        return last
+    rows = run_dir / "progress.csv"
+    if rows.exists() and rows.stat().st_size:
+        raise MetaslacError(
+            f"{run_dir} has rows in progress.csv but no checkpoint; to train anew, delete it or choose "
+            "another --run-dir"
+        )
+    return None
+
+
+def other_checkpoints(path: Path) -> str:
+    """For an error with the checkpoint at `path`: the run's others, and how to go on from one of them."""
+    others = [other.name for other in checkpoints_in(path.parent) if other != path]
+    if not others:
+        return ""
+    command = f"ln -sfn {others[-1]} {shlex.quote(str(path.parent / LAST))}"
+    return f"; others are {', '.join(others)}: to go on from the newest of them, {command}"
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of the run; the lock ends with the process, however that ends.
+
+    What an earlier process had half written is deleted first.
+
+    Raises:
+        MetaslacError: another process has the run, or the directory cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context((run_dir / LOCK).open("w"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for folder in (run_dir, run_dir / CHECKPOINTS):
+                remove_leftovers(folder)
+            mend_last(run_dir / CHECKPOINTS)
+        except BlockingIOError:
+            raise MetaslacError(f"{run_dir} is in use: another process is training there") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise MetaslacError(f"cannot use {run_dir} as run directory: {reason}") from None
+        yield
+
+
+def _check_contents(path: Path, config: Config, resuming: bool) -> bool:
+    _refuse_checkpoint(path)
+    # Not counted: what is left of a process that was killed before it had written anything whole.
+    ours = [path / LOCK, *path.glob(".*.tmp-*")]
+    names = sorted(entry.name for entry in path.iterdir() if entry not in ours)
+    if not names:
+        return False
+    if not any(name in RUN_FILES for name in names):
+        raise MetaslacError(f"{path} is not empty and holds no run; choose another --run-dir")
+    found = saved_config(path)
+    different = [text for text in differences(found, config) if not _may_change(text.partition(" ")[0])]
+    if different:
+        more = f" and {len(different) - DIFFERENCES_SHOWN} more" if len(different) > DIFFERENCES_SHOWN else ""
+        shown = ", ".join(different[:DIFFERENCES_SHOWN])
+        if resuming:
+            raise MetaslacError(
+                f"cannot go on with {path}: {shown}{more} (there, asked for); only train.updates, runtime.* "
+                "and checkpoint.* may change"
+            )
+        raise MetaslacError(
+            f"{path} holds a different run: {shown}{more} (there, asked for); choose another --run-dir, "
+            f"or go on with it: metaslac meta-train --resume {shlex.quote(str(path))}"
+        )
+    return True
+
+
+def _may_change(name: str) -> bool:
+    return name in MAY_CHANGE or name.partition(".")[0] in MAY_CHANGE
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    if os.path.exists(path / MANIFEST):
+        run = path.resolve().parent.parent
+        goes_on = f"; its run goes on with metaslac meta-train --resume {shlex.quote(str(run))}"
+        raise MetaslacError(
+            f"{path} is a checkpoint, not a run directory{goes_on if (run / 'config.yaml').exists() else ''}"
+        )
+
+
+def _check_writable(path: Path) -> None:
+    existing = path.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        raise MetaslacError(f"cannot create {path}: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise MetaslacError(f"cannot create {path}: {existing} is not writable")

@@ -1,0 +1,212 @@
+"""The state of a training, beyond weights and configuration, as files of a checkpoint and back.
+
+Tensors as safetensors, numbers as JSON: nothing that could run code. All of it is needed to go on exactly.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Generator, Tensor
+
+from metaslac.errors import MetaslacError
+from metaslac.learning.faults import is_out_of_memory
+from metaslac.learning.generators import restore_generator
+from metaslac.learning.learner import Learner
+from metaslac.replay.files import ReplayFiles
+from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile, tensors_to_bytes
+from metaslac.storage.manifest import MOST_COUNT, is_count
+from metaslac.training.ahead import CollectorAhead
+from metaslac.training.collection import Collector
+from metaslac.training.run_log import TIME_COLUMNS, LogState
+
+TENSORS = "training.safetensors"
+NUMBERS = "training.json"
+ROWS = "progress.csv"
+
+# What taking something for what it is not can raise.
+NONSENSE = LookupError, ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError, csv.Error
+
+
+@dataclass
+class Progress:
+    """How far the training is."""
+
+    pretrained: int = 0  # updates of the model alone
+    updates: int = 0
+    until_visit: int = 0  # updates before the next visit
+    unlogged: dict[str, float] | None = None  # metrics of the last update, while it waits for its evaluation
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """The parts of a training that change, gathered so that they are saved and restored together."""
+
+    learner: Learner
+    generator: Generator  # of batches
+    collector: Collector
+    files: ReplayFiles
+    ahead: CollectorAhead | None = None  # where visits are played so
+    progress: Progress = field(default_factory=Progress)
+
+    def contents(self, log: LogState) -> dict[str, Content]:
+        """The files, by name."""
+        tensors = {
+            "generator": self.generator.get_state(),
+            **_prefixed("learner/", self.learner.state()),
+            **_prefixed("replay/", self.files.table()),
+            **_prefixed("ahead/", self.ahead.state() if self.ahead else {}),
+        }
+        numbers = {
+            "progress": vars(self.progress),
+            "collector": self.collector.state(),
+            "log": {"seconds": log.seconds, "update": log.update},
+        }
+        return {
+            TENSORS: tensors_to_bytes(tensors),
+            NUMBERS: (json.dumps(numbers, indent=1) + "\n").encode(),
+            ROWS: log.rows.encode(),
+            **self.files.contents(),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> LogState:
+        """Go back to where a checkpoint was written; networks are the caller's.
+
+        Raises MetaslacError for a file that is not as it was saved, or does not fit this training.
+        """
+        tensors = checkpoint.read_tensors(TENSORS)
+        numbers, rows = _numbers(checkpoint), checkpoint.read(ROWS)
+        with _blamed_on(checkpoint.path / NUMBERS):
+            _check_counts(numbers["collector"], self.collector.state())
+            self.collector.load_state(numbers["collector"])
+            vars(self.progress).update(vars(_progress(checkpoint, numbers)))
+            seconds, update = _times(**numbers["log"])
+        with _blamed_on(checkpoint.path / ROWS):
+            log = LogState(rows.decode(), seconds, update)
+            _check_rows(log.rows, update, self.progress.unlogged or ())
+        with _blamed_on(checkpoint.path / TENSORS):
+            restore_generator(self.generator, tensors["generator"])
+            self.learner.load_state(_without(tensors, "learner/"))
+            self._restore_ahead(_without(tensors, "ahead/"), checkpoint.path / TENSORS)
+        names = checkpoint.manifest["files"]
+        saved = {
+            name: SavedFile(checkpoint.path / name, entry["sha256"], entry["size"])
+            for name, entry in names.items()
+        }
+        with _blamed_on(checkpoint.path):
+            self.files.restore(_without(tensors, "replay/"), names, checkpoint.read_tensors, saved)
+        return log
+
+    def _restore_ahead(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        if self.ahead is not None:
+            self.ahead.load_state(tensors, path)
+        elif tensors:
+            raise ValueError("it has weights to play ahead with")
+
+
+def is_finished(checkpoint: Checkpoint, updates: int) -> bool:
+    """Whether a training of so many updates has nothing left to do. Raises MetaslacError for damage."""
+    with _blamed_on(checkpoint.path / NUMBERS):
+        progress = _progress(checkpoint, _numbers(checkpoint))
+    return progress.updates >= updates and progress.unlogged is None
+
+
+def logged_rows(checkpoint: Checkpoint) -> list[dict[str, float]]:
+    """The rows of progress.csv at a checkpoint, oldest first; a blank cell is NaN. Raises MetaslacError."""
+    with _blamed_on(checkpoint.path / ROWS):
+        rows = checkpoint.read(ROWS).decode()
+        header, lines = _parsed(rows) if rows else ([], [])
+        return [dict(zip(header, line, strict=True)) for line in lines]
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Make whatever content that cannot be leads to an error of one line."""
+    try:
+        yield
+    except MetaslacError:
+        raise
+    except NONSENSE as error:
+        if is_out_of_memory(error):
+            raise
+        reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise MetaslacError(f"{path} does not fit this training: {reason}") from None
+
+
+def _numbers(checkpoint: Checkpoint) -> Any:
+    data = checkpoint.read(NUMBERS)
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise MetaslacError(f"{checkpoint.path / NUMBERS} is not readable as JSON") from None
+
+
+def _progress(checkpoint: Checkpoint, numbers: Mapping[str, Any]) -> Progress:
+    """How far the training was. Raises all sorts of errors for what is not that."""
+    values = numbers["progress"]
+    if values.keys() != vars(Progress()).keys():
+        raise ValueError("its progress has other entries")
+    progress = Progress(**values)
+    if not all(map(is_count, (progress.pretrained, progress.updates, progress.until_visit))):
+        raise ValueError("its progress is not counted in whole numbers")
+    if progress.unlogged is not None and not all(type(x) is float for x in progress.unlogged.values()):
+        raise ValueError("its metrics are not numbers")
+    counts = progress.updates, numbers["collector"]["env_steps"]
+    if counts != (checkpoint.manifest["update"], checkpoint.manifest["env_steps"]):
+        raise ValueError("its progress is not the manifest's")
+    return progress
+
+
+def _check_counts(values: Mapping[str, Any], start: Mapping[str, Any]) -> None:
+    """Raise ValueError unless these are counters that once were `start`; what is missing only falls."""
+    if values.keys() != start.keys():
+        raise ValueError("it counts other things")
+    for name, first in start.items():
+        found = values[name]
+        if type(found) is not type(first):
+            raise ValueError(f"{name} is not counted in whole numbers")
+        pairs = zip(found, first, strict=True) if isinstance(first, list) else [(found, first)]
+        signs = -1 if name == "missing" else 1
+        if not all(type(value) is int and is_count(signs * (value - low)) for value, low in pairs):
+            raise ValueError(f"{name} is not counted in whole numbers")
+
+
+def _times(seconds: float, update: int) -> tuple[float, int]:
+    if type(seconds) is not float or not 0 <= seconds <= MOST_COUNT or not is_count(update):
+        raise ValueError("its log is not at a time")
+    return seconds, update
+
+
+def _check_rows(rows: str, update: int, metrics: Iterable[str]) -> None:
+    """Raise ValueError for a progress.csv that does not end with `update`, or has no column for a metric."""
+    if not rows and not update:
+        return
+    header, numbers = _parsed(rows)
+    if (header[0], *header[-2:]) != ("update", *TIME_COLUMNS) or not set(metrics) <= set(header):
+        raise ValueError("its columns are not those of this training")
+    if (numbers[-1][0] if numbers else 0) != update:
+        raise ValueError(f"its last line is not that of update {update}")
+
+
+def _parsed(rows: str) -> tuple[list[str], list[list[float]]]:
+    """Names of columns and lines of numbers; a blank cell is NaN. Raises ValueError or csv.Error."""
+    header, *lines = csv.reader(io.StringIO(rows, newline=""), strict=True)
+    numbers = [[float(cell or "nan") for cell in line] for line in lines]
+    if any(len(line) != len(header) for line in lines) or not rows.endswith("\n"):
+        raise ValueError("its lines are not whole")
+    return header, numbers
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,137 @@
+"""The parts of one run, made for each other: learner, replay, collection, and all that is saved of them.
+
+In which order they are used is decided in online.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from metaslac.acting.adaptation import TaskAdaptation, adapt
+from metaslac.acting.agent import Agent, load_weights
+from metaslac.acting.rollout import Task, VectorEnv
+from metaslac.config.sections import Config
+from metaslac.errors import MetaslacError
+from metaslac.learning.generators import seeded, torch_seed
+from metaslac.learning.learner import Learner
+from metaslac.replay.files import ReplayFiles
+from metaslac.replay.task_replay import TaskReplay
+from metaslac.storage.checkpoint import Checkpoint, prune, save_checkpoint
+from metaslac.training.ahead import CollectorAhead
+from metaslac.training.batches import Batches
+from metaslac.training.collection import CollectedFamily, Collector
+from metaslac.training.run_log import LogState, RunLog
+from metaslac.training.state import TrainingState
+
+NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6
+
+
+class Family(CollectedFamily, Protocol):
+    """What is needed of a task family."""
+
+    @property
+    def param_names(self) -> Sequence[str]: ...
+    @property
+    def task_hash(self) -> str: ...
+    @property
+    def test_tasks(self) -> Sequence[Task]: ...
+
+
+class MetaTrainer:
+    """Everything that a run trains with.
+
+    Args:
+        config: of the run.
+        family: whose training tasks are learned from and whose test tasks are evaluated on.
+        device: of networks and replay.
+    """
+
+    def __init__(self, config: Config, family: Family, device: torch.device) -> None:
+        self.config = config
+        self.family = family
+        self.device = device
+        params = torch.tensor(
+            [task.params for task in family.train_tasks], dtype=torch.float32, device=device
+        )
+        seed, num_params = config.train.seed, params.shape[1]
+        with seeded(torch_seed(seed, NETWORK_STREAM)):
+            generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
+            self.learner = Learner(config, family.action_size, num_params, device, generator)
+        self.learner.networks.task_params.fit(params)
+        self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
+        self.replay = TaskReplay(
+            len(family.train_tasks),
+            config.replay.episodes_per_task,
+            config.replay.context_episodes,
+            family.episode_steps,
+            config.family.image_size,
+            family.action_size,
+            device,
+        )
+        generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
+        self.batches = Batches(config, self.replay, params, generator)
+        self.collector = Collector(config, family, self.replay)
+        self.ahead = CollectorAhead(self.collector, self.agent) if config.train.collect_ahead else None
+        self.state = TrainingState(
+            self.learner, generator, self.collector, ReplayFiles(self.replay), self.ahead
+        )
+        self.progress = self.state.progress
+
+    def resume(self, checkpoint: Checkpoint) -> LogState:
+        """Go back to where a checkpoint was written. Raises MetaslacError if it is damaged or not of this."""
+        if checkpoint.manifest["task_hash"] != self.family.task_hash:
+            raise MetaslacError(
+                f"{checkpoint.path} was trained on another task list of {self.family.name} "
+                "than this version has"
+            )
+        load_weights(self.learner.networks, checkpoint.tensors, checkpoint.path)
+        return self.state.restore(checkpoint)
+
+    def evaluate(self, test_env: VectorEnv) -> list[TaskAdaptation]:
+        """Adaptation to every held-out task, with the same random numbers each time."""
+        evaluation = self.config.evaluation
+        return adapt(
+            self.agent,
+            test_env,
+            self.family.test_tasks,
+            episodes=evaluation.episodes,
+            exploration_episodes=evaluation.exploration_episodes,
+            trials=evaluation.trials,
+            seed=self.config.train.seed,
+        )
+
+    def save(self, run_dir: Path, log: RunLog) -> Path:
+        """Write a checkpoint of everything, named after the update count; gives where it is.
+
+        Raises MetaslacError if it cannot be.
+        """
+        manifest = {
+            "family": self.family.name,
+            "task_hash": self.family.task_hash,
+            "train_tasks": len(self.family.train_tasks),
+            "test_tasks": len(self.family.test_tasks),
+            "param_names": list(self.family.param_names),
+            "action_size": self.family.action_size,
+            "update": self.progress.updates,
+            "pretraining_update": self.progress.pretrained,
+            "replay_steps": self.replay.steps(),
+            **self.collector.counts(),
+        }
+        parent = run_dir / "checkpoints"
+        saved = save_checkpoint(
+            parent / f"{self.progress.updates:08d}",
+            self.learner.networks.state_dict(),
+            self.config,
+            manifest,
+            self.state.contents(log.state()),
+        )
+        self.state.files.commit(saved)
+        try:
+            prune(parent, self.config.checkpoint.keep)
+        except OSError as error:
+            log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
+        return (parent / "last").resolve()

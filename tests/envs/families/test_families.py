@@ -1,0 +1,88 @@
+"""Task lists, options and the registry: what is frozen, and what is refused."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from metaslac import envs
+
+
+def test_cheetah_vel_targets_are_pearls() -> None:
+    family = envs.make_family("cheetah_vel")
+    expected = np.random.RandomState(1337).uniform(0, 3, 130)
+    assert [task.params for task in family.tasks] == [(float(v),) for v in expected]
+    assert [task.index for task in family.train_tasks] == list(range(100))
+    assert [task.index for task in family.test_tasks] == list(range(100, 130))
+    assert {task.split for task in family.test_tasks} == {"test"}
+    # Known from the held-out targets alone: the return of standing still for 200 steps.
+    assert -200 * expected[100:].mean() == pytest.approx(-283.5, abs=0.1)
+
+
+def test_point_robot_has_80_goals_to_train_on_and_20_held_out() -> None:
+    family = envs.make_family("point_robot")
+    goals = np.array([task.params for task in family.tasks])
+    np.testing.assert_array_equal(goals, np.random.RandomState(1337).uniform(-1, 1, (100, 2)))
+    assert (len(family.train_tasks), len(family.test_tasks)) == (80, 20)
+
+
+@pytest.mark.parametrize("name", envs.family_names())
+def test_task_hash_covers_names_splits_and_exact_values(name: str) -> None:
+    family = envs.make_family(name)
+    header = json.dumps([name, list(family.param_names), [len(family.train_tasks), len(family.test_tasks)]])
+    values = b"".join(np.float64(v).tobytes() for task in family.tasks for v in task.params)
+    assert family.task_hash == hashlib.sha256(header.encode() + values).hexdigest()
+    assert envs.make_family(name, image_size=32, action_repeat=2).task_hash == family.task_hash
+
+
+def test_task_lists_never_change_unnoticed() -> None:
+    hashes = {name: envs.make_family(name).task_hash[:16] for name in envs.family_names()}
+    assert hashes == {
+        "ant_dir": "552dfee467168920",
+        "ant_goal": "198a2a84229b57f2",
+        "cheetah_dir": "81969d08c7b0311d",
+        "cheetah_vel": "bda8fb6ac14fe776",
+        "hopper_rand_params": "34024254cb9b9261",
+        "humanoid_dir": "ae5a61724eb16124",
+        "point_robot": "e168ddf5ab73ef29",
+        "reacher_goal": "4bad6e071e2ca375",
+        "sparse_point_robot": "d8335d3b307695c7",
+        "walker_rand_params": "87454954e40efe7f",
+    }
+
+
+def test_unknown_family_lists_the_names_and_the_nearest_in_one_line() -> None:
+    with pytest.raises(envs.UnknownFamilyError) as caught:
+        envs.make_family("cheeta_vel")
+    message = str(caught.value)
+    assert ", ".join(envs.family_names()) in message
+    assert "did you mean 'cheetah_vel'?" in message
+    assert "\n" not in message
+    assert isinstance(caught.value, envs.FamilyError)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"image_size": 48}, r"image_size must be one of \(32, 64, 128\), got 48"),
+        ({"image_size": "64"}, "image_size must be one of"),
+        ({"action_repeat": 0}, "action_repeat must be a positive integer, got 0"),
+        ({"action_repeat": 1.5}, "action_repeat must be a positive integer, got 1.5"),
+        ({"action_repeat": 3}, "action_repeat must divide the horizon of 200, got 3"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(options: dict[str, int], said: str) -> None:
+    with pytest.raises(envs.FamilyError, match=said):
+        envs.make_family("cheetah_vel", **options)
+
+
+def test_episode_steps_count_decisions() -> None:
+    family = envs.make_family("cheetah_vel", action_repeat=4)
+    assert (family.horizon, family.episode_steps) == (200, 50)
+
+
+@pytest.mark.parametrize("index", [-1, 130, 1.0, True, "0"])
+def test_unknown_task_is_refused(index: object) -> None:
+    with pytest.raises(envs.FamilyError, match="unknown task .* the tasks are 0 to 129"):
+        envs.make_family("cheetah_vel").task(index)  # type: ignore[arg-type]

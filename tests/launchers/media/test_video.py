@@ -1,0 +1,65 @@
+"""Videos: sizes a codec accepts, captions that are there, no half-written file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from metaslac.errors import MetaslacError
+from metaslac.launchers.media.picture import write_picture
+from metaslac.launchers.media.video import CAPTION, HOLD, PICTURE, Clip, spread, write_video
+
+
+def clip(size: int = 32, steps: int = 3, episodes: int = 2) -> Clip:
+    frames = np.full((steps + 1, size, size, 3), 200, dtype=np.uint8)
+    return Clip("goal 0.50", [frames] * episodes, [-1.5] * episodes)
+
+
+@pytest.mark.parametrize(("clips", "columns", "rows"), [(1, 1, 1), (2, 2, 1), (3, 2, 2), (9, 3, 3)])
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_clips_form_a_grid_of_large_pictures(
+    tmp_path: Path, clips: int, columns: int, rows: int, size: int
+) -> None:
+    path = tmp_path / "grid.mp4"
+    write_video(path, [clip(size)] * clips)
+    reader = imageio_ffmpeg.read_frames(str(path))
+    width, height = next(reader)["size"]
+    assert (width, height) == (PICTURE * columns, (PICTURE + CAPTION) * rows)
+    pictures = [np.frombuffer(data, np.uint8).reshape(height, width, 3) for data in reader]
+    assert len(pictures) == 2 * (4 + HOLD)
+    assert pictures[0][CAPTION + 20, 20].min() > 180  # the picture itself
+    assert pictures[0][:CAPTION].max() > 180 > pictures[0][:CAPTION].mean()  # white words on black
+
+
+def test_a_video_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no codec")
+
+    monkeypatch.setattr(imageio_ffmpeg, "write_frames", broken)
+    with pytest.raises(MetaslacError, match="no codec"):
+        write_video(tmp_path / "out.mp4", [clip()])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spread_takes_both_ends() -> None:
+    assert spread(range(30), 9)[0] == 0 and spread(range(30), 9)[-1] == 29
+    assert len(set(spread(range(30), 9))) == 9
+    assert spread(range(3), 9) == [0, 1, 2]
+    assert spread([5], 9) == [5]
+
+
+def test_a_picture_shows_each_episode_from_its_first_frame_to_its_last(tmp_path: Path) -> None:
+    episodes = [np.full((21, 32, 32, 3), 100 * n, dtype=np.uint8) for n in (1, 2)]
+    for frames in episodes:
+        frames += np.arange(21, dtype=np.uint8)[:, None, None, None]
+    write_picture(tmp_path / "a.png", [Clip("goal 0.5", episodes, [-3.0, -1.0])])
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    half = len(picture) // 2
+    moments = [0, 3, 6, 9, 11, 14, 17, 20]
+    assert picture[half - 50, ::100, 0].tolist() == [100 + t for t in moments]
+    assert picture[-50, ::100, 0].tolist() == [200 + t for t in moments]
+    assert picture[:20].max() > 200 and picture[half : half + 20].max() > 200  # the headings

@@ -1,0 +1,42 @@
+"""What a sweep shows of its runs on a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+from pathlib import Path
+
+from terminals import set_size
+
+from metaslac.config.presets import resolve
+from metaslac.config.sections import TASK_INFERENCE
+from metaslac.launchers.sweep.jobs import DONE, FAILED
+from metaslac.launchers.sweep.plan import EVALUATING, TRAINING, Sweep
+from metaslac.launchers.sweep.view import Reader, View
+
+
+def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path) -> None:
+    settings = "family.name=point_robot", "train.updates=3000"
+    configs = [resolve("quick", [*settings, f"task.inference={name}"]) for name in TASK_INFERENCE]
+    plan = Sweep(tmp_path, configs, range(20), [], [], episodes=1, trials=1)
+    runs = plan.runs()
+    jobs = [plan.job(run) for run in runs]
+    for job, state in zip(jobs, [DONE] * 30 + [TRAINING, EVALUATING, FAILED], strict=False):
+        job.state = state
+    training = runs[30].directory
+    training.mkdir()
+    (training / "progress.csv").write_text(
+        "update,test/return_1,test/return_2,time/seconds,time/updates_per_second\n"
+        "50,-3.14159,-2.71828,10,5.0\n100,,,20,5.0\n150,"  # half-written
+    )
+    ours, side = pty.openpty()
+    set_size(side, lines=9)
+    with os.fdopen(side, "w") as screen:
+        View([Reader(run) for run in runs], jobs, 2, lambda: False, screen=screen).show()
+    # (2,900 + 27 x 3,000) updates, two times 5 a second
+    _, *shown, last, end = re.sub(r"\x1b\[K|\r", "", os.read(ours, 65536).decode()).split("\n")
+    os.close(ours)
+    assert (len(shown), last, end) == (6, "30 of 60 runs done, 1 failed, about 2 h 20 min left", "\x1b[J")
+    line = next(text for text in shown if text.startswith("infer-s10 "))
+    assert line.split() == ["infer-s10", "training", "100/3000", "5.0", "-3.14", "-2.72", "10", "min"]

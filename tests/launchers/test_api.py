@@ -1,0 +1,109 @@
+"""What a program calls does what the commands do, and returns what they print."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reports import ONE_THREAD, run
+from runs import TINY, assert_equal
+
+import metaslac
+from metaslac.evidence.evaluation_file import read_evaluation
+
+SETTINGS = [argument.removeprefix("--set=") for argument in TINY]
+
+
+def ignore(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same run by a call and by the command."""
+    called, commanded = (tmp_path_factory.mktemp("runs") / name for name in ("called", "commanded"))
+    told: list[str] = []
+    outcome = metaslac.meta_train(
+        "point_robot",
+        "quick",
+        called,
+        settings=[*SETTINGS, "train.updates=3", "runtime.threads=1", "runtime.device=cpu"],
+        quiet=True,
+        tell=told.append,
+    )
+    assert outcome == (called, True)
+    assert told[-1].startswith("finished; try: metaslac adapt --checkpoint ")
+    run(
+        *["meta-train", "--family", "point_robot", "--preset", "quick", *ONE_THREAD, "--quiet"],
+        *["--updates", "3", "--run-dir", str(commanded), *TINY],
+    )
+    return called, commanded
+
+
+def test_a_run_is_the_commands(trained: tuple[Path, Path]) -> None:
+    assert_equal(*trained)
+    assert len({(path / "config.yaml").read_text() for path in trained}) == 1
+
+
+def test_adaptation_is_the_commands(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    family, tasks = metaslac.adapt(trained[1], episodes=2, threads=1, keep_frames=True)
+    run("adapt", "--checkpoint", str(trained[1]), "--json", str(tmp_path / "table"), *ONE_THREAD)
+    told = json.loads((tmp_path / "table").read_text())
+    assert (family.name, family.task_hash) == ("point_robot", told["task_hash"])
+    assert [task["returns"] for task in told["tasks"]] == [list(map(float, task.returns)) for task in tasks]
+    assert tasks[0].frames[0].shape == (21, 32, 32, 3)
+    (alone,) = metaslac.adapt(trained[1], task=85, threads=1).tasks
+    assert alone.task.index == 85
+
+
+def test_evaluation_is_the_commands(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    found = metaslac.evaluate(trained[1], episodes=2, trials=1, out=tmp_path / "mine.json", threads=1)
+    arguments = ["--episodes", "2", "--trials", "1", "--json", str(tmp_path / "command.json"), *ONE_THREAD]
+    run("evaluate", "--checkpoint", str(trained[1]), *arguments)
+    assert found.path == tmp_path / "mine.json" and not found.controls
+    for path in (found.path, tmp_path / "command.json"):
+        evaluation = read_evaluation(path)
+        assert evaluation.about == found.evaluation.about
+        np.testing.assert_allclose(evaluation.held_out.returns, found.evaluation.held_out.returns, rtol=1e-6)
+
+
+def test_a_call_goes_on_with_a_run_until_it_is_stopped(trained: tuple[Path, Path]) -> None:
+    more = {"train.updates": 50}
+    stopped = metaslac.meta_train(
+        resume=trained[0], settings=more, quiet=True, stop=lambda: True, tell=ignore
+    )
+    assert stopped == (trained[0], False)
+    whole = metaslac.meta_train(resume=trained[0], settings={"train.updates": 4}, quiet=True, tell=ignore)
+    assert whole == (trained[0], True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"preset": "quik"}, "there is no preset 'quik': they are default, quick"),
+        ({"settings": {"train.update": 3}}, "train.update"),
+        ({"settings": {"train.updates": "many"}}, "train.updates"),
+        ({"resume": "there", "preset": "quick"}, "resume goes with neither preset nor run_dir"),
+        ({"resume": "nowhere"}, "nowhere does not exist"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    arguments: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(metaslac.MetaslacError, match=said) as caught:
+        metaslac.meta_train(**arguments)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["adapt", "evaluate", "meta_train", "load"])
+def test_every_call_is_described(name: str) -> None:
+    function = getattr(metaslac, name)
+    text = inspect.getdoc(function)
+    assert text is not None and "Raises:" in text
+    described = text.partition("Args:")[2].partition("Raises:")[0]
+    for parameter in inspect.signature(function).parameters:
+        assert f" {parameter}:" in described or f" {parameter}," in described, parameter

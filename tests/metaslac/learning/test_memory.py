@@ -1,0 +1,350 @@
+"""What a run is said to need, against the tensors of real updates, and what a machine is said to have."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes import CPU, FakeFamily, tiny_config
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import metaslac.learning.learner
+from metaslac.config.presets import FAMILY_PRESETS, PRESETS
+from metaslac.config.sections import Config
+from metaslac.config.text import with_values
+from metaslac.errors import MetaslacError
+from metaslac.learning.activations import activation_bytes
+from metaslac.learning.learner import Batch, Learner
+from metaslac.learning.memory import (
+    MemoryNeed,
+    available_bytes,
+    check_memory,
+    memory_line,
+    memory_need,
+    settings_to_lower,
+    weight_bytes,
+)
+from metaslac.learning.precision import Precision
+from metaslac.replay.task_replay import Context, TaskReplay, Windows
+
+ACTIONS, PARAMS = 3, 2
+META = torch.device("meta")  # sizes without memory: updates of any size can be counted
+MIB, GIB = 2**20, 2**30
+
+QUICK = with_values(Config(), PRESETS["quick"])
+SIZES = {
+    "tiny": tiny_config(),
+    "quick": QUICK,
+    **{f"quick {family}": with_values(QUICK, settings) for (_, family), settings in FAMILY_PRESETS.items()},
+    "default": Config(),
+    "one step on all windows": with_values(
+        QUICK, {"train.windows": 8, "train.model_windows": 8, "train.steps_per_batch": 1}
+    ),
+    "two tasks, eight steps": with_values(QUICK, {"train.tasks_per_update": 2, "train.steps_per_batch": 8}),
+    "extra steps": with_values(
+        QUICK, {"train.windows": 64, "train.steps_per_batch": 2, "train.extra_steps": 4}
+    ),
+    "long windows": with_values(Config(), {"model.window": 16, "train.model_windows": 16}),
+    "small pictures, wide layers": with_values(
+        Config(), {"family.image_size": 32, "model.base_depth": 8, "model.hidden_size": 1024}
+    ),
+    "mostly pre-training": with_values(QUICK, {"train.pretrain_windows": 32}),
+    "large contexts": with_values(QUICK, {"task.context_segments": 32, "task.hidden_size": 1024}),
+}
+
+
+class LiveTensors(TorchDispatchMode):
+    """Bytes of all tensors that are alive: every storage that an operation returns, until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.count(result)
+        return result
+
+    def count(self, tensors: Any) -> None:
+        for tensor in tree_leaves(tensors):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self._alive:
+                    self._alive[storage._cdata] = storage.nbytes()
+                    self.now += storage.nbytes()
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._freed, storage._cdata)
+
+    def _freed(self, key: int) -> None:
+        self.now -= self._alive.pop(key)
+
+
+@pytest.fixture(autouse=True)
+def adam_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The learner's is fused, and a fused one has no meta device; its state is the same."""
+    monkeypatch.setattr(metaslac.learning.learner, "adam", torch.optim.Adam)
+
+
+def held(learner: Learner) -> Iterator[Tensor]:
+    """What stays from one update to the next."""
+    for parameter in learner.networks.parameters():
+        yield parameter
+        if parameter.grad is not None:
+            yield parameter.grad
+    for optimizer in learner.optimizers.values():
+        for state in optimizer.state.values():
+            yield from state.values()
+
+
+def make_batch(config: Config, device: torch.device, windows: int) -> Batch:
+    """A batch as the replay draws it, of nothing."""
+    task, size = config.task, config.family.image_size
+    tasks, steps = config.train.tasks_per_update, config.model.window
+    segments, length = task.context_segments, task.context_length
+
+    def flags(*shape: int) -> Tensor:
+        return torch.ones(shape, dtype=torch.bool, device=device)
+
+    def frames(*shape: int) -> Tensor:
+        return torch.zeros(*shape, size, size, 3, dtype=torch.uint8, device=device)
+
+    def numbers(*shape: int) -> Tensor:
+        return torch.zeros(shape, device=device)
+
+    return Batch(
+        Windows(
+            frames(tasks, windows, steps + 1),
+            numbers(tasks, windows, steps, ACTIONS),
+            numbers(tasks, windows, steps),
+            flags(tasks, windows, steps + 1),
+            flags(tasks, windows, steps + 1),
+            flags(tasks, windows),
+        ),
+        Context(
+            frames(tasks, segments, length + 1),
+            numbers(tasks, segments, length, ACTIONS),
+            numbers(tasks, segments, length),
+            flags(tasks, segments, length),
+            torch.full((tasks,), segments * length, device=device),
+        ),
+        numbers(tasks, PARAMS),
+    )
+
+
+def measured(learner: Learner) -> int:
+    """Peak of an update and of a pre-training update, in bytes beside what stays."""
+    train, peaks = learner.config.train, []
+    for update, windows in ((learner.update, train.windows), (learner.pretrain, train.pretrain_windows)):
+        batch = make_batch(learner.config, learner.networks.log_alpha.device, windows)
+        update(batch)  # the first one makes the optimisers' state
+        live = LiveTensors()
+        live.count(list(held(learner)))
+        before = live.now
+        live.count(batch)
+        with live:
+            update(batch)
+        peaks.append(live.peak - before)
+    return max(peaks)
+
+
+def make_learner(config: Config, device: torch.device) -> Learner:
+    return Learner(config, ACTIONS, PARAMS, device, torch.Generator())
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_activations_are_those_of_an_update(name: str) -> None:
+    config = SIZES[name]
+    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
+    assert 0.8 < estimate / measured(make_learner(config, META)) < 1.25
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+@pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
+def test_activations_in_every_mode(image_size: int, inference: str) -> None:
+    config = with_values(QUICK, {"family.image_size": image_size, "task.inference": inference})
+    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
+    assert 0.8 < estimate / measured(make_learner(config, META)) < 1.25
+
+
+@pytest.mark.parametrize("trained", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("fixed", [torch.float32, torch.bfloat16])
+def test_activations_on_a_cpu_in_every_precision(trained: torch.dtype, fixed: torch.dtype) -> None:
+    config = with_values(QUICK, {"train.tasks_per_update": 2, "train.windows": 8})
+    learner = make_learner(config, CPU)
+    learner.encode.precision = Precision("cpu", fixed, trained)
+    estimate = activation_bytes(config, ACTIONS, learner.encode.precision)
+    assert 0.8 < estimate / measured(learner) < 1.25
+
+
+@pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
+def test_weights_are_those_of_a_learner(inference: str) -> None:
+    config = tiny_config(inference=inference)
+    learner = make_learner(config, CPU)
+    learner.update(make_batch(config, CPU, config.train.windows))
+    needed = sum(parameter.nbytes for parameter in learner.networks.parameters())
+    for optimizer in learner.optimizers.values():
+        for parameter, state in optimizer.state.items():
+            needed += parameter.nbytes + sum(value.nbytes for value in state.values())  # its gradient first
+    assert weight_bytes(config, ACTIONS, PARAMS) == needed
+
+
+def test_the_largest_networks_are_counted_without_being_made() -> None:
+    most = {f"model.{name}": 16_384 for name in ("base_depth", "feature_size", "hidden_size", "z2_size")}
+    config = with_values(Config(), {**most, "model.window": 10**9, "actor_critic.hidden_size": 16_384})
+    assert weight_bytes(config, ACTIONS, PARAMS) > 10**18
+
+
+def test_the_replay_is_that_of_a_run() -> None:
+    config, family = tiny_config(), FakeFamily()
+    replay = TaskReplay(4, config.replay.episodes_per_task, 2, family.episode_steps, 32, 1, CPU)
+    stores = [value for value in vars(replay).values() if isinstance(value, Tensor)]
+    assert memory_need(config, family, CPU).replay == sum(store.nbytes for store in stores)
+
+
+NEED = MemoryNeed(replay=8 * GIB, weights=100 * MIB, activations=GIB)
+
+
+def refusal(need: MemoryNeed, available: int, config: Config, resuming: bool = False) -> str:
+    with pytest.raises(MetaslacError) as caught:
+        check_memory(need, available, config, CPU, resuming)
+    return str(caught.value)
+
+
+def test_what_fits_or_is_not_known_is_not_refused() -> None:
+    for available in (10 * GIB, NEED.certain, None):
+        check_memory(NEED, available, Config(), CPU)
+
+
+def test_a_replay_that_is_too_large_is_refused_with_how_many_episodes_fit() -> None:
+    line = refusal(NEED, 4 * GIB, Config())
+    assert "replay 8.0 GiB, weights 100.0 MiB, activations 1.0 GiB, and cpu has 4.0 GiB available" in line
+    assert line.endswith("; lower replay.episodes_per_task (now 40) to 16 or less")
+
+
+def test_so_many_episodes_do_fit() -> None:
+    config, family = with_values(tiny_config(), {"replay.episodes_per_task": 10**6}), FakeFamily()
+    line = refusal(memory_need(config, family, CPU), GIB, config)
+    (fitting,) = map(int, re.findall(r"to (\d+) or less", line))
+    for episodes, fits in ((fitting, True), (fitting + 1, False)):
+        changed = with_values(config, {"replay.episodes_per_task": episodes})
+        assert (memory_need(changed, family, CPU).certain <= GIB) == fits
+
+
+def test_where_no_replay_fits_pictures_and_updates_are_named_too() -> None:
+    line = settings_to_lower(NEED, GIB // 2, Config())
+    assert line.startswith(
+        "replay.episodes_per_task (now 40), family.image_size (now 64), train.windows (now 32)"
+    )
+    assert "image_size" not in settings_to_lower(NEED, GIB // 2, QUICK)
+
+
+def test_an_update_that_is_too_large_is_refused_with_what_it_depends_on() -> None:
+    need = MemoryNeed(replay=GIB, weights=MIB, activations=10 * GIB)
+    line = refusal(need, 7 * GIB, Config())
+    assert (
+        "; lower train.windows (now 32), train.tasks_per_update (now 8), train.model_windows (now 4)" in line
+    )
+
+
+def test_an_estimate_is_given_the_benefit_of_the_doubt() -> None:
+    need, device = MemoryNeed(replay=GIB, weights=0, activations=10 * GIB), CPU
+    check_memory(need, 9 * GIB, Config(), device)
+    assert memory_line(need, 9 * GIB, device).endswith("of 9.0 GiB available; this may not be enough")
+
+
+def test_networks_that_are_too_large_are_refused() -> None:
+    line = refusal(MemoryNeed(replay=1, weights=GIB, activations=2), MIB, Config())
+    assert "; lower model.base_depth (now 32), model.feature_size (now 256)" in line
+
+
+def test_a_run_that_has_begun_keeps_its_size() -> None:
+    line = refusal(NEED, 4 * GIB, Config(), resuming=True)
+    assert "go on where there is more, or in a new run lower replay.episodes_per_task" in line
+
+
+def test_the_line_says_what_is_known() -> None:
+    expected = "memory on cpu: replay 8.0 GiB, weights 100.0 MiB, activations 1.0 GiB"
+    assert memory_line(NEED, None, CPU) == expected
+    assert memory_line(NEED, 20 * GIB, CPU) == f"{expected}, of 20.0 GiB available"
+
+
+class Machine:
+    """The files that Linux shows, in a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def has(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def available(self) -> int | None:
+        return available_bytes(CPU, self.root)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """One with 8 GiB available and no control groups."""
+    machine = Machine(tmp_path)
+    machine.has(
+        "proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\nHugePages_Free: 0\n"
+    )
+    return machine
+
+
+def test_where_nothing_is_known_nothing_is_said(tmp_path: Path) -> None:
+    assert available_bytes(CPU, tmp_path) is None
+    Machine(tmp_path).has("proc/meminfo", "MemTotal: 16777216 kB\n")
+    assert available_bytes(CPU, tmp_path) is None
+
+
+def test_without_limits_it_is_what_the_machine_has(machine: Machine) -> None:
+    assert machine.available() == 8 * GIB
+    machine.has("proc/self/cgroup", "0::/\n")
+    machine.has("sys/fs/cgroup/memory.max", "max\n")
+    machine.has("sys/fs/cgroup/memory.current", "1000\n")
+    assert machine.available() == 8 * GIB
+
+
+@pytest.mark.parametrize("where", ["", "/job/step", "/job"])
+@pytest.mark.parametrize("top", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
+def test_the_limit_of_a_group_or_one_around_it_holds(machine: Machine, where: str, top: str) -> None:
+    machine.has("proc/self/cgroup", "0::/job/step\n")
+    machine.has(f"{top}{where}/memory.max", f"{3 * GIB}\n")
+    machine.has(f"{top}{where}/memory.current", f"{2 * GIB}\n")
+    assert machine.available() == GIB
+    machine.has(f"{top}{where}/memory.stat", f"anon 5\nactive_file {GIB // 4}\ninactive_file {GIB // 4}\n")
+    assert machine.available() == GIB * 3 // 2
+
+
+def test_version_one_of_control_groups(machine: Machine) -> None:
+    group = "sys/fs/cgroup/memory/job"
+    machine.has("proc/self/cgroup", "4:cpu,cpuacct:/\n3:memory:/job\n0::/\n")
+    machine.has(f"{group}/memory.limit_in_bytes", f"{2 * GIB}\n")
+    machine.has(f"{group}/memory.usage_in_bytes", f"{GIB}\n")
+    machine.has(f"{group}/memory.stat", f"inactive_file 7\ntotal_inactive_file {MIB}\n")
+    assert machine.available() == GIB + MIB
+    machine.has(f"{group}/memory.limit_in_bytes", "9223372036854771712\n")
+    assert machine.available() == 8 * GIB
+
+
+def test_more_used_than_allowed_leaves_nothing(machine: Machine) -> None:
+    machine.has("proc/self/cgroup", "0::/\n")
+    machine.has("sys/fs/cgroup/memory.max", "1000\n")
+    machine.has("sys/fs/cgroup/memory.current", "2000\n")
+    assert machine.available() == 0
+
+
+def test_a_gpu_has_what_its_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * GIB, 8 * GIB))
+    assert available_bytes(torch.device("cuda")) == 5 * GIB
