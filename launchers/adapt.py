@@ -14,7 +14,7 @@ from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture
 from metaslac.launchers.media.video import Clip, caption, check_video_name, spread, write_video
-from metaslac.launchers.options import checkpoint_option, device_options, same_family_option
+from metaslac.launchers.options import checkpoint_option, device_options, drawing_options, same_family_option
 from metaslac.launchers.outputs import check_writable, table, write_json
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ MOST_COLUMNS = 4  # of task parameters
     show_default="none",
     help="Write the table as JSON.",
 )
+@drawing_options
 @device_options
 def adapt(
     checkpoint: Path,
@@ -63,6 +64,8 @@ def adapt(
     video: Path | None,
     picture: Path | None,
     json_path: Path | None,
+    redraw_every: int | None,
+    mean_below: float | None,
     device: str,
     threads: int,
 ) -> None:
@@ -84,6 +87,8 @@ def adapt(
         family=family,
         device=device,
         threads=threads,
+        redraw_every=redraw_every,
+        mean_below=mean_below,
         keep_frames=bool(video or picture),
     )
     report = _report(adapted, checkpoint)

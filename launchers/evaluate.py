@@ -15,7 +15,13 @@ import numpy as np
 
 from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
-from metaslac.launchers.options import Command, checkpoint_option, device_options, same_family_option
+from metaslac.launchers.options import (
+    Command,
+    checkpoint_option,
+    device_options,
+    drawing_options,
+    same_family_option,
+)
 from metaslac.launchers.outputs import table
 
 if TYPE_CHECKING:
@@ -66,6 +72,7 @@ def control_options(command: Command) -> Command:
     show_default="evaluation.json of the run",
     help="Where to write every return and belief.",
 )
+@drawing_options
 @device_options
 def evaluate(
     checkpoint: Path,
@@ -77,6 +84,8 @@ def evaluate(
     blind: Path | None,
     oracle: Path | None,
     json_path: Path | None,
+    redraw_every: int | None,
+    mean_below: float | None,
     device: str,
     threads: int,
 ) -> None:
@@ -101,6 +110,8 @@ def evaluate(
         family=family,
         device=device,
         threads=threads,
+        redraw_every=redraw_every,
+        mean_below=mean_below,
     )
     show(evaluated.evaluation, evaluated.controls)
     click.echo(f"every return and belief: {evaluated.path}")
@@ -111,6 +122,8 @@ def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
     about = evaluation.about
     click.echo(
         f"{about['family']}: {len(evaluation.held_out.tasks)} held-out tasks, {about['trials']} trials each"
+        + f", m drawn anew every {about['redraw_every']} decisions" * (about["redraw_every"] > 0)
+        + f", its mean below a width of {about['mean_below']:g}" * (about["mean_below"] > 0)
     )
     click.echo(returns_table(evaluation.held_out, evaluation.training))
     if len(controls) == len(CONTROLS):

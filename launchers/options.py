@@ -49,6 +49,23 @@ def device_options(command: Command) -> Command:
     return device(threads(command))
 
 
+def drawing_options(command: Command) -> Command:
+    """--redraw-every and --mean-below: how m is drawn while acting."""
+    redraw = click.option(
+        "--redraw-every",
+        type=click.IntRange(min=0),
+        show_default="evaluation.redraw_every of the run",
+        help="Decisions after which m is drawn anew from the belief; 0 is once an episode.",
+    )
+    mean = click.option(
+        "--mean-below",
+        type=click.FloatRange(min=0),
+        show_default="evaluation.mean_below of the run",
+        help="Act on the belief's mean where its standard deviation is below that.",
+    )
+    return redraw(mean(command))
+
+
 def same_family_option(command: Command) -> Command:
     """--family, for a command whose checkpoint says which family it is."""
     option = click.option(

@@ -29,20 +29,30 @@ _LATER = {
 }
 
 
-def load(path: str | os.PathLike[str], device: str | torch.device = "auto", seed: int = 0) -> SingleTaskAgent:
+def load(
+    path: str | os.PathLike[str],
+    device: str | torch.device = "auto",
+    seed: int = 0,
+    redraw_every: int | None = None,
+    mean_below: float | None = None,
+) -> SingleTaskAgent:
     """The agent of a checkpoint or run directory, to act in a loop of your own; see SingleTaskAgent.
 
     Args:
         path: a checkpoint, or a run directory for its last one.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or a torch.device.
         seed: of the noise in episodes that are given no generator.
+        redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is
+            `evaluation.redraw_every` of the run.
+        mean_below: standard deviation of the belief under which its mean is acted on; None likewise.
 
     Raises:
-        MetaslacError: the checkpoint is not exactly as it was saved, or the device is not there.
+        MetaslacError: the checkpoint is not exactly as it was saved, the device is not there, or a number is
+            out of its range.
     """
     from metaslac.acting.single_task import load_single_task
 
-    return load_single_task(path, device, seed)
+    return load_single_task(path, device, seed, redraw_every, mean_below)
 
 
 def __getattr__(name: str) -> Any:

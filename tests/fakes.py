@@ -279,6 +279,8 @@ def evaluation(**about: Any) -> Evaluation:
         "trials": TRIALS,
         "seed": 0,
         "exploration_episodes": 1,
+        "redraw_every": 0,
+        "mean_below": 0.0,
         "decisions": DECISIONS,
         "settings": to_dict(Config()),
         "command": "metaslac evaluate",

@@ -33,6 +33,8 @@ def adapt(
     family: str | None = None,
     device: str = "auto",
     threads: int = 0,
+    redraw_every: int | None = None,
+    mean_below: float | None = None,
     keep_frames: bool = False,
 ) -> Adapted:
     """Let a trained agent adapt to one or all held-out tasks of its family; what `metaslac adapt` does.
@@ -45,13 +47,16 @@ def adapt(
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 takes every core.
+        redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is the
+            checkpoint's `evaluation.redraw_every`.
+        mean_below: likewise of `evaluation.mean_below`.
         keep_frames: whether the pictures are kept.
 
     Raises:
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, or no
             such held-out task.
     """
-    trained = load_trained(Path(checkpoint), family, device, threads)
+    trained = load_trained(Path(checkpoint), family, device, threads, redraw_every, mean_below)
     tasks = _chosen_tasks(trained.family, task)
     return Adapted(
         trained.family, play(trained, tasks, episodes=episodes, seed=seed, keep_frames=keep_frames)

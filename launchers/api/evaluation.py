@@ -43,6 +43,8 @@ def evaluate(
     family: str | None = None,
     device: str = "auto",
     threads: int = 0,
+    redraw_every: int | None = None,
+    mean_below: float | None = None,
 ) -> Evaluated:
     """Evaluate adaptation on every held-out task of an agent's family; what `metaslac evaluate` does.
 
@@ -59,6 +61,9 @@ def evaluate(
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 takes every core.
+        redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is the
+            checkpoint's `evaluation.redraw_every`.
+        mean_below: likewise of `evaluation.mean_below`.
 
     Raises:
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, a
@@ -71,7 +76,7 @@ def evaluate(
     given = {name: Path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
     if out is not None or checkpoint.is_dir():  # of anything else, loading says what it is not
         check_writable(path)
-    trained = load_trained(checkpoint, family, device, threads)
+    trained = load_trained(checkpoint, family, device, threads, redraw_every, mean_below)
     controls = {name: _control(where, name, path) for name, where in given.items()}
     about = _about(trained, checkpoint, episodes, trials, seed, training_tasks)
     for name, control in controls.items():
@@ -93,6 +98,9 @@ def _about(
     config, manifest = trained.config, trained.manifest
     command = f"metaslac evaluate --checkpoint {shlex.quote(str(checkpoint))} --episodes {episodes} --trials "
     command += f"{trials} --seed {seed}" + " --no-training-tasks" * (not training_tasks)
+    drawing = trained.drawing
+    command += f" --redraw-every {drawing.every}" * (drawing.every > 0)
+    command += f" --mean-below {drawing.mean_below:g}" * (drawing.mean_below > 0)
     command += family_option(trained.family.name)
     return {
         "family": trained.family.name,
@@ -106,6 +114,8 @@ def _about(
         "trials": trials,
         "seed": seed,
         "exploration_episodes": config.evaluation.exploration_episodes,
+        "redraw_every": trained.drawing.every,
+        "mean_below": trained.drawing.mean_below,
         "decisions": trained.family.episode_steps,
         "settings": to_dict(config),
         "command": command,

@@ -17,7 +17,7 @@ from metaslac.launchers.api.process import choose_device, draw_on, use_threads
 
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import TaskAdaptation
-    from metaslac.acting.agent import Agent
+    from metaslac.acting.agent import Agent, Drawing
     from metaslac.config.sections import Config
     from metaslac.envs import Task
     from metaslac.envs.family import Family
@@ -34,13 +34,21 @@ class Trained(NamedTuple):
     config: Config
     manifest: dict[str, Any]
     threads: int
+    drawing: Drawing
 
 
-def load_trained(checkpoint: Path, family_name: str | None, device_name: str, threads: int) -> Trained:
+def load_trained(
+    checkpoint: Path,
+    family_name: str | None,
+    device_name: str,
+    threads: int,
+    redraw_every: int | None = None,
+    mean_below: float | None = None,
+) -> Trained:
     """Load a checkpoint or the last one of a run, and make its family.
 
     A checkpoint alone has no code imported: of a family called module:attribute, the user must give the
-    same name as `family_name`.
+    same name as `family_name`. How m is drawn while acting is the checkpoint's, where it is not asked for.
 
     Raises MetaslacError for a damaged checkpoint, one of another family than `family_name`, or one whose
     task list is not the family's today.
@@ -49,6 +57,7 @@ def load_trained(checkpoint: Path, family_name: str | None, device_name: str, th
     draw_on(device)
 
     from metaslac.acting.agent import agent_from_checkpoint
+    from metaslac.acting.single_task import drawing_of
     from metaslac.storage.checkpoint import load_checkpoint
 
     saved = load_checkpoint(checkpoint)
@@ -59,8 +68,9 @@ def load_trained(checkpoint: Path, family_name: str | None, device_name: str, th
         raise MetaslacError(
             f"{saved.path} was trained on another task list of {family.name} than this version has"
         )
+    drawing = drawing_of(saved.config, redraw_every, mean_below)
     agent = agent_from_checkpoint(saved, saved.path, device)
-    return Trained(agent, family, saved.config, saved.manifest, use_threads(threads))
+    return Trained(agent, family, saved.config, saved.manifest, use_threads(threads), drawing)
 
 
 def play(
@@ -96,6 +106,7 @@ def play(
             seed=seed,
             keep_frames=keep_frames,
             keep_beliefs=keep_beliefs,
+            drawing=trained.drawing,
             played=bar.update,
         )
 

@@ -64,6 +64,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     shown = runs[0]
     trained = load_trained(shown.directory, family, device, threads)
 
+    from metaslac.acting.agent import Drawing
     from metaslac.launchers.media.video import caption, spread
     from metaslac.launchers.report import figures, films, recordings, tables
     from metaslac.launchers.report.downloads import downloads
@@ -79,6 +80,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         spread(trained.family.test_tasks, TASKS),
         episodes=about["episodes"],
         exploration=about["exploration_episodes"],
+        drawing=Drawing(about["redraw_every"], about["mean_below"]),
         seed=seed,
     )
     sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)

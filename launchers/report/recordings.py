@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.acting.adaptation import EVALUATION_STREAM
-from metaslac.acting.agent import networks_from_checkpoint
+from metaslac.acting.agent import Drawing, networks_from_checkpoint
 from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
 from metaslac.evidence.reconstruction import reconstruct
@@ -58,14 +58,20 @@ class Sample(NamedTuple):
 
 
 def record(
-    trained: Trained, tasks: Sequence[Task], *, episodes: int, exploration: int, seed: int
+    trained: Trained,
+    tasks: Sequence[Task],
+    *,
+    episodes: int,
+    exploration: int,
+    drawing: Drawing,
+    seed: int,
 ) -> list[Trial]:
     """The first trial of `adapt` with the same seed on each task, up to rounding."""
     keys = [
         [(seed, EVALUATION_STREAM, task.index, 0, episode) for task in tasks] for episode in range(episodes)
     ]
     with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as env:
-        trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True)
+        trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True, drawing=drawing)
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.agent import Agent
+from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.acting.rollout import Task, VectorEnv, run_trial
 
 EVALUATION_STREAM = 1
@@ -52,13 +52,15 @@ def adapt(
     deterministic: bool = True,
     keep_frames: bool = False,
     keep_beliefs: bool = False,
+    drawing: Drawing = ONCE,
     played: Callable[[int], object] = lambda trials: None,
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 
     Actions are the tanh of the policy's mean unless `deterministic` is off. What is
     random in an episode depends on (seed, task, trial, episode) alone, not on slots or on other tasks.
-    `played` is told of so many more trials whenever some are over.
+    `drawing` says when m is drawn anew within an episode. `played` is told of so many more trials whenever
+    some are over.
     """
     jobs = [(task, trial) for task in tasks for trial in range(trials)]
     results = []
@@ -71,7 +73,14 @@ def adapt(
             for episode in range(episodes)
         ]
         trials_played = run_trial(
-            env, agent, [task for task, _ in slots], keys, exploration_episodes, deterministic, keep_beliefs
+            env,
+            agent,
+            [task for task, _ in slots],
+            keys,
+            exploration_episodes,
+            deterministic,
+            keep_beliefs,
+            drawing,
         )
         for (task, trial), trial_episodes in zip(chunk, trials_played, strict=False):
             means = [entry.belief_mean for entry in trial_episodes]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,11 +26,22 @@ from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
 Frames = NDArray[np.uint8]
 
 
+class Drawing(NamedTuple):
+    """How m is drawn from the belief while acting."""
+
+    every: int = 0  # decisions after which it is drawn anew; 0 is once an episode, PEARL's posterior sampling
+    mean_below: float = 0.0  # mean standard deviation of m under which its mean is taken and not a sample
+
+
+ONCE = Drawing()
+
+
 class Agent:
     """Acts on N tasks side by side, one slot each.
 
-    begin_task() forgets every task; begin_episode() samples m for each slot, from the prior or from
-    the belief over all that was observed since begin_task(); act() and observe() then alternate.
+    begin_task() forgets every task; begin_episode() draws m for each slot, from the prior or from
+    the belief over all that was observed since begin_task(); act() and observe() then alternate, and m may
+    be drawn anew in between.
     """
 
     def __init__(
@@ -89,13 +101,18 @@ class Agent:
 
     @torch.no_grad()
     def begin_episode(
-        self, frames: Frames, rngs: Sequence[np.random.Generator], explore: bool = False
+        self,
+        frames: Frames,
+        rngs: Sequence[np.random.Generator],
+        explore: bool = False,
+        drawing: Drawing = ONCE,
     ) -> None:
         """Start an episode on every slot from its first frame, frames uint8 (N, H, W, 3).
 
-        Every slot has its own generator, used for m here and for actions later. With `explore`, m is
-        drawn from the prior whatever has been observed; this is how the first episode of a task goes.
+        Every slot has its own generator, used for m here and later, and for actions. With `explore`, m is
+        first drawn from the prior whatever has been observed; this is how the first episode of a task goes.
         """
+        self._drawing, self._decisions = drawing, 0
         self._rngs = rngs
         self._history = History(self.config.model.window, self.action_size)
         self._history.begin(self._encode(frames))
@@ -105,8 +122,7 @@ class Agent:
         elif inference == "blind":
             self.m = torch.zeros(len(frames), self.task_size, device=self.device)
         else:
-            noise = self._noise(self.task_size)
-            self.m = noise if explore else self._belief.sample(noise)
+            self.m = self._noise(self.task_size) if explore else self._drawn()
 
     @torch.no_grad()
     def act(self, deterministic: bool = False) -> NDArray[np.float32]:
@@ -134,12 +150,23 @@ class Agent:
             weight = None if active is None else torch.as_tensor(active, device=self.device)[:, None]
             factors = self._context_encoder(f[:, None], a[:, None], r[:, None], f_next[:, None])
             self._belief = self._belief.update(factors, weight)
+            self._decisions += 1
+            if self._drawing.every and self._decisions % self._drawing.every == 0:
+                self.m = self._drawn()
         self._history.append(a, f_next)
 
     @property
     def belief(self) -> Gaussian:
         """Mean and standard deviation of m given everything observed since begin_task(), (N, M)."""
         return self._belief.gaussian
+
+    def _drawn(self) -> Tensor:
+        """m (N, M) of the belief: a sample, or its mean on slots where the belief is narrow."""
+        m = self._belief.sample(self._noise(self.task_size))
+        if not self._drawing.mean_below:
+            return m
+        mean, std = self._belief.gaussian
+        return torch.where(std.mean(1, keepdim=True) < self._drawing.mean_below, mean, m)
 
     def _encode(self, frames: Frames) -> Tensor:
         f: Tensor = self._encoder(torch.from_numpy(frames).to(self.device))

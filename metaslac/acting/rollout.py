@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.agent import Agent
+from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.replay.task_replay import Episode
 
 
@@ -93,12 +93,14 @@ def run_trial(
     exploration_episodes: int,
     deterministic: bool = False,
     keep_beliefs: bool = False,
+    drawing: Drawing = ONCE,
 ) -> list[list[TrialEpisode]]:
     """Play len(keys) episodes in a row on every task, the belief carried from one to the next.
 
     `keys[e][i]` names the generator of slot i's episode e, which draws the start state, m and the
     action noise. The first `exploration_episodes` act on m ~ N(0, I), later ones on a sample of
-    the belief over the whole trial so far. Beliefs within an episode are there with `keep_beliefs`.
+    the belief over the whole trial so far; within an episode, m is drawn anew as `drawing` says. Beliefs
+    within an episode are there with `keep_beliefs`.
     Returns the episodes of each slot, in order.
     """
     agent.begin_task(len(tasks), np.array([task.params for task in tasks]))
@@ -117,7 +119,7 @@ def run_trial(
                 step_stds.append(agent.belief.std.cpu().numpy())
 
         frames = reset(env, tasks, rngs)
-        agent.begin_episode(frames, rngs, explore=number < exploration_episodes)
+        agent.begin_episode(frames, rngs, number < exploration_episodes, drawing)
         episodes = play(env, frames, act, observe)
         belief = agent.belief
         mean, std = belief.mean.cpu().numpy(), belief.std.cpu().numpy()

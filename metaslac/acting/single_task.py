@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from metaslac.acting.agent import Agent, load_agent
+from metaslac.acting.agent import Agent, Drawing, load_agent
 from metaslac.config.sections import DEVICES, Config
 from metaslac.errors import MetaslacError
 
@@ -41,13 +41,23 @@ class SingleTaskAgent:
     Args:
         agent: whose networks act; nobody else may use it meanwhile.
         seed: of the noise in episodes that are given no generator.
+        redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is what
+            the agent's configuration says for evaluation.
+        mean_below: standard deviation of the belief under which its mean is acted on; None likewise.
     """
 
-    def __init__(self, agent: Agent, seed: int = 0) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        seed: int = 0,
+        redraw_every: int | None = None,
+        mean_below: float | None = None,
+    ) -> None:
         if not isinstance(seed, int | np.integer) or seed < 0:
             raise MetaslacError(f"seed must be a whole number from 0, not {seed!r}")
         self.seed = int(seed)
         self._agent = agent
+        self._drawing = drawing_of(agent.config, redraw_every, mean_below)
         self._tasks = self._episodes = 0  # begun: tasks so far, episodes of the present one
 
     @property
@@ -130,7 +140,7 @@ class SingleTaskAgent:
             raise MetaslacError(f"rng must be a numpy.random.Generator, not {_described(rng)}")
         if explore is None:
             explore = self._episodes < self.config.evaluation.exploration_episodes
-        self._agent.begin_episode(frames, [rng], explore)
+        self._agent.begin_episode(frames, [rng], explore, self._drawing)
         self._episodes += 1
 
     def act(self, deterministic: bool = True) -> NDArray[np.float32]:
@@ -178,9 +188,29 @@ class SingleTaskAgent:
         return frames
 
 
-def load_single_task(path: str | os.PathLike[str], device: str | torch.device, seed: int) -> SingleTaskAgent:
+def load_single_task(
+    path: str | os.PathLike[str],
+    device: str | torch.device,
+    seed: int,
+    redraw_every: int | None,
+    mean_below: float | None,
+) -> SingleTaskAgent:
     """What `metaslac.load` returns, and its errors."""
-    return SingleTaskAgent(load_agent(Path(path), _chosen_device(device)), seed)
+    agent = load_agent(Path(path), _chosen_device(device))
+    return SingleTaskAgent(agent, seed, redraw_every, mean_below)
+
+
+def drawing_of(config: Config, every: int | None = None, mean_below: float | None = None) -> Drawing:
+    """How m is drawn: as asked for, or as a configuration says for evaluation. Raises MetaslacError."""
+    evaluation = config.evaluation
+    if every is None:
+        every = evaluation.redraw_every
+    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 0:
+        raise MetaslacError(f"redraw_every must be a whole number from 0, not {every!r}")
+    low = evaluation.mean_below if mean_below is None else _finite_number("mean_below", mean_below)
+    if low < 0:
+        raise MetaslacError(f"mean_below must be at least 0, not {low}")
+    return Drawing(int(every), low)
 
 
 def _chosen_device(device: str | torch.device) -> torch.device:

@@ -1,6 +1,6 @@
 """Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
 
-Reading and writing settings as text is in `settings.py`; presets live in `launchers/presets.py`.
+Reading and writing settings as text is in text.py; presets live in presets.py.
 """
 
 from __future__ import annotations
@@ -166,6 +166,12 @@ class TrainConfig:
         1, "episodes of a visit's trial with m ~ N(0, I), for the task's context pool"
     )
     posterior_episodes: int = count(1, "episodes of a visit's trial with m ~ q(m | those before)", low=0)
+    redraw_every: int = count(
+        0,
+        "decisions after which a visit draws m anew from the belief; 0 is once an episode",
+        low=0,
+        older=0,
+    )
     posterior_context: bool = setting(True, "whether posterior episodes go into the task's context pool too")
     updates_per_visit: int = count(40, "updates after each visit")
     collect_ahead: bool = setting(
@@ -198,6 +204,18 @@ class EvaluationConfig:
     episodes: int = count(3, "episodes per trial")
     exploration_episodes: int = count(1, "first episodes of a trial that act on m ~ N(0, I)", low=0)
     trials: int = count(1, "independent trials per held-out task")
+    redraw_every: int = count(
+        0,
+        "decisions after which m is drawn anew from the belief, in first episodes too; 0 is once an episode",
+        low=0,
+        older=0,
+    )
+    mean_below: float = setting(
+        0.0,
+        "standard deviation of the belief, mean over m, under which its mean is acted on, not a sample",
+        low=0,
+        older=0.0,
+    )
 
 
 @dataclass(frozen=True)

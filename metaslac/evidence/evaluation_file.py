@@ -49,7 +49,8 @@ class Evaluation:
     """Trials of one trained agent.
 
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
-    train_seed, update, env_steps, episodes, trials, seed, exploration_episodes, decisions (of an episode),
+    train_seed, update, env_steps, episodes, trials, seed, exploration_episodes, redraw_every, mean_below (how
+    m was drawn), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
     """
 
@@ -59,7 +60,13 @@ class Evaluation:
 
 
 # What evaluations must have in common to be compared.
-DESIGN = ("family", "task_hash", "episodes", "trials", "seed", "exploration_episodes", "decisions")
+DESIGN = (
+    *("family", "task_hash", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
+    *("redraw_every", "mean_below"),
+)
+
+# What is filled in for evaluations that are older than an entry.
+OLDER = {"redraw_every": 0, "mean_below": 0.0}
 
 # What `about` must say, and as what kind of value.
 ABOUT: Mapping[str, type | tuple[type, ...]] = {
@@ -74,6 +81,8 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "trials": int,
     "seed": int,
     "exploration_episodes": int,
+    "redraw_every": int,
+    "mean_below": float,
     "decisions": int,
     "settings": dict,
     "command": str,
@@ -147,6 +156,7 @@ def read_evaluation(path: Path) -> Evaluation:
         raise MetaslacError(f"{file} is not the JSON of an evaluation") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise MetaslacError(f"{file} is not an evaluation of this version")
+    values = {**OLDER, **values}
     for name, kind in ABOUT.items():
         if name not in values or not isinstance(values[name], kind) or isinstance(values[name], bool):
             raise MetaslacError(f"{file} is no evaluation of this version: its {name} is missing or wrong")

@@ -1,6 +1,6 @@
 """What goes wrong while training: the numbers of an update that failed, and what to lower when memory ends.
 
-Who stops, saves or goes on is decided in meta_train.py.
+Who stops, saves or goes on is decided in training/.
 """
 
 from __future__ import annotations

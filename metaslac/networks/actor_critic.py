@@ -1,6 +1,6 @@
 """The actor on the history of features and the twin critics on latents, both conditioned on m.
 
-Their losses live in learner.py; the history that the actor sees is built here, for acting and training.
+Their losses are in learning/; the history that the actor sees is built here, for acting and training.
 """
 
 from __future__ import annotations

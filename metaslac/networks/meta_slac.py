@@ -1,6 +1,6 @@
 """All networks of the method, built from a configuration: what a checkpoint saves and an agent acts with.
 
-How they learn is in learner.py.
+How they learn is in learning/.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Collection ahead of learning: visits are played in a thread of their own during the updates before them.
 
-What a visit is lives in collection.py, when one is due in meta_train.py.
+What a visit is lives in collection.py, when one is due in online.py.
 """
 
 from __future__ import annotations

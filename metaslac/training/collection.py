@@ -1,6 +1,6 @@
 """Collection: random episodes at the start of a run, then visits to a few tasks at a time, all into replay.
 
-When a visit is due and what is learned between them is decided in meta_train.py; ahead.py plays visits in the
+When a visit is due and what is learned between them is decided in online.py; ahead.py plays visits in the
 background.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from metaslac.acting.agent import Agent
+from metaslac.acting.agent import Agent, Drawing
 from metaslac.acting.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
@@ -184,7 +184,9 @@ class Collector:
             filled([self._key(task, numbers) for task in tasks], env.num_envs)
             for _ in range(train.prior_episodes + train.posterior_episodes)
         ]
-        trials = run_trial(env, agent, filled(tasks, env.num_envs), keys, train.prior_episodes)
+        drawing = Drawing(train.redraw_every)
+        slots = filled(tasks, env.num_envs)
+        trials = run_trial(env, agent, slots, keys, train.prior_episodes, drawing=drawing)
         pooled = train.prior_episodes + (train.posterior_episodes if train.posterior_context else 0)
         return [
             Played(task, entry.episode, number < pooled)

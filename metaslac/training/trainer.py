@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 
 from metaslac.acting.adaptation import TaskAdaptation, adapt
-from metaslac.acting.agent import Agent, load_weights
+from metaslac.acting.agent import Agent, Drawing, load_weights
 from metaslac.acting.rollout import Task, VectorEnv
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
@@ -102,6 +102,7 @@ class MetaTrainer:
             exploration_episodes=evaluation.exploration_episodes,
             trials=evaluation.trials,
             seed=self.config.train.seed,
+            drawing=Drawing(evaluation.redraw_every, evaluation.mean_below),
         )
 
     def save(self, run_dir: Path, log: RunLog) -> Path:

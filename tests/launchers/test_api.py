@@ -70,6 +70,24 @@ def test_evaluation_is_the_commands(trained: tuple[Path, Path], tmp_path: Path) 
         np.testing.assert_allclose(evaluation.held_out.returns, found.evaluation.held_out.returns, rtol=1e-6)
 
 
+def test_an_evaluation_says_how_m_was_drawn(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    def evaluated(name: str, **drawing: float) -> tuple[dict[str, object], np.ndarray]:
+        found = metaslac.evaluate(
+            trained[1],
+            **{"episodes": 2, "trials": 1, "training_tasks": False, "threads": 1, **drawing},
+            out=tmp_path / name,
+        )
+        read = read_evaluation(found.path)
+        return dict(read.about), read.held_out.returns
+
+    plain, returns = evaluated("plain")
+    drawn, other = evaluated("drawn", redraw_every=1, mean_below=0.25)
+    assert (plain["redraw_every"], plain["mean_below"]) == (0, 0.0)
+    assert (drawn["redraw_every"], drawn["mean_below"]) == (1, 0.25)
+    assert "--redraw-every 1 --mean-below 0.25" in str(drawn["command"])
+    assert "redraw" not in str(plain["command"]) and not np.array_equal(returns, other)
+
+
 def test_a_call_goes_on_with_a_run_until_it_is_stopped(trained: tuple[Path, Path]) -> None:
     more = {"train.updates": 50}
     stopped = metaslac.meta_train(

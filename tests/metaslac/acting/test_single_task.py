@@ -26,7 +26,9 @@ from metaslac.launchers.cli import cli
 TASK, EPISODES, SEED = 83, 3, 5
 
 
-def actions_of_adapt(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, dict[str, Any]]:
+def actions_of_adapt(
+    checkpoint: Path, redraw_every: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[np.ndarray, dict[str, Any]]:
     """What `metaslac adapt` does on the task, (episodes, steps, A), and what it reports of it."""
     done = []
 
@@ -41,6 +43,7 @@ def actions_of_adapt(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
         "seed": SEED,
         "threads": 1,
         "device": "cpu",
+        "redraw-every": redraw_every,
         "json": report,
     }
     with monkeypatch.context() as patch:
@@ -52,15 +55,17 @@ def actions_of_adapt(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     return np.stack(done).reshape(EPISODES, -1, 2), task
 
 
-@pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
+@pytest.mark.parametrize(
+    ("inference", "redraw_every"), [("infer", 0), ("infer", 3), ("oracle", 0), ("blind", 0)]
+)
 def test_actions_are_those_of_adapt_bit_for_bit(
-    inference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inference: str, redraw_every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = make_family("point_robot", image_size=SIZE)
     checkpoint = untrained_checkpoint(tmp_path / "1", family, inference=inference)
-    expected, report = actions_of_adapt(checkpoint, monkeypatch)
+    expected, report = actions_of_adapt(checkpoint, redraw_every, monkeypatch)
 
-    agent = metaslac.load(str(checkpoint), device="cpu")
+    agent = metaslac.load(str(checkpoint), device="cpu", redraw_every=redraw_every)
     assert (agent.family, agent.observation_shape, agent.action_size) == ("point_robot", (SIZE, SIZE, 3), 2)
     env = gymnasium.make("metaslac/PointRobot-v0", image_size=SIZE)
     agent.begin_task(family.task(TASK).params if inference == "oracle" else None)

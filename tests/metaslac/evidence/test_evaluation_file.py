@@ -46,6 +46,14 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert read_evaluation(tmp_path / "other.json").training is None
 
 
+def test_an_older_one_says_what_was_done_before_there_was_a_choice(tmp_path: Path) -> None:
+    path, younger = tmp_path / "evaluation.json", {"redraw_every", "mean_below"}
+    write_evaluation(path, evaluation())
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in values.items() if name not in younger}))
+    assert read_evaluation(path).about == evaluation().about
+
+
 def test_a_lost_episode_stays_not_a_number(tmp_path: Path) -> None:
     written = evaluation()
     written.held_out.returns[1, 2, 0] = np.nan
@@ -77,6 +85,8 @@ def test_a_missing_one_says_what_makes_it(tmp_path: Path) -> None:
         {"train_seed": True},
         {"episodes": 3},
         {"settings": {}},
+        {"redraw_every": "1"},
+        {"mean_below": None},
         {"held_out": None},
         {"training": {"tasks": [1]}},
         {"param_names": ["goal_x"]},

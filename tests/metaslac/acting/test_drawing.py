@@ -1,0 +1,145 @@
+"""When m is drawn anew from the belief while acting, and from what; by whom it is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import CPU, FRAME, FakeFamily, begun, make_agent, observed, tiny_config
+from torch.distributions import MultivariateNormal
+
+from metaslac.acting.agent import ONCE, Agent, Drawing
+from metaslac.acting.rollout import rng_of, run_trial
+from metaslac.acting.single_task import SingleTaskAgent, drawing_of
+from metaslac.config.sections import Config
+from metaslac.errors import MetaslacError
+from metaslac.training.trainer import MetaTrainer
+
+
+def trace(drawing: Drawing, explore: bool = False, steps: int = 6, slots: int = 2) -> list[dict[str, Any]]:
+    """m and the belief that it may come from, at the start of an episode and after each of its steps."""
+    agent = make_agent()
+    agent.begin_task(slots)
+    frames = np.stack([FRAME] * slots)
+    seen = []
+    agent.begin_episode(frames, [rng_of(7, slot) for slot in range(slots)], explore, drawing)
+    for step in range(steps + 1):
+        if step:
+            agent.observe(np.full((slots, 1), 0.1 * step, np.float32), np.full(slots, -0.2 * step), frames)
+        seen.append({"m": agent.m.clone(), "belief": agent._belief})
+    return seen
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("explore", [False, True])
+def test_m_is_drawn_anew_after_so_many_decisions_from_the_belief_of_then(every: int, explore: bool) -> None:
+    rngs = [rng_of(7, slot) for slot in range(2)]  # the same numbers as the agent's
+    m = None
+    for step, seen in enumerate(trace(Drawing(every), explore)):
+        if step % every == 0:
+            noise = torch.stack([torch.from_numpy(rng.standard_normal(2, dtype=np.float32)) for rng in rngs])
+            m = noise if explore and not step else seen["belief"].sample(noise)
+        assert torch.equal(seen["m"], m), step
+
+
+def test_m_stays_for_an_episode_unless_asked_for() -> None:
+    first, *later = [seen["m"] for seen in trace(ONCE)]
+    assert all(torch.equal(first, m) for m in later)
+
+
+def test_what_is_drawn_has_the_beliefs_distribution() -> None:
+    *_, last = trace(Drawing(6), slots=4000)
+    belief = last["belief"]
+    precision, shift = belief.precision[0].float(), belief.shift[0].float()
+    exact = MultivariateNormal(torch.linalg.solve(precision, shift), precision_matrix=precision)
+    assert torch.allclose(last["m"].mean(0), exact.mean, atol=0.05)
+    assert torch.allclose(last["m"].T.cov(), exact.covariance_matrix, atol=0.05)
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_where_the_belief_is_narrow_its_mean_is_taken(every: int) -> None:
+    widths = [float(seen["belief"].gaussian.std.mean(1)[0]) for seen in trace(Drawing(1))]
+    assert widths == sorted(widths, reverse=True) and widths[-1] < widths[0]
+    limit = (widths[2] + widths[3]) / 2
+    samples, seen = (trace(Drawing(every, low)) for low in (0.0, limit))
+    for step, (sample, one) in enumerate(zip(samples, seen, strict=True)):
+        narrow = every and step >= 3
+        expected = one["belief"].gaussian.mean if narrow else sample["m"]
+        assert torch.equal(one["m"], expected), step
+
+
+@pytest.mark.parametrize("inference", ["oracle", "blind"])
+def test_the_controls_have_nothing_to_draw(inference: str) -> None:
+    agent = make_agent(tiny_config(inference=inference))
+    agent.begin_task(1, np.array([[0.5]]))
+    agent.begin_episode(FRAME[None], [rng_of(1)], drawing=Drawing(1, 9.0))
+    before = agent.m.clone()
+    agent.observe(np.zeros((1, 1), np.float32), np.zeros(1), FRAME[None])
+    assert torch.equal(agent.m, before)
+
+
+def test_slots_do_not_disturb_each_other() -> None:
+    family, keys = FakeFamily(uneven=True), [(3, task) for task in range(4)]
+
+    def played(tasks: list[int]) -> dict[int, Any]:
+        env = family.make_vector_env(len(tasks))
+        slots = [family.tasks[task] for task in tasks]
+        chosen = [[keys[task] for task in tasks]] * 2
+        trials = run_trial(env, make_agent(), slots, chosen, 1, drawing=Drawing(2))
+        return dict(zip(tasks, trials, strict=True))
+
+    together = played([0, 1, 2, 3])
+    for task in range(4):
+        for one, other in zip(played([task])[task], together[task], strict=True):
+            np.testing.assert_allclose(one.episode.actions, other.episode.actions, rtol=1e-5, atol=1e-6)
+
+
+def asked(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Drawing]]:
+    """What collection and the evaluation of a training ask an agent for."""
+    found: dict[str, set[Drawing]] = {"visit": set(), "evaluation": set()}
+    as_it_is = Agent.begin_episode
+    trainer, where = MetaTrainer(config, FakeFamily(), CPU), ""
+
+    def noted(agent: Agent, frames: Any, rngs: Any, explore: bool, drawing: Drawing) -> None:
+        found[where].add(drawing)
+        as_it_is(agent, frames, rngs, explore, drawing)
+
+    monkeypatch.setattr(Agent, "begin_episode", noted)
+    env = trainer.family.make_vector_env(2)
+    where = "visit"
+    trainer.collector.visit(env, trainer.agent)
+    where = "evaluation"
+    trainer.evaluate(env)
+    return found
+
+
+def test_collection_and_evaluation_have_settings_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config()
+    assert asked(config, monkeypatch) == {"visit": {ONCE}, "evaluation": {ONCE}}
+    monkeypatch.undo()
+    config = replace(
+        config,
+        train=replace(config.train, redraw_every=3),
+        evaluation=replace(config.evaluation, redraw_every=1, mean_below=0.2),
+    )
+    assert asked(config, monkeypatch) == {"visit": {Drawing(3)}, "evaluation": {Drawing(1, 0.2)}}
+
+
+def test_somebodys_own_loop_may_ask_for_it() -> None:
+    config = tiny_config()
+    config = replace(config, evaluation=replace(config.evaluation, redraw_every=2, mean_below=0.5))
+    assert drawing_of(config) == (2, 0.5)
+    assert drawing_of(config, 0, 0.0) == ONCE
+    fixed, fresh = (SingleTaskAgent(make_agent(), redraw_every=every) for every in (None, 1))
+    for agent, changes in ((fixed, False), (fresh, True)):
+        before = begun(agent)._agent.m.clone()
+        assert torch.equal(observed(agent)._agent.m, before) != changes
+    for wrong in (-1, 1.5, True, "2"):
+        with pytest.raises(MetaslacError, match="redraw_every must be a whole number from 0"):
+            SingleTaskAgent(make_agent(), redraw_every=wrong)  # type: ignore[arg-type]
+    for wrong in (-0.1, float("nan"), "0.2"):
+        with pytest.raises(MetaslacError, match="mean_below must be"):
+            SingleTaskAgent(make_agent(), mean_below=wrong)  # type: ignore[arg-type]
