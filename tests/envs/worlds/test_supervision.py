@@ -82,7 +82,7 @@ def test_a_hang_in_a_step_loses_the_running_episodes_only(where: str, snag: Snag
     result[4]["lost"][0] = True  # for the rest of the comparison
     lost(result, kept, [True, True, True])
     assert env.restarts == 1
-    said = f"step did not return within {SHORT} s: it is in __call__ (test_supervision.py, line "
+    said = f"step did not return within {SHORT} s: it is in __call__ (snags.py, line "
     assert env.last_fault.startswith(said)
     assert env.tasks == before
     still, nothing = np.zeros(3, dtype=bool), np.zeros(3)
