@@ -4,7 +4,8 @@
 
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the two
-results/features-*.json, and `ablation` that of a run with PEARL's factors beside one with ours.
+results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, and `drawing` that
+of point_robot with m drawn once an episode and at every decision.
 """
 
 import csv
@@ -167,6 +168,24 @@ def ablation_table() -> str:
     return markdown(["factor", *header], rows)
 
 
+def drawing_table() -> str:
+    """Mean returns of point_robot by when m was drawn, in collection and in the evaluation."""
+    words = {0: "once an episode", 1: "at every decision"}
+    rows, header = [], []
+    for folder in sorted((RESULTS / "point_robot" / "drawing").iterdir(), reverse=True):
+        runs = [read_evaluation(file) for file in sorted(folder.glob("infer-s*.json"))]
+        collected = words[runs[0].about["settings"]["train"].get("redraw_every", 0)]
+        played = words[runs[0].about["redraw_every"]]
+        returns = returns_of(runs)  # (seeds, tasks, trials, episodes)
+        header = [f"episode {e + 1}" for e in range(returns.shape[-1])]
+        first = ", ".join(f"{mean:.1f}" for mean in returns[..., 0].mean((1, 2)))
+        means = [f"{mean:.1f}" for mean in returns.mean((0, 1, 2))]
+        rows.append([collected, played, str(len(runs)), *means, first])
+    return markdown(
+        ["m drawn in collection", "in evaluation", "seeds", *header, "episode 1 of each seed"], rows
+    )
+
+
 def features_table() -> str:
     """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
@@ -199,5 +218,10 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    others = {"factors": factors_table, "ablation": ablation_table, "features": features_table}
+    others = {
+        "factors": factors_table,
+        "ablation": ablation_table,
+        "drawing": drawing_table,
+        "features": features_table,
+    }
     print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))

@@ -22,7 +22,9 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
     assert tables.count("\n") > 5 and tables in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize(("study", "rows"), [("factors", 3), ("ablation", 2), ("features", 3)])
+@pytest.mark.parametrize(
+    ("study", "rows"), [("factors", 3), ("ablation", 2), ("drawing", 3), ("features", 3)]
+)
 def test_its_tables_of_studies_are_those_of_their_files(study: str, rows: int) -> None:
     table = getattr(load_script("results/table.py"), f"{study}_table")()
     assert table.count("\n") == rows + 1 and table in (ROOT / "README.md").read_text()
@@ -37,6 +39,21 @@ def test_the_ablation_differs_in_its_factors_alone() -> None:
     assert differences(from_dict(with_diagonal["settings"]), from_dict(with_rank["settings"])) == [
         "task.factor_rank (0, 2)"
     ]
+
+
+def test_what_is_compared_of_drawing_is_the_same_agents_or_differs_in_that_alone() -> None:
+    folder = ROOT / "results/point_robot/drawing"
+    for seed in (0, 1):
+        once, anew, trained = (
+            read_evaluation(folder / name / f"infer-s{seed}.json").about
+            for name in ("once-once", "once-anew", "anew-anew")
+        )
+        assert (once["redraw_every"], anew["redraw_every"], trained["redraw_every"]) == (0, 1, 1)
+        assert (once["settings"], once["trained_with"]) == (anew["settings"], anew["trained_with"])
+        assert differences(from_dict(once["settings"]), from_dict(trained["settings"])) == [
+            "train.redraw_every (0, 1)",
+            "evaluation.redraw_every (0, 1)",
+        ]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/**/*.json")), ids=lambda path: path.stem)

@@ -131,8 +131,8 @@ def test_the_ratio_of_steps_to_updates_is_that_without(whole: tuple[Path, int], 
 def test_no_visit_is_played_that_no_update_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_trial, ends = collection.run_trial, []
 
-    def counted(*arguments: Any) -> Any:
-        trials = run_trial(*arguments)
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trials = run_trial(*arguments, **options)
         ends.append(in_background())
         return trials
 
