@@ -3,9 +3,9 @@
     python results/table.py point_robot
 
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
-beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the two
-results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, and `drawing` that
-of point_robot with m drawn once an episode and at every decision.
+beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
+two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, and `drawing`
+that of point_robot with m drawn once an episode and at every decision.
 """
 
 import csv
