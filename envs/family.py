@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 IMAGE_SIZES = (32, 64, 128)
 OBSERVATIONS = ("pixels", "state")
+FRAMES = (1, 2, 3)
 
 TaskParams = Sequence[Sequence[float]]
 
@@ -58,6 +59,8 @@ class Family(ABC):
         image_size: side of the square RGB picture in pixels, one of 32, 64, 128.
         action_repeat: control steps that one action is held for, their rewards summed. Divides the horizon.
         observation: what the agent gets, "pixels" or the family's "state".
+        frames: how many pictures are an observation of pixels, one of 1, 2, 3: those of the last control
+            steps.
 
     Raises:
         FamilyError: an option is out of its range.
@@ -69,7 +72,9 @@ class Family(ABC):
     state_size: int  # of the state observation
     horizon: int  # control steps in an episode
 
-    def __init__(self, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels") -> None:
+    def __init__(
+        self, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels", frames: int = 1
+    ) -> None:
         if image_size not in IMAGE_SIZES:
             raise FamilyError(f"{self.name}: image_size must be one of {IMAGE_SIZES}, got {image_size!r}")
         if isinstance(action_repeat, bool) or not isinstance(action_repeat, int) or action_repeat < 1:
@@ -80,9 +85,14 @@ class Family(ABC):
             )
         if observation not in OBSERVATIONS:
             raise FamilyError(f"{self.name}: observation must be one of {OBSERVATIONS}, got {observation!r}")
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames not in FRAMES:
+            raise FamilyError(f"{self.name}: frames must be one of {FRAMES}, got {frames!r}")
+        if frames > 1 and observation == "state":
+            raise FamilyError(f"{self.name}: frames must be 1 where the state is observed, got {frames}")
         self.image_size = image_size
         self.action_repeat = action_repeat
         self.observation = observation
+        self.frames = frames
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:

@@ -27,7 +27,7 @@ def family_names() -> tuple[str, ...]:
 
 
 def make_family(
-    name: str, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels"
+    name: str, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels", frames: int = 1
 ) -> Family:
     """The family called `name`: one of family_names(), 'dmc:<domain>-<task>' or 'module:attribute'.
 
@@ -39,8 +39,11 @@ def make_family(
     if name.startswith(SUITE_PREFIX):
         from metaslac.envs.families.suite import SuiteFamily
 
-        return SuiteFamily(name, image_size, action_repeat, observation)
-    return _family(name)(image_size, action_repeat, observation)
+        return SuiteFamily(name, image_size, action_repeat, observation, frames)
+    found = _family(name)
+    if frames == 1:  # not passed on, for another package's constructor may not know it
+        return found(image_size, action_repeat, observation)
+    return found(image_size, action_repeat, observation, frames)
 
 
 def names_a_module(name: str) -> bool:

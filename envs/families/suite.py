@@ -28,7 +28,7 @@ class SuiteFamily(Family):
 
     Args:
         name: 'dmc:<domain>-<task>'; suite_names() lists them.
-        image_size, action_repeat, observation: as for every family.
+        image_size, action_repeat, observation, frames: as for every family.
 
     Raises:
         UnknownFamilyError: the suite has no such task.
@@ -38,14 +38,19 @@ class SuiteFamily(Family):
     param_names = ()
 
     def __init__(
-        self, name: str, image_size: int = 64, action_repeat: int = 1, observation: str = "pixels"
+        self,
+        name: str,
+        image_size: int = 64,
+        action_repeat: int = 1,
+        observation: str = "pixels",
+        frames: int = 1,
     ) -> None:
         facts = _facts(name)
         self.name = name
         self.action_size = facts.action_size
         self.state_size = facts.state_size
         self.horizon = facts.horizon
-        super().__init__(image_size, action_repeat, observation)
+        super().__init__(image_size, action_repeat, observation, frames)
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
         """The one task, which has no parameters, in either split."""

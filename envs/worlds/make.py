@@ -38,12 +38,13 @@ def registered_vector_env(
     threads: int = 0,
     render_mode: str | None = None,
     max_episode_steps: int | None = None,
+    frames: int = 1,
 ) -> TaskVectorEnv:
     """What `gymnasium.make_vec` calls. Worlds are not reset on their own (AutoresetMode.DISABLED).
 
     Args:
         num_envs, threads: as for make_vector_env.
-        family, image_size, action_repeat, observation: as for make_family.
+        family, image_size, action_repeat, observation, frames: as for make_family.
         render_mode: None or "rgb_array"; pictures can be had in either.
         max_episode_steps: gymnasium's, in decisions. The family's own limit comes first or at the same time.
 
@@ -52,7 +53,7 @@ def registered_vector_env(
     """
     if render_mode not in (None, "rgb_array"):
         raise FamilyError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
-    made = make_family(family, image_size, action_repeat, observation)
+    made = make_family(family, image_size, action_repeat, observation, frames)
     if max_episode_steps is not None and max_episode_steps < made.episode_steps:
         raise FamilyError(
             f"{family}: episodes of many worlds have {made.episode_steps} decisions, not {max_episode_steps}"

@@ -22,7 +22,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     Args:
         family: a family or its name.
-        image_size, action_repeat, observation: as for make_family; left alone if `family` is not a name.
+        image_size, action_repeat, observation, frames: as for make_family; left alone if `family` is not a
+            name.
         render_mode: None or "rgb_array".
     """
 
@@ -36,11 +37,12 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         action_repeat: int = 1,
         observation: str = "pixels",
         render_mode: str | None = None,
+        frames: int = 1,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise FamilyError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
         if isinstance(family, str):
-            family = make_family(family, image_size, action_repeat, observation)
+            family = make_family(family, image_size, action_repeat, observation, frames)
         self.family = family
         self.observation_space, self.action_space = spaces(self.family)
         self.render_mode = render_mode
@@ -62,7 +64,8 @@ class TaskEnv(gymnasium.Env[Any, Any]):
         """Start an episode of `options["task"]`, or else of a training task drawn from the generator.
 
         Returns:
-            frame uint8 (H, W, 3) or state float64 (S,), and {"task": index of the task}.
+            frame uint8 (H, W, 3), of several frames (frames, H, W, 3), or state float64 (S,), and
+            {"task": index of the task}.
         """
         super().reset(seed=seed)
         options = dict(options or {})

@@ -11,11 +11,15 @@ from metaslac.envs.family import Family
 
 
 def spaces(family: Family) -> tuple[gymnasium.spaces.Box[Any], gymnasium.spaces.Box[Any]]:
-    """The spaces of one observation, uint8 (H, W, 3) or float64 (S,), and of one action, [-1, 1]^A."""
+    """The spaces of one observation and of one action, [-1, 1]^A.
+
+    An observation is uint8 (H, W, 3), with several frames (frames, H, W, 3), or a state float64 (S,).
+    """
     box = gymnasium.spaces.Box
     size = family.image_size
     if family.observation == "pixels":
-        observed = box(0, 255, (size, size, 3), np.uint8)
+        stacked = (family.frames,) if family.frames > 1 else ()
+        observed = box(0, 255, (*stacked, size, size, 3), np.uint8)
     else:
         observed = box(-np.inf, np.inf, (family.state_size,), np.float64)  # type: ignore[arg-type, assignment]
     return observed, box(-1.0, 1.0, (family.action_size,), np.float32)

@@ -21,6 +21,7 @@ from metaslac.envs.family import Family, Task
 from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.worlds import arguments
 from metaslac.envs.worlds.arguments import Seed
+from metaslac.envs.worlds.frame_stack import FrameStack
 from metaslac.envs.worlds.of_family import make_worlds
 from metaslac.envs.worlds.spaces import spaces, spec_of
 
@@ -91,6 +92,10 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         self._diverged: Flags = np.zeros(num_envs, dtype=bool)
         space = self.observation_space
         self._observations: Observations = np.zeros(space.shape or (), dtype=space.dtype)
+        self._stack: FrameStack | None = None
+        if family.frames > 1:
+            pictures = cast(Frames, self._observations)
+            self._stack = FrameStack(pictures, family.action_repeat, self._drawing())
 
     @property
     def spec(self) -> EnvSpec | None:
@@ -132,7 +137,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
 
         Returns:
             observations, frames uint8 (num_envs, H, W, 3) or states float64 (num_envs, S), which the caller
-            owns, and {"task": indices int64 (num_envs,) of the tasks played, -1 where none is}.
+            owns, and {"task": indices int64 (num_envs,) of the tasks played, -1 where none is}. With
+            `frames` k > 1 they are (num_envs, k, H, W, 3), the newest last, all k the first one here.
 
         Raises:
             FamilyError: unknown task or option, or a wrong number of tasks or seeds.
@@ -183,9 +189,10 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         return result
 
     def render(self) -> tuple[Frames, ...]:
-        """The current picture of every world."""
+        """The current picture of every world; the newest, where several are observed."""
         if self.family.observation == "pixels":
-            return tuple(self._observations.copy())
+            newest = self._observations if self._stack is None else self._observations[:, -1]
+            return tuple(newest.copy())
         size = self.family.image_size
         frames: Frames = np.zeros((self.num_envs, size, size, 3), dtype=np.uint8)
         self._drawing().draw(np.arange(self.num_envs), frames)
@@ -229,19 +236,23 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         self._control_steps[worlds] = 0
         for flags in (self._terminated, self._truncated, self._diverged):
             flags[worlds] = False
+        if self._stack is not None:
+            self._stack.begin(worlds)
         self._look(worlds)
 
     def _parts(self, worlds: Ids) -> list[Ids]:
         """The worlds in parts to be stepped one after the other, each drawn while the next is stepped."""
         # Without a core to spare, stepping and drawing at once would only slow each other down.
         drawn, spare = self.family.observation == "pixels", self._threads < _cores()
-        overlaps = drawn and spare and len(worlds) >= 2 * _WORLDS_PER_THREAD
+        overlaps = drawn and spare and self._stack is None and len(worlds) >= 2 * _WORLDS_PER_THREAD
         return np.array_split(worlds, 2 if overlaps else 1)
 
     def _play(self, worlds: Ids, actions: Array, rewards: Array, info: dict[str, Any]) -> dict[int, str]:
         """Hold the actions in these worlds; adds to rewards and info, returns failed world -> reason."""
         failed: dict[int, str] = {}
-        for _ in range(self.family.action_repeat):
+        if self._stack is not None:
+            self._stack.advance(worlds)
+        for to_come in reversed(range(self.family.action_repeat)):
             running = worlds[~(self._terminated | self._truncated)[worlds]]
             if not len(running):
                 break
@@ -256,10 +267,13 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             info["control_steps"][running] += 1
             late = self._control_steps[running] >= self.family.horizon
             self._truncated[running] = (late & ~outcome.terminated) | self._diverged[running]
+            if self._stack is not None:
+                sound = running[~self._diverged[running]]
+                self._stack.add(sound, (self._terminated | self._truncated)[sound], to_come)
         return failed
 
     def _look(self, worlds: Ids) -> None:
-        """Bring the observations of these worlds up to date."""
+        """Bring the observations of these worlds up to date, but for stacked frames."""
         self._start_look(worlds)
         self._end_look()
 
@@ -267,10 +281,10 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         """As _look, but pictures may not be there before _end_look."""
         if not len(worlds):
             return
-        if self.family.observation == "pixels":
-            self._drawing().start(worlds, cast(Frames, self._observations))
-        else:
+        if self.family.observation == "state":
             self._observations[worlds] = self.worlds.observe(worlds)
+        elif self._stack is None:
+            self._drawing().start(worlds, cast(Frames, self._observations))
 
     def _end_look(self) -> None:
         if self.family.observation == "pixels":
