@@ -8,7 +8,7 @@ from metaslac.envs.worlds.vector_env import TaskVectorEnv
 
 
 def make_vector_env(
-    family: Family | str, num_envs: int, threads: int = 0, tolerant: bool = False
+    family: Family | str, num_envs: int, threads: int = 0, tolerant: bool = False, states: bool = False
 ) -> TaskVectorEnv | SupervisedVectorEnv:
     """`num_envs` worlds stepped and drawn together on `threads` threads (0: as many as pay off).
 
@@ -18,6 +18,8 @@ def make_vector_env(
         threads: for physics and drawing together.
         tolerant: whether faults end episodes instead of raising: a simulation that diverges
             (info["diverged"]), and a worker that hangs or dies and is replaced (info["lost"]).
+        states: whether info["state"] gives the true states, float64 (num_envs, state_size), whatever is
+            observed; for training and controls that may know them.
 
     Raises:
         FamilyError: num_envs or threads out of range, or no family has that name.
@@ -25,8 +27,10 @@ def make_vector_env(
     """
     played = make_family(family) if isinstance(family, str) else family
     if not tolerant:
-        return TaskVectorEnv(played, num_envs, threads)
-    return SupervisedVectorEnv(lambda: TaskVectorEnv(played, num_envs, threads, raise_on_divergence=False))
+        return TaskVectorEnv(played, num_envs, threads, states=states)
+    return SupervisedVectorEnv(
+        lambda: TaskVectorEnv(played, num_envs, threads, raise_on_divergence=False, states=states)
+    )
 
 
 def registered_vector_env(

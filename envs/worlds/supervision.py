@@ -134,7 +134,8 @@ class SupervisedVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
 
         Returns:
             as TaskVectorEnv.step. In a step that failed, info has "lost", bool (num_envs,): the worlds that
-            were running. They are truncated, with their last observations, reward 0 and no control steps.
+            were running. They are truncated, with their last observations and states, reward 0 and no
+            control steps.
 
         Raises:
             FamilyError: as TaskVectorEnv.step, or the env was given up.
@@ -147,7 +148,9 @@ class SupervisedVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             # Copied: whatever hangs may yet go on.
             generators = copy.deepcopy(remains.generators)
             lost = self._replace(replace(remains, generators=generators), fault)
-            info = {"control_steps": np.zeros(self.num_envs, dtype=np.int64), "lost": lost}
+            info: dict[str, Any] = {"control_steps": np.zeros(self.num_envs, dtype=np.int64), "lost": lost}
+            if remains.states is not None:
+                info["state"] = remains.states
             rewards: Array = np.zeros(self.num_envs)
             return remains.observations, rewards, remains.terminated, remains.truncated | lost, info
         if result[-1]["control_steps"].any():

@@ -36,6 +36,7 @@ class Remains:
     """What is left of N worlds that nobody simulates any more."""
 
     observations: Observations  # (N, ...)
+    states: Array | None  # (N, S), where they are told
     terminated: Flags  # (N,)
     truncated: Flags  # (N,)
     tasks: tuple[Task | None, ...]
@@ -53,6 +54,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         num_envs: how many worlds.
         threads: threads for physics and for drawing; 0 takes as many as pay off on this machine.
         raise_on_divergence: whether a simulation that cannot go on is an error or an end like others.
+        states: whether info["state"] gives the state observations (num_envs, S) whatever is observed.
 
     Raises:
         FamilyError: num_envs or threads out of range.
@@ -64,7 +66,12 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     _spec: EnvSpec | None = None
 
     def __init__(
-        self, family: Family, num_envs: int, threads: int = 0, raise_on_divergence: bool = True
+        self,
+        family: Family,
+        num_envs: int,
+        threads: int = 0,
+        raise_on_divergence: bool = True,
+        states: bool = False,
     ) -> None:
         if num_envs < 1:
             raise FamilyError(f"num_envs must be at least 1, got {num_envs}")
@@ -92,6 +99,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         self._diverged: Flags = np.zeros(num_envs, dtype=bool)
         space = self.observation_space
         self._observations: Observations = np.zeros(space.shape or (), dtype=space.dtype)
+        self._states: Array | None = np.zeros((num_envs, family.state_size)) if states else None
         self._stack: FrameStack | None = None
         if family.frames > 1:
             pictures = cast(Frames, self._observations)
@@ -138,7 +146,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         Returns:
             observations, frames uint8 (num_envs, H, W, 3) or states float64 (num_envs, S), which the caller
             owns, and {"task": indices int64 (num_envs,) of the tasks played, -1 where none is}. With
-            `frames` k > 1 they are (num_envs, k, H, W, 3), the newest last, all k the first one here.
+            `frames` k > 1 they are (num_envs, k, H, W, 3), the newest last, all k the first one here. With
+            `states` the info has "state" too, float64 (num_envs, S), which the caller owns.
 
         Raises:
             FamilyError: unknown task or option, or a wrong number of tasks or seeds.
@@ -153,7 +162,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
                 self._generators[world] = np.random.default_rng(world_seed)
         self._begin(worlds, tasks)
         played = [-1 if task is None else task.index for task in self._tasks]
-        return self._observations.copy(), {"task": np.array(played)}
+        return self._observations.copy(), {"task": np.array(played), **self._told()}
 
     def step(self, actions: Array) -> tuple[Observations, Array, Flags, Flags, dict[str, Any]]:
         """Hold actions (num_envs, A) in [-1, 1] for `action_repeat` control steps in every running world.
@@ -161,7 +170,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         Returns:
             observations as from reset, rewards float64 (num_envs,), terminated and truncated bool
             (num_envs,), and an info of arrays (num_envs,): "control_steps", those made in this step; for
-            families with sparse rewards "dense_reward", float64. The caller owns the arrays.
+            families with sparse rewards "dense_reward", float64; with `states` "state" as from reset, where
+            a world diverged that of the decision before. The caller owns the arrays.
 
         Raises:
             FamilyError: before the first reset, or actions of wrong shape, not finite or outside [-1, 1].
@@ -181,6 +191,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
                 self._start_look(part[~self._diverged[part]])
         finally:
             self._end_look()
+        info |= self._told()
         result = (self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info)
         if failed:
             if self._raises:
@@ -201,7 +212,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     def remains(self) -> Remains:
         """What another env needs to take the place of this one; but for the generators, all copies."""
         flags = self._terminated.copy(), self._truncated.copy()
-        return Remains(self._observations.copy(), *flags, self.tasks, tuple(self._generators))
+        states = self._told().get("state")
+        return Remains(self._observations.copy(), states, *flags, self.tasks, tuple(self._generators))
 
     def inherit(self, remains: Remains) -> Flags:
         """Take the place of another env of this family and size, whose running episodes end by this.
@@ -212,6 +224,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         begun = np.array([task is not None for task in remains.tasks])
         lost: Flags = begun & ~(remains.terminated | remains.truncated)
         self._observations[:] = remains.observations
+        if self._states is not None and remains.states is not None:
+            self._states[:] = remains.states
         self._terminated[:] = remains.terminated
         self._truncated[:] = remains.truncated | lost
         self._tasks, self._generators = list(remains.tasks), list(remains.generators)
@@ -273,7 +287,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         return failed
 
     def _look(self, worlds: Ids) -> None:
-        """Bring the observations of these worlds up to date, but for stacked frames."""
+        """Bring the states and observations of these worlds up to date, but for stacked frames."""
         self._start_look(worlds)
         self._end_look()
 
@@ -281,6 +295,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         """As _look, but pictures may not be there before _end_look."""
         if not len(worlds):
             return
+        if self._states is not None:
+            self._states[worlds] = self.worlds.observe(worlds)
         if self.family.observation == "state":
             self._observations[worlds] = self.worlds.observe(worlds)
         elif self._stack is None:
@@ -289,6 +305,10 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     def _end_look(self) -> None:
         if self.family.observation == "pixels":
             self._drawing().finish()
+
+    def _told(self) -> dict[str, Array]:
+        """What an info says of the states, if anything; a copy."""
+        return {} if self._states is None else {"state": self._states.copy()}
 
     def _drawing(self) -> RenderPool:
         """The render pool; where pixels are not observed, it is made when first asked for."""
