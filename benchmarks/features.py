@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from metaslac import envs
 from metaslac.acting.agent import Agent, load_agent
-from metaslac.networks.blocks import ImageEncoder, mlp
+from metaslac.networks.blocks import mlp
+from metaslac.networks.images import ImageEncoder
 from metaslac.storage.provenance import hardware, source_commit
 from metaslac.storage.version import library_versions
 

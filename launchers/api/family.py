@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metaslac.config.sections import FamilyConfig
 from metaslac.errors import MetaslacError
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ def family_option(name: str) -> str:
     return f" --family {shlex.quote(name)}" if names_a_module(name) else ""
 
 
-def open_family(name: str, *, image_size: int, action_repeat: int, observation: str = "pixels") -> Family:
+def open_family(
+    name: str, *, image_size: int, action_repeat: int, frames: int = 1, observation: str = "pixels"
+) -> Family:
     """The family called `name`, its task lists read.
 
     A module named in `name` may lie in the current directory. That is searched last, and only once a
@@ -42,7 +45,11 @@ def open_family(name: str, *, image_size: int, action_repeat: int, observation: 
         sys.path.append(os.getcwd())
     with blamed_on(name):
         family = make_family(
-            name, image_size=image_size, action_repeat=action_repeat, observation=observation
+            name,
+            image_size=image_size,
+            action_repeat=action_repeat,
+            frames=frames,
+            observation=observation,
         )
         family.task_hash  # noqa: B018  for its errors: it reads all there is to a task list
     return family
@@ -59,6 +66,16 @@ def try_out(family: Family, name: str) -> None:
     with blamed_on(name), closing(make_vector_env(family, len(tasks))) as env:
         env.reset(seed=0, options={"task": tasks})
         env.step(np.zeros((len(tasks), family.action_size)))
+
+
+def configured_family(options: FamilyConfig) -> Family:
+    """The family of a run, seen as the run sees it. Raises as open_family does."""
+    return open_family(
+        options.name,
+        image_size=options.image_size,
+        action_repeat=options.action_repeat,
+        frames=options.frames,
+    )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.errors import MetaslacError
-from metaslac.launchers.api.family import open_family
+from metaslac.launchers.api.family import configured_family
 from metaslac.launchers.api.process import choose_device, draw_on, use_threads
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def load_trained(
     saved = load_checkpoint(checkpoint)
     options = saved.config.family
     _check_name(saved.path, options.name, family_name)
-    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    family = configured_family(options)
     if saved.manifest["task_hash"] != family.task_hash:
         raise MetaslacError(
             f"{saved.path} was trained on another task list of {family.name} than this version has"

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from metaslac.config.presets import fit_to_tasks, resolve
-from metaslac.config.sections import Config, validate
+from metaslac.config.sections import Config
 from metaslac.config.text import Changes, apply_settings
+from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError, TrainingFault
-from metaslac.launchers.api.family import family_option, open_family, try_out
+from metaslac.launchers.api.family import configured_family, family_option, try_out
 from metaslac.launchers.api.process import allow_tf32, choose_device, draw_on, use_threads
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def train(
     from metaslac.training.state import is_finished
 
     options = config.family
-    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    family = configured_family(options)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_tasks(config, family)
     begun = prepare_run_directory(run_dir, config, resuming)

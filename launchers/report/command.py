@@ -88,7 +88,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     if shown.kind == "infer":
         task = trials[0].task
         samples = recordings.explore(trained, task, SAMPLES, seed)
-        known = [entry.episode.frames for trial in trials for entry in trial.episodes]
+        known = [entry.episode.pictures for trial in trials for entry in trial.episodes]
         background = recordings.background_of(known)
         exploration = films.exploration(samples, task.index, caption(names, task.params), background)
     statistics = tables.summaries(groups)
@@ -112,7 +112,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         "by_task": by_task,
         "maps": maps,
         "belief": figures.belief(runs),
-        "reconstructions": films.reconstructions(sheet, names),
+        "reconstructions": None if sheet is None else films.reconstructions(sheet, names),
         "m_is": what_m_is(shown.kind, about["episodes"] > about["exploration_episodes"]),
         "exploration": exploration,
         "films": films.film_rows(trials, names, film_step),

@@ -86,8 +86,8 @@ def film_rows(trials: Sequence[Trial], names: Sequence[str], step: int) -> list[
                 caption(names, trial.task.params),
                 [
                     Film(
-                        _film(path, entry.episode.frames, step),
-                        png(enlarge(entry.episode.frames[0], LEAST_SIDE)),
+                        _film(path, entry.episode.pictures, step),
+                        png(enlarge(entry.episode.pictures[0], LEAST_SIDE)),
                         f"Episode {order} on task {trial.task.index}, return {number(entry.episode_return)}",
                         entry.episode_return,
                     )

@@ -76,13 +76,15 @@ def record(
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
 
 
-def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: int, seed: int) -> Sheet:
+def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: int, seed: int) -> Sheet | None:
     """The beginning of a trial's last episode: truth, posterior, and prior from the first window on.
 
-    Shows at most `shown` frames, evenly spaced.
+    Shows at most `shown` frames, evenly spaced; nothing of networks without a latent model.
     """
     saved = load_checkpoint(checkpoint)
     networks = networks_from_checkpoint(saved, saved.path, trained.agent.device)
+    if networks.latent_model is None:
+        return None
     episode, window = trial.episodes[-1].episode, trained.config.model.window
     length = min(len(episode.frames), 3 * window + shown)
     conditioned = min(window, length)
@@ -91,7 +93,8 @@ def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: in
     frames, actions = episode.frames[:length], episode.actions[: length - 1]
     seen = reconstruct(networks, frames, actions, trial.m, conditioned, noise)
     steps = np.unique(np.linspace(0, length - 1, min(shown, length)).round().astype(int)).tolist()
-    return Sheet(trial.task, steps, conditioned, frames[steps], seen.posterior[steps], seen.prior[steps])
+    truth = episode.pictures[steps]
+    return Sheet(trial.task, steps, conditioned, truth, seen.posterior[steps], seen.prior[steps])
 
 
 def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sample]:
@@ -113,7 +116,7 @@ def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sampl
         agent.begin_episode(np.asarray(frames), rngs, explore=True)
         episodes = play(env, np.asarray(frames), act, agent.observe)
     return [
-        Sample(episode.frames, action, float(episode.rewards.sum(dtype=np.float64)))
+        Sample(episode.pictures, action, float(episode.rewards.sum(dtype=np.float64)))
         for episode, action in zip(episodes, first[0], strict=True)
     ]
 

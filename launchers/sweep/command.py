@@ -16,7 +16,7 @@ import click
 from metaslac.config.presets import PRESETS, fit_to_tasks, resolve
 from metaslac.config.sections import DEVICES, TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
-from metaslac.launchers.api.family import open_family, try_out
+from metaslac.launchers.api.family import configured_family, try_out
 from metaslac.launchers.api.process import choose_device, draw_on
 from metaslac.launchers.api.training import file_name, names_in
 from metaslac.launchers.errors import FAULT
@@ -184,7 +184,7 @@ def checked(plan: Sweep, asked: Collection[str], jobs: int) -> Sweep:
     from metaslac.config.limits import check_tasks
 
     options = plan.configs[0].family
-    family = open_family(options.name, image_size=options.image_size, action_repeat=options.action_repeat)
+    family = configured_family(options)
     fitted = [fit_to_tasks(config, len(family.train_tasks), asked) for config in plan.configs]
     plan = replace(plan, configs=[config for config, _ in fitted])
     for config in plan.configs:

@@ -92,7 +92,7 @@ def adapt(
                     [entry.episode_return for entry in trial_episodes],
                     np.stack([np.zeros_like(means[0]), *means]),
                     np.stack([np.ones_like(stds[0]), *stds]),
-                    [entry.episode.frames for entry in trial_episodes] if keep_frames else [],
+                    [entry.episode.pictures for entry in trial_episodes] if keep_frames else [],
                     np.concatenate([np.ones_like(stds[:1]), *(entry.step_stds for entry in trial_episodes)]),
                 )
             )

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.networks.actor_critic import Actor, History, squash
-from metaslac.networks.blocks import Gaussian, ImageEncoder
+from metaslac.networks.blocks import Gaussian
 from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
+from metaslac.networks.images import ImageEncoder
 from metaslac.networks.meta_slac import MetaSLAC, TaskParams
 from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
 
@@ -107,7 +108,8 @@ class Agent:
         explore: bool = False,
         drawing: Drawing = ONCE,
     ) -> None:
-        """Start an episode on every slot from its first frame, frames uint8 (N, H, W, 3).
+        """Start an episode on every slot from its first frame, frames uint8 (N, H, W, 3) or stacks of them
+        (N, k, H, W, 3), as the family's `frames` says.
 
         Every slot has its own generator, used for m here and later, and for actions. With `explore`, m is
         first drawn from the prior whatever has been observed; this is how the first episode of a task goes.
@@ -193,7 +195,8 @@ def agent_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.devi
 def networks_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> MetaSLAC:
     """Every network in a checkpoint that was read and verified already, those that do not act too."""
     action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
-    networks = MetaSLAC(checkpoint.config, action_size, num_params)
+    state_size = checkpoint.manifest.get("state_size", 0)
+    networks = MetaSLAC(checkpoint.config, action_size, num_params, state_size)
     load_weights(networks, checkpoint.tensors, path)
     return networks.to(device)
 

@@ -34,7 +34,7 @@ class VectorEnv(Protocol):
     this step it has "diverged" (N,), which ones: their episode is over, and the step did not happen. The
     same goes for "lost" (N,), where a worker died or hung and was replaced. An environment whose rewards
     are sparse may put "dense_reward" (N,) there: it is what training learns from, and nothing that acts
-    ever sees it.
+    ever sees it. The same goes for "state" (N, S), there and in reset's info: the simulator's, for critics.
     """
 
     num_envs: int
@@ -118,9 +118,9 @@ def run_trial(
             if keep_beliefs:
                 step_stds.append(agent.belief.std.cpu().numpy())
 
-        frames = reset(env, tasks, rngs)
+        frames, state = reset(env, tasks, rngs)
         agent.begin_episode(frames, rngs, number < exploration_episodes, drawing)
-        episodes = play(env, frames, act, observe)
+        episodes = play(env, frames, act, observe, state)
         belief = agent.belief
         mean, std = belief.mean.cpu().numpy(), belief.std.cpu().numpy()
         for slot, episode in enumerate(episodes):
@@ -142,14 +142,20 @@ def run_random(
             action = np.stack([rng.uniform(-1, 1, action_size) for rng in rngs]).astype(np.float32)
             yield from itertools.repeat(action, hold)
 
-    return play(env, reset(env, tasks, rngs), actions().__next__, observe=None)
+    frames, state = reset(env, tasks, rngs)
+    return play(env, frames, actions().__next__, None, state)
 
 
-def reset(env: VectorEnv, tasks: Sequence[Task], rngs: Sequence[np.random.Generator]) -> NDArray[np.uint8]:
-    """Start each slot's task from a state that its generator decides; the first frames (N, H, W, 3)."""
+def reset(
+    env: VectorEnv, tasks: Sequence[Task], rngs: Sequence[np.random.Generator]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64] | None]:
+    """Start each slot's task from a state that its generator decides.
+
+    Returns the first frames (N, H, W, 3) or (N, k, H, W, 3), and the states (N, S) if the environment tells.
+    """
     seeds = [int(rng.integers(2**31)) for rng in rngs]
-    frames, _ = env.reset(seed=seeds, options={"task": [task.index for task in tasks]})
-    return np.asarray(frames)
+    frames, info = env.reset(seed=seeds, options={"task": [task.index for task in tasks]})
+    return np.asarray(frames), info.get("state")
 
 
 def play(
@@ -157,11 +163,14 @@ def play(
     first: NDArray[np.uint8],
     act: Callable[[], NDArray[np.float32]],
     observe: Callable[..., None] | None,
+    first_state: NDArray[np.float64] | None = None,
 ) -> list[Episode]:
     """Step until every slot's episode is over; slots that end early wait for the others.
 
     An episode whose simulation diverges or is lost ends before that step, which is not observed either.
+    States (N, S) are kept if there is a first one, and are shown to nobody who acts.
     """
+    states = [] if first_state is None else [first_state]
     frames, actions, rewards, dense_rewards = [first], [], [], []
     active = np.ones(len(first), dtype=bool)
     lengths, control_steps = (np.zeros(len(first), dtype=int) for _ in range(2))
@@ -176,6 +185,8 @@ def play(
         if observe is not None:
             observe(action, reward, frame, active)
         frames.append(frame)
+        if first_state is not None:
+            states.append(info["state"])
         actions.append(action)
         rewards.append(reward)
         dense_rewards.append(info.get("dense_reward", reward))
@@ -183,6 +194,7 @@ def play(
         terminated |= active & ended
         active &= ~(ended | truncated)
     pixels, acted = np.stack(frames, 1), np.stack(actions, 1)
+    seen = np.stack(states, 1).astype(np.float32) if states else None
     received, dense = (np.stack(parts, 1).astype(np.float32) for parts in (rewards, dense_rewards))
     return [
         Episode(
@@ -194,6 +206,7 @@ def play(
             bool(diverged[i]),
             int(control_steps[i]),
             bool(lost[i]),
+            None if seen is None else seen[i, : n + 1],
         )
         for i, n in enumerate(lengths)
     ]

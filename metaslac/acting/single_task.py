@@ -71,9 +71,11 @@ class SingleTaskAgent:
         return self.config.family.name
 
     @property
-    def observation_shape(self) -> tuple[int, int, int]:
-        """Shape (H, W, 3) of the frames it takes, uint8."""
-        return self.config.family.image_size, self.config.family.image_size, 3
+    def observation_shape(self) -> tuple[int, ...]:
+        """Shape (H, W, 3) of the frames it takes, uint8, or (k, H, W, 3) of stacks of `family.frames`."""
+        family = self.config.family
+        picture = family.image_size, family.image_size, 3
+        return picture if family.frames == 1 else (family.frames, *picture)
 
     @property
     def action_size(self) -> int:
@@ -122,7 +124,7 @@ class SingleTaskAgent:
         """Start an episode of the task from its first frame.
 
         Args:
-            frame: uint8 (H, W, 3).
+            frame: uint8 (H, W, 3), or a stack as `observation_shape` says.
             rng: draws m now and the noise of sampled actions later; as default, a generator that depends on
                 the seed and on the numbers of task and episode alone.
             explore: whether m is drawn from the prior, whatever was observed, and not from the belief. As
@@ -158,7 +160,7 @@ class SingleTaskAgent:
         Args:
             action: (A,) in [-1, 1], the one that was taken, whether or not it is act()'s.
             reward: a number, what the step earned; over all control steps, where an action is repeated.
-            frame: uint8 (H, W, 3), where it led, also at the episode's end.
+            frame: uint8, likewise, where it led, also at the episode's end.
 
         Raises:
             MetaslacError: one of them cannot be, or no episode of the task has begun.

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from metaslac.config.sections import Config, validate
+from metaslac.config.sections import Config
 from metaslac.config.text import Changes, apply_settings, with_values
+from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 
 Settings = Mapping[str, Any]

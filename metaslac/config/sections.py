@@ -1,22 +1,21 @@
 """Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
 
-Reading and writing settings as text is in text.py; presets live in presets.py.
+Which values go together is in validation.py, settings as text in text.py; presets live in presets.py.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
-
-from metaslac.errors import MetaslacError
 
 TASK_INFERENCE = ("infer", "oracle", "blind")
 TASK_GRADIENT = ("both", "critic", "model")
 IMAGE_SIZES = (32, 64, 128)
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32")
+FRAMES = (1, 2, 3)
+CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
 
 MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
 MOST_COUNT = 10**9
@@ -57,6 +56,12 @@ class FamilyConfig:
     name: str = setting("cheetah_vel", "task family, as listed by `metaslac families`")
     image_size: int = setting(64, "height and width of the pixels: 32, 64 or 128", choices=IMAGE_SIZES)
     action_repeat: int = count(1, "control steps per action; rewards are summed, the horizon stays")
+    frames: int = setting(
+        1,
+        "control steps whose pictures the agent sees at once, so that it sees motion",
+        choices=FRAMES,
+        older=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,38 @@ class ModelConfig:
 
     base_depth: int = units(32, "channels of the first convolution; each next one has twice as many")
     feature_size: int = units(256, "size of the image feature f_t")
+    feature_norm: bool = setting(
+        False, "normalise each image feature over its entries, in place of its activation", older=False
+    )
     z1_size: int = units(32, "size of the first latent layer z1_t")
     z2_size: int = units(256, "size of the second latent layer z2_t")
     hidden_size: int = units(256, "width of the two hidden layers of every latent conditional")
     window: int = count(8, "transitions per window; also the frames in the actor's history")
+    elbo_weight: float = setting(
+        1.0, "weight of the negative ELBO; 0 does without latents, decoder and all", low=0, older=1.0
+    )
     pixel_variance: float = setting(0.1, "fixed variance of p(x_t | z_t), pixels in [0, 1]", above=0)
     inverse_weight: float = setting(
         0.0,
         "weight of the error of actions inferred from consecutive image features; 0 is SLAC",
+        low=0,
+        older=0.0,
+    )
+    last_action_weight: float = setting(
+        0.0,
+        "weight of the error of the last action told from one feature of stacked frames",
+        low=0,
+        older=0.0,
+    )
+    contrast_weight: float = setting(
+        0.0,
+        "weight of telling the next image feature from those of other windows (InfoNCE)",
+        low=0,
+        older=0.0,
+    )
+    feature_reward_weight: float = setting(
+        0.0,
+        "weight of -log p(r_t | f_t, a_t, f_{t+1}, m), rewards told from image features",
         low=0,
         older=0.0,
     )
@@ -115,10 +144,27 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """Soft actor-critic in the latent space."""
+    """Soft actor-critic: what actor and critics see, and how they learn."""
 
+    critic_input: str = setting(
+        "latent",
+        "what the critics see: latent (SLAC), features (the actor's history), latent_features (both), or "
+        "state (the simulator's, in training only: privileged)",
+        choices=CRITIC_INPUTS,
+        older="latent",
+    )
+    standardise: bool = setting(
+        False, "standardise features and states by what was collected so far, entry by entry", older=False
+    )
+    action_scale: float = setting(
+        1.0, "factor on the action that a critic judges, against many features", above=0, older=1.0
+    )
+    task_scale: float = setting(
+        1.0, "factor on m as actor, critics and rewards from features see it", above=0, older=1.0
+    )
     hidden_size: int = units(256, "width of the two hidden layers of actor and critics")
     layer_norm: bool = setting(True, "normalise the hidden layers of the critics; SLAC and PEARL do not")
+    actor_layer_norm: bool = setting(False, "normalise the hidden layers of the actor too", older=False)
     gamma: float = setting(0.99, "discount per agent decision", above=0, high=1)
     tau: float = setting(
         0.005, "step of the target critics towards the critics, each actor-critic step", above=0, high=1
@@ -159,6 +205,19 @@ class TrainConfig:
     pretrain_updates: int = count(1_000, "model-only updates on the random episodes", low=0)
     pretrain_windows: int = count(2, "windows per task in a pre-training update")
     pretrain_lr: float = setting(1e-3, "Adam step of the model while pre-training", above=0)
+    pretrain_decay: float = setting(
+        0.0,
+        "last share of pre-training over which that step falls linearly to zero",
+        low=0,
+        high=1,
+        older=0.0,
+    )
+    freeze_encoder: bool = setting(
+        False,
+        "encoder and latent model learn in pre-training only; features are then made once, kept in the "
+        "replay, and every step draws windows of its own",
+        older=False,
+    )
     tasks_per_visit: int = count(
         8, "training tasks visited between updates, a trial each; more trials, up to 8, if episodes are short"
     )
@@ -184,7 +243,11 @@ class TrainConfig:
         4, "actor-critic and context steps per update, on equal parts of the windows"
     )
     extra_steps: int = count(
-        0, "further critic and actor steps per update, on latents that those have inferred", low=0, older=0
+        0,
+        "further critic and actor steps per update, on beliefs and latents that those have inferred; on "
+        "windows of their own where the encoder is frozen",
+        low=0,
+        older=0,
     )
     lr_model: float = setting(1e-4, "Adam step of the latent model", above=0)
     lr_context: float = setting(3e-4, "Adam step of the context encoder", above=0)
@@ -259,68 +322,3 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-
-
-def validate(config: Config) -> None:
-    """Raise MetaslacError, in one line, for the first setting that cannot be or does not go with another."""
-    for section in fields(config):
-        values = getattr(config, section.name)
-        for entry in fields(values):
-            _check_limits(f"{section.name}.{entry.name}", getattr(values, entry.name), entry)
-    _check_together(config)
-
-
-def _check_limits(name: str, value: Any, entry: Field[Any]) -> None:
-    limits = entry.metadata
-    if limits["choices"] and value not in limits["choices"]:
-        raise MetaslacError(f"{name} must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise MetaslacError(f"{name} must be a finite number, not {value}")
-    if limits["low"] is not None and value < limits["low"]:
-        raise MetaslacError(f"{name} must be at least {limits['low']}, not {value}")
-    if limits["above"] is not None and value <= limits["above"]:
-        raise MetaslacError(f"{name} must be more than {limits['above']}, not {value}")
-    if limits["high"] is not None and value > limits["high"]:
-        raise MetaslacError(f"{name} must be at most {limits['high']}, not {value}")
-
-
-def _check_together(config: Config) -> None:
-    task, train, replay, evaluation = config.task, config.train, config.replay, config.evaluation
-    if not config.family.name:
-        raise MetaslacError("family.name must not be empty; `metaslac families` lists the names")
-    if task.inference == "infer" and task.size < 1:
-        raise MetaslacError("task.size must be at least 1 when task.inference is infer")
-    if task.inference == "infer" and task.factor_rank and not task.prior_factor:
-        raise MetaslacError(
-            "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
-            "of low rank is no distribution"
-        )
-    if task.context_min > task.context_max:
-        raise MetaslacError(
-            f"task.context_min ({task.context_min}) must not exceed task.context_max ({task.context_max})"
-        )
-    if task.context_max > task.context_segments * task.context_length:
-        raise MetaslacError(
-            f"task.context_max ({task.context_max}) must not exceed task.context_segments x "
-            f"task.context_length ({task.context_segments} x {task.context_length})"
-        )
-    if train.model_windows > train.windows:
-        raise MetaslacError(
-            f"train.model_windows ({train.model_windows}) must not exceed train.windows ({train.windows})"
-        )
-    if train.windows % train.steps_per_batch:
-        raise MetaslacError(
-            f"train.windows ({train.windows}) must be a multiple of "
-            f"train.steps_per_batch ({train.steps_per_batch})"
-        )
-    visit_episodes = train.prior_episodes + train.posterior_episodes
-    if replay.episodes_per_task < max(train.initial_episodes, visit_episodes):
-        raise MetaslacError(
-            f"replay.episodes_per_task ({replay.episodes_per_task}) must hold train.initial_episodes "
-            f"({train.initial_episodes}) and the episodes of one visit ({visit_episodes})"
-        )
-    if evaluation.exploration_episodes > evaluation.episodes:
-        raise MetaslacError(
-            f"evaluation.exploration_episodes ({evaluation.exploration_episodes}) must not exceed "
-            f"evaluation.episodes ({evaluation.episodes})"
-        )

@@ -38,18 +38,20 @@ def reconstruct(
 
     Args:
         networks: a learner's or a checkpoint's.
-        frames: uint8 (T+1, H, W, 3), from the first of the episode.
+        frames: uint8 (T+1, H, W, 3) or stacks (T+1, k, H, W, 3), from the first of the episode.
         actions: (T, A).
         m: (M,), what the model takes the task for.
         conditioned: how many first frames the roll-out sees, from 1 to T+1.
         noise: standard normal, (T+1, Z1 + Z2), the latents are sampled with; zeros for their means.
 
     Raises:
-        ValueError: `conditioned` is out of its range.
+        ValueError: `conditioned` is out of its range, or the networks have no latent model.
     """
     if not 1 <= conditioned <= len(frames):
         raise ValueError(f"conditioned must be 1 to {len(frames)}, not {conditioned}")
     model, device = networks.latent_model, next(networks.parameters()).device
+    if model is None:
+        raise ValueError("networks trained with model.elbo_weight=0 have no latent model")
     a, task, eps = (
         torch.as_tensor(part, dtype=torch.float32, device=device)[None] for part in (actions, m, noise)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from metaslac.networks.latent_model import Posterior
@@ -29,19 +31,27 @@ class Transitions(NamedTuple):
     distinct: Tensor  # (K,) how many different ones there were to draw from
 
 
-class Filtered(NamedTuple):
-    """B windows with their features, and the latents filtered from them given m."""
+class Seen(NamedTuple):
+    """B windows with their features, the m they are seen with, and the latents filtered from them, if any."""
 
     f: Tensor  # (B, L + 1, F)
     windows: Windows  # flattened over tasks
     m: Tensor  # (B, M)
-    posterior: Posterior
+    posterior: Posterior | None
 
     def decisions(self) -> Decisions:
         """The last decision of each window."""
-        z = self.posterior.z
+        z = None if self.posterior is None else self.posterior.z
+        windows = self.windows
         return Decisions(
-            self.f, self.windows.a, z[:, -2], z[:, -1], self.windows.r[:, -1], self.windows.terminated
+            self.f,
+            windows.a,
+            None if z is None else z[:, -2],
+            None if z is None else z[:, -1],
+            windows.r[:, -1],
+            windows.terminated,
+            None if windows.state is None else windows.state[:, 0],
+            None if windows.state is None else windows.state[:, 1],
         )
 
 
@@ -50,20 +60,46 @@ class Decisions(NamedTuple):
 
     f: Tensor  # (B, L + 1, F) features up to the decision, and of the frame after it
     a: Tensor  # (B, L, A) actions of the window, the decision last
-    z: Tensor  # (B, Z)
-    z_next: Tensor  # (B, Z)
+    z: Tensor | None  # (B, Z)
+    z_next: Tensor | None  # (B, Z)
     r: Tensor  # (B,)
     terminated: Tensor  # (B,)
+    state: Tensor | None  # (B, S), for critics that see it
+    state_next: Tensor | None  # (B, S)
+
+    def chosen(self, row: Tensor, order: Tensor) -> Decisions:
+        """Of decisions (K, W), those at row (K, 1) and order (K, n), flattened over tasks: (K * n,)."""
+        return self._with(lambda part: part[row, order].flatten(0, 1))
+
+    def by_task(self, tasks: int) -> Decisions:
+        """Decisions (K * W,), task by task, as (K, W)."""
+        return self._with(lambda part: part.unflatten(0, (tasks, -1)))
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Decisions:
+        parts = {name: change(part) for name, part in self._asdict().items() if part is not None}
+        return self._replace(**parts)
+
+
+def joined(decided: Sequence[Decisions], tasks: int) -> Decisions:
+    """Decisions (K * W,) of several steps as one, (K, W of all)."""
+    parts = [decisions.by_task(tasks)._asdict() for decisions in decided]
+    there = [name for name, part in parts[0].items() if part is not None]
+    return decided[0]._replace(**{name: torch.cat([step[name] for step in parts], 1) for name in there})
 
 
 def some(windows: Windows, which: slice) -> Windows:
     """Some of the windows (K, W, ...) of every task."""
-    return Windows(*(part[:, which] for part in windows))
+    return _with(windows, lambda part: part[:, which])
 
 
 def flat(windows: Windows) -> Windows:
     """Windows (K, W, ...) as (K * W, ...), task by task."""
-    return Windows(*(part.flatten(0, 1) for part in windows))
+    return _with(windows, lambda part: part.flatten(0, 1))
+
+
+def _with(windows: Windows, change: Callable[[Tensor], Tensor]) -> Windows:
+    parts = {name: change(part) for name, part in windows._asdict().items() if part is not None}
+    return windows._replace(**parts)
 
 
 def expand_tasks(m: Tensor, count: int) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaslac.learning.precision import Precision
-from metaslac.networks.blocks import ImageEncoder
+from metaslac.networks.images import ImageEncoder
 
 
 class Encoding:
@@ -17,7 +17,7 @@ class Encoding:
         self._encoder = encoder
 
     def trained(self, frames: Tensor) -> Tensor:
-        """Features (..., F) of frames uint8 (..., H, W, 3), with gradient."""
+        """Features (..., F) of frames uint8 (..., H, W, 3), or of stacks of them, with gradient."""
         with self.precision.cast_trained():
             f: Tensor = self._encoder(frames)
         return f.float()

@@ -6,20 +6,20 @@ task_variable.py. No I/O, no environment, no loop over time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from metaslac.config.sections import Config
-from metaslac.learning.batch import Batch, Decisions, Filtered, Transitions, expand_tasks, flat, some
+from metaslac.learning.batch import Batch, Decisions, Seen, Transitions, expand_tasks, flat, joined, some
 from metaslac.learning.encoding import Encoding
 from metaslac.learning.generators import Chance, restore_generator
 from metaslac.learning.objectives import (
-    Elbo,
-    Inverse,
     Loss,
+    model_objectives,
     prediction,
+    reward_from_features,
     soft_bellman,
     soft_policy,
     task_kl,
@@ -44,11 +44,13 @@ class Learner:
         num_params: int,
         device: torch.device,
         generator: torch.Generator,
+        state_size: int = 0,
     ) -> None:
         self.config = config
         self.device = device
         self.action_size = action_size
-        self.networks = MetaSLAC(config, action_size, num_params).to(device)
+        self.state_size = state_size
+        self.networks = MetaSLAC(config, action_size, num_params, state_size).to(device)
         self.chance = Chance(generator, device)
         self.encode = Encoding(self.networks.encoder, Precision.of(config.runtime.precision, device))
         self.task = task_variable(self.networks, config.task, self.encode, self.chance)
@@ -61,9 +63,8 @@ class Learner:
             "alpha": adam([networks.log_alpha], train.lr_alpha),
         }
         self._descent = Descent(self.optimizers, device)
-        self._model_objectives: list[Callable[[Filtered], Loss]] = [Elbo(networks.latent_model, self.encode)]
-        if networks.inverse_model is not None:
-            self._model_objectives.append(Inverse(networks.inverse_model, config.model.inverse_weight))
+        self._model_objectives = model_objectives(networks, config.model, self.encode)
+        self._feature_reward = reward_from_features(networks, config.model)
         learns_m = config.task.inference != "blind"
         self._model_trains_m = learns_m and config.task.gradient != "critic"
         self._critic_trains_m = learns_m and config.task.gradient != "model"
@@ -72,20 +73,21 @@ class Learner:
 
     def pretrain(self, batch: Batch) -> Metrics:
         """One update of the latent model alone (and of the context encoder, where the model trains it)."""
-        set_steps(self.optimizers, {"model": self.config.train.pretrain_lr})
+        assert batch.windows.frames is not None
         f = self.encode.trained(batch.windows.frames)
-        metrics = self._model_step(f, batch.windows, self.task.read(batch.context), batch.params)
-        set_steps(self.optimizers, {"model": self.config.train.lr_model})
-        return metrics
+        return self._model_step(f, batch.windows, self.task.read(batch.context), batch.params)
 
     def update(self, batch: Batch) -> Metrics:
         """One update: the model once, then several actor-critic and context steps on the same features.
 
         After those, `train.extra_steps` of critics and actor alone, on the latents inferred in them.
         """
+        if self.config.train.freeze_encoder:
+            return self._update_on_features(batch)
         train, windows, params = self.config.train, batch.windows, batch.params
+        assert windows.frames is not None
         for_model = some(windows, slice(train.model_windows))
-        f_model = self.encode.trained(for_model.frames)
+        f_model = self.encode.trained(windows.frames[:, : train.model_windows])
         f_rest = self.encode.fixed(windows.frames[:, train.model_windows :])
         f = torch.cat((f_model.detach(), f_rest), 1)  # (K, W, L + 1, F)
         transitions = self.task.read(batch.context)
@@ -96,7 +98,7 @@ class Learner:
         for first in range(train.steps_per_batch):
             part = slice(first, None, train.steps_per_batch)
             belief = self.task.believe(transitions)
-            seen = self._filter(f[:, part], some(windows, part), self.task.draw(belief, params))
+            seen = self._see(f[:, part], some(windows, part), self.task.draw(belief, params))
             decisions = seen.decisions()
             metrics |= self._critic_step(decisions, seen, belief)
             metrics |= self._actor_step(decisions, seen.m.detach())
@@ -105,12 +107,47 @@ class Learner:
 
         return metrics | self._extra_steps(decided, beliefs, params)
 
+    def _update_on_features(self, batch: Batch) -> Metrics:
+        """One update where features are kept: every step, extra ones too, has windows of its own.
+
+        The extra ones take the beliefs of those before them, and m drawn anew.
+        """
+        train, params = self.config.train, batch.params
+        transitions = self.task.read(batch.context)
+        steps = train.steps_per_batch + train.extra_steps
+        metrics: Metrics = {}
+        beliefs = []
+        for step in range(steps):
+            windows = some(batch.windows, slice(step, None, steps))
+            assert windows.f is not None
+            learns = step < train.steps_per_batch
+            if learns:
+                belief = self.task.believe(transitions)
+                beliefs.append(fixed(belief))
+            else:
+                belief = beliefs[step % train.steps_per_batch]
+            with torch.set_grad_enabled(learns):
+                m = self.task.draw(belief, params)
+            seen = self._see(windows.f, windows, m, self.networks.sight.of_latent)
+            decisions = seen.decisions()
+            if learns:
+                metrics |= self._critic_step(decisions, seen, belief)
+            else:
+                metrics |= self._critics_alone(decisions, seen.m)
+            metrics |= self._actor_step(decisions, seen.m.detach())
+        return metrics
+
     def anneal(self, progress: float) -> None:
         """Set every Adam step for `progress` in [0, 1] of the updates: full, then falling by `lr_decay`."""
         train = self.config.train
-        scale = min(1.0, (1 - progress) / train.lr_decay) if train.lr_decay else 1.0
+        scale = falling(progress, train.lr_decay)
         steps = {name: scale * getattr(train, f"lr_{name}") for name in self.optimizers}
         set_steps(self.optimizers, steps)
+
+    def anneal_pretraining(self, progress: float) -> None:
+        """Set the model's Adam step for `progress` in [0, 1] of pre-training, likewise."""
+        train = self.config.train
+        set_steps(self.optimizers, {"model": train.pretrain_lr * falling(progress, train.pretrain_decay)})
 
     def check(self) -> None:
         """Raise NonFinite if any loss or gradient so far was; on a CPU, updates have raised it themselves."""
@@ -132,8 +169,8 @@ class Learner:
         """One step down what trains the latent model. m learns from what it predicts."""
         belief = self.task.believe(transitions)
         m = expand_tasks(self.task.draw(belief, params), f.shape[1])
-        posterior = self._infer(f.flatten(0, 1), flat(windows), m.detach())
-        seen = Filtered(f.flatten(0, 1), flat(windows), self._to_model(m), posterior)
+        f, windows = f.flatten(0, 1), flat(windows)
+        seen = Seen(f, windows, self._to_model(m), self._infer(f, windows, m.detach()))
         losses = [objective(seen) for objective in self._model_objectives]
         loss = sum((part.value for part in losses[1:]), losses[0].value)
         metrics = {name: value for part in losses for name, value in part.parts.items()}
@@ -143,8 +180,8 @@ class Learner:
         self._descent.step("model", loss, "model", *["context"] * self._model_trains_m)
         return metrics
 
-    def _critic_step(self, decisions: Decisions, seen: Filtered, belief: TaskBelief | None) -> Metrics:
-        """One step down the soft Bellman error of decisions, and down what their windows' latents predict.
+    def _critic_step(self, decisions: Decisions, seen: Seen, belief: TaskBelief | None) -> Metrics:
+        """One step down the soft Bellman error of decisions, and down what their windows predict.
 
         Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads of
         rewards and next latents, whatever m is.
@@ -154,7 +191,12 @@ class Learner:
         if belief is not None:
             kl = task_kl(belief)
             loss, metrics = loss + self.config.task.kl_weight * kl.value, metrics | kl.parts
-        loss = loss + prediction(self.networks, seen._replace(m=self._to_model(seen.m)))
+        to_model, model = seen._replace(m=self._to_model(seen.m)), self.networks.latent_model
+        if model is not None and seen.posterior is not None:
+            loss = loss + prediction(model, to_model)
+        if self._feature_reward is not None:
+            told = self._feature_reward(to_model)
+            loss, metrics = loss + told.value, metrics | told.parts
         trains_m = self._critic_trains_m or self._model_trains_m
         self._descent.step("critic", loss, "critic", "model", *["context"] * trains_m)
         return metrics
@@ -181,35 +223,37 @@ class Learner:
         metrics: Metrics = {}
         if not train.extra_steps:
             return metrics
-        parts = (
-            torch.cat([part.unflatten(0, (tasks, -1)) for part in of], 1) for of in zip(*decided, strict=True)
-        )
-        everything = Decisions(*parts)  # (K, W)
+        everything = joined(decided, tasks)  # (K, W)
         available = everything.r.shape[1]
         count = available // train.steps_per_batch
         row = torch.arange(tasks, device=self.device)[:, None]
         for step in range(train.extra_steps):
             order = self.chance.uniform(tasks, available).argsort(1)[:, :count]
-            decisions = Decisions(*(part[row, order].flatten(0, 1) for part in everything))
+            decisions = everything.chosen(row, order)
             with torch.no_grad():
                 m = expand_tasks(self.task.draw(beliefs[step % train.steps_per_batch], params), count)
-            loss, told = self._bellman(decisions, m)
-            self._descent.step("critic", loss, "critic")
-            metrics |= told | self._actor_step(decisions, m)
+            metrics |= self._critics_alone(decisions, m) | self._actor_step(decisions, m)
         return metrics
+
+    def _critics_alone(self, decisions: Decisions, m: Tensor) -> Metrics:
+        loss, told = self._bellman(decisions, m)
+        self._descent.step("critic", loss, "critic")
+        return told
 
     def _bellman(self, decisions: Decisions, m: Tensor) -> Loss:
         noise = self.chance.normal(len(m), self.action_size)
         return soft_bellman(self.networks, self.config.actor_critic, decisions, m, noise)
 
-    def _filter(self, f: Tensor, windows: Windows, m: Tensor) -> Filtered:
-        """Windows (K, W) and their latents, given one m (K, M) of each task; the filter learns nothing."""
+    def _see(self, f: Tensor, windows: Windows, m: Tensor, latents: bool = True) -> Seen:
+        """Windows (K, W), with their latents if asked for, given one m (K, M) of each task; no gradient."""
         m, f, windows = expand_tasks(m, f.shape[1]), f.flatten(0, 1), flat(windows)
         with torch.no_grad():
-            return Filtered(f, windows, m, self._infer(f, windows, m))
+            return Seen(f, windows, m, self._infer(f, windows, m) if latents else None)
 
-    def _infer(self, f: Tensor, windows: Windows, m: Tensor) -> Posterior:
+    def _infer(self, f: Tensor, windows: Windows, m: Tensor) -> Posterior | None:
         model = self.networks.latent_model
+        if model is None:
+            return None
         noise = self.chance.normal(*f.shape[:2], model.latent_size)
         return model.infer(f, windows.a, m, windows.restart, noise)
 
@@ -219,3 +263,8 @@ class Learner:
     @torch.no_grad()
     def _move_target(self) -> None:
         torch._foreach_lerp_(self._targets, self._critics, self.config.actor_critic.tau)
+
+
+def falling(progress: float, decay: float) -> float:
+    """1, and over the last share `decay` of `progress` in [0, 1] linearly to 0."""
+    return min(1.0, (1 - progress) / decay) if decay else 1.0

@@ -6,17 +6,18 @@ columns of progress.csv. A loss may have a gradient with respect to m, if the m 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metaslac.config.sections import ActorCriticConfig
-from metaslac.learning.batch import Decisions, Filtered
+from metaslac.config.sections import ActorCriticConfig, ModelConfig
+from metaslac.learning.batch import Decisions, Seen
 from metaslac.learning.encoding import Encoding
 from metaslac.networks.actor_critic import squash
 from metaslac.networks.context_encoder import TaskBelief
-from metaslac.networks.inverse_model import InverseModel
+from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
 from metaslac.networks.latent_model import LatentModel, Metrics
 from metaslac.networks.meta_slac import MetaSLAC
 
@@ -31,36 +32,90 @@ class Loss(NamedTuple):
 class Elbo:
     """The negative ELBO of windows: what pixels, rewards and next latents say of the latent model."""
 
-    def __init__(self, model: LatentModel, encode: Encoding) -> None:
-        self._model = model
-        self._encode = encode  # whose precision images are decoded in as well
-
-    def __call__(self, seen: Filtered) -> Loss:
-        """Of B windows whose m may have a gradient; the filter has taken it as given."""
-        frames, a, r, restart, valid, _ = seen.windows
-        value, parts = self._model.loss(
-            frames, a, r, seen.m, seen.posterior, restart, valid, self._encode.precision.cast_trained()
-        )
-        return Loss(value, {f"model/{name}": part for name, part in parts.items()})
-
-
-class Inverse:
-    """Which action led from one image to the next: it makes features tell how a body is posed."""
-
-    def __init__(self, model: InverseModel, weight: float) -> None:
+    def __init__(self, model: LatentModel, weight: float, encode: Encoding) -> None:
         self._model = model
         self._weight = weight
+        self._encode = encode  # whose precision images are decoded in as well
 
-    def __call__(self, seen: Filtered) -> Loss:
+    def __call__(self, seen: Seen) -> Loss:
+        """Of B windows whose m may have a gradient; the filter has taken it as given.
+
+        Of a stack of pictures the newest is what a latent has to show: those before it are the newest of
+        frames before, which latents before have to show.
+        """
+        windows, posterior = seen.windows, seen.posterior
+        assert posterior is not None and windows.frames is not None
+        frames = windows.frames if windows.frames.dim() == 5 else windows.frames[:, :, -1]
+        value, parts = self._model.loss(
+            frames,
+            windows.a,
+            windows.r,
+            seen.m,
+            posterior,
+            windows.restart,
+            windows.valid,
+            self._encode.precision.cast_trained(),
+        )
+        return Loss(self._weight * value, {f"model/{name}": part for name, part in parts.items()})
+
+
+class Head:
+    """What features of windows tell of the actions between them, or of what comes next."""
+
+    def __init__(self, name: str, head: InverseModel | LastAction | NextFeature, weight: float) -> None:
+        self._name = name
+        self._head = head
+        self._weight = weight
+
+    def __call__(self, seen: Seen) -> Loss:
         """Of the features of B windows."""
-        value = self._model.loss(seen.f, seen.windows.a, seen.windows.valid)
-        return Loss(self._weight * value, {"model/inverse": value.detach()})
+        value = self._head.loss(seen.f, seen.windows.a, seen.windows.valid)
+        return Loss(self._weight * value, {f"model/{self._name}": value.detach()})
 
 
-def prediction(networks: MetaSLAC, seen: Filtered) -> Tensor:
+class RewardFromFeatures:
+    """The rewards that features and m tell."""
+
+    def __init__(self, head: FeatureReward, weight: float) -> None:
+        self._head = head
+        self._weight = weight
+
+    def __call__(self, seen: Seen) -> Loss:
+        """Of B windows whose m may have a gradient."""
+        windows = seen.windows
+        value = self._head.loss(seen.f, windows.a, windows.r, seen.m, windows.valid)
+        return Loss(self._weight * value, {"model/feature_reward": value.detach()})
+
+
+Objective = Callable[[Seen], Loss]
+
+
+def model_objectives(networks: MetaSLAC, config: ModelConfig, encode: Encoding) -> list[Objective]:
+    """All that encoder and latent model learn from, by the weights that are not 0."""
+    objectives: list[Objective] = []
+    if networks.latent_model is not None:
+        objectives.append(Elbo(networks.latent_model, config.elbo_weight, encode))
+    heads = {
+        "inverse": (networks.inverse_model, config.inverse_weight),
+        "last_action": (networks.last_action, config.last_action_weight),
+        "contrast": (networks.next_feature, config.contrast_weight),
+    }
+    objectives += [Head(name, head, weight) for name, (head, weight) in heads.items() if head is not None]
+    reward = reward_from_features(networks, config)
+    return objectives if reward is None else [*objectives, reward]
+
+
+def reward_from_features(networks: MetaSLAC, config: ModelConfig) -> Objective | None:
+    """Rewards told from features and m, if that has a weight."""
+    head = networks.feature_reward
+    return None if head is None else RewardFromFeatures(head, config.feature_reward_weight)
+
+
+def prediction(model: LatentModel, seen: Seen) -> Tensor:
     """The part of the negative ELBO that m predicts, rewards and next latents; it needs no pixels."""
-    _, a, r, restart, valid, _ = seen.windows
-    loss, _ = networks.latent_model.prediction_loss(a, r, seen.m, seen.posterior, restart, valid)
+    windows, posterior = seen.windows, seen.posterior
+    assert posterior is not None
+    loss, _ = model.prediction_loss(windows.a, windows.r, seen.m, posterior, windows.restart, windows.valid)
     return loss
 
 
@@ -75,25 +130,26 @@ def soft_bellman(
 ) -> Loss:
     """0.5 (Q - target)^2, mean over decisions and summed over the critics.
 
-    target = r + gamma (1 - terminated) (min Q'(z', a', m) - alpha log pi(a' | f, a, m)), a' from `noise`
-    (B, A). Decisions are of B windows, m is (B, M).
+    target = r + gamma (1 - terminated) (min Q'(s', a', m) - alpha log pi(a' | f, a, m)), a' from `noise`
+    (B, A), s what critics see. Decisions are of B windows, m is (B, M).
     """
-    fixed_m = m.detach()
-    f, a, z, z_next, r, terminated = decisions
+    fixed_m, d = m.detach(), decisions
     with torch.no_grad():
-        a_next, log_pi = squash(networks.actor(f[:, 1:], a[:, 1:], fixed_m), noise)
-        value = networks.target_critic(z_next, a_next, fixed_m).amin(0)
+        a_next, log_pi = squash(networks.actor(d.f[:, 1:], d.a[:, 1:], fixed_m), noise)
+        seen_next = networks.sight(d.z_next, d.f[:, 1:], d.a[:, 1:], d.state_next)
+        value = networks.target_critic(seen_next, a_next, fixed_m).amin(0)
         value = value - networks.log_alpha.exp() * log_pi
-        target = config.reward_scale * r + config.gamma * ~terminated * value
-    q = networks.critic(z, a[:, -1], m)
+        target = config.reward_scale * d.r + config.gamma * ~d.terminated * value
+    q = networks.critic(networks.sight(d.z, d.f[:, :-1], d.a[:, :-1], d.state), d.a[:, -1], m)
     loss = 0.5 * (q - target).square().mean(1).sum()
     return Loss(loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean()})
 
 
 def soft_policy(networks: MetaSLAC, decisions: Decisions, m: Tensor, noise: Tensor) -> tuple[Loss, Tensor]:
     """alpha log pi - min Q of actions drawn anew at the decisions, and the policy's entropy there, ()."""
-    action, log_pi = squash(networks.actor(decisions.f[:, :-1], decisions.a[:, :-1], m), noise)
-    value = networks.critic(decisions.z, action, m).amin(0)
+    f, a = decisions.f[:, :-1], decisions.a[:, :-1]
+    action, log_pi = squash(networks.actor(f, a, m), noise)
+    value = networks.critic(networks.sight(decisions.z, f, a, decisions.state), action, m).amin(0)
     loss = (networks.log_alpha.detach().exp() * log_pi - value).mean()
     entropy = -log_pi.detach().mean()
     return Loss(loss, {"actor/loss": loss.detach(), "actor/entropy": entropy}), entropy

@@ -42,7 +42,10 @@ class Inferred:
 
     def read(self, context: Context) -> Transitions:
         """The transitions of the context, features without gradient."""
-        f = self._encode.fixed(context.frames)  # (K, S, N + 1, F)
+        f = context.f  # (K, S, N + 1, F)
+        if f is None:
+            assert context.frames is not None
+            f = self._encode.fixed(context.frames)
         parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], context.valid
         f, a, r, f_next, valid = (part.flatten(1, 2) for part in parts)
         return Transitions(f, a, r, f_next, valid, context.distinct)

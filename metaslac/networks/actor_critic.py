@@ -1,4 +1,4 @@
-"""The actor on the history of features and the twin critics on latents, both conditioned on m.
+"""The actor on the history of features and the twin critics on what they are to see, both conditioned on m.
 
 Their losses are in learning/; the history that the actor sees is built here, for acting and training.
 """
@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metaslac.networks.blocks import Gaussian, mlp
+from metaslac.config.sections import ActorCriticConfig
+from metaslac.networks.blocks import Gaussian, Standardise, mlp
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -19,14 +20,25 @@ LOG_STD_RANGE = (-20.0, 2.0)
 class Actor(nn.Module):
     """pi(a_t | f_{t-L+1..t}, a_{t-L+1..t-1}, m), a tanh-squashed Gaussian on [-1, 1]^A."""
 
-    def __init__(self, window: int, feature_size: int, action_size: int, task_size: int, hidden: int) -> None:
+    def __init__(
+        self,
+        window: int,
+        feature_size: int,
+        action_size: int,
+        task_size: int,
+        config: ActorCriticConfig,
+    ) -> None:
         super().__init__()
-        inputs = window * feature_size + (window - 1) * action_size + task_size
-        self.network = mlp((inputs, hidden, hidden, 2 * action_size), nn.ReLU)
+        self.task_scale = config.task_scale
+        self.standardise = Standardise(feature_size) if config.standardise else None
+        inputs, hidden = history_size(window, feature_size, action_size) + task_size, config.hidden_size
+        self.network = mlp((inputs, hidden, hidden, 2 * action_size), nn.ReLU, config.actor_layer_norm)
 
     def forward(self, f: Tensor, a: Tensor, m: Tensor) -> Gaussian:
         """The Gaussian before the tanh, (B, A); f (B, L, F) and a (B, L-1, A) in order of time, m (B, M)."""
-        history = torch.cat((f.flatten(1), a.flatten(1), m), -1)
+        if self.standardise is not None:
+            f = self.standardise(f)
+        history = torch.cat((f.flatten(1), a.flatten(1), self.task_scale * m), -1)
         mean, log_std = self.network(history).chunk(2, -1)
         return Gaussian(mean, log_std.clamp(*LOG_STD_RANGE).exp())
 
@@ -41,26 +53,74 @@ def squash(distribution: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
     return u.tanh(), -(distribution.negative_log_likelihood(u) + log_derivative).sum(-1)
 
 
+class Sight(nn.Module):
+    """What critics see of a moment of an episode, as one row of numbers; `critic_input` says what that is.
+
+    The simulator's state is only ever looked at here.
+    """
+
+    def __init__(
+        self,
+        config: ActorCriticConfig,
+        window: int,
+        feature_size: int,
+        action_size: int,
+        latent_size: int,
+        state_size: int,
+    ) -> None:
+        super().__init__()
+        self.of_latent, self.of_features, self.of_state = sights(config.critic_input)
+        features = feature_size if self.of_features and config.standardise else 0
+        states = state_size if self.of_state and config.standardise else 0
+        self.standardise = Standardise(features) if features else None
+        self.standardise_state = Standardise(states) if states else None
+        self.size = self.of_latent * latent_size + self.of_state * state_size
+        self.size += self.of_features * history_size(window, feature_size, action_size)
+
+    def forward(self, z: Tensor | None, f: Tensor, a: Tensor, state: Tensor | None) -> Tensor:
+        """(B, size); z (B, Z) if it is seen, f (B, L, F), a (B, L-1, A), state (B, S) if it is seen."""
+        seen = []
+        if self.of_latent:
+            assert z is not None
+            seen.append(z)
+        if self.of_features:
+            standard = f if self.standardise is None else self.standardise(f)
+            seen += [standard.flatten(1), a.flatten(1)]
+        if self.of_state:
+            assert state is not None
+            seen.append(state if self.standardise_state is None else self.standardise_state(state))
+        return torch.cat(seen, -1)
+
+
 class TwinCritic(nn.Module):
-    """Q1 and Q2 of (z_t, a_t, m).
+    """Q1 and Q2 of what they see, a_t and m.
 
     With layer normalisation (Ball et al. 2023), values cannot grow without bound outside the data.
     Without it, which is SLAC's and PEARL's way, they can fall everywhere at once, and the actor flees to
     where they have not fallen yet.
     """
 
-    def __init__(
-        self, latent_size: int, action_size: int, task_size: int, hidden: int, layer_norm: bool = True
-    ) -> None:
+    def __init__(self, seen_size: int, action_size: int, task_size: int, config: ActorCriticConfig) -> None:
         super().__init__()
-        sizes = (latent_size + action_size + task_size, hidden, hidden, 1)
-        self.q1 = mlp(sizes, nn.ReLU, layer_norm)
-        self.q2 = mlp(sizes, nn.ReLU, layer_norm)
+        self.action_scale, self.task_scale = config.action_scale, config.task_scale
+        sizes = (seen_size + action_size + task_size, config.hidden_size, config.hidden_size, 1)
+        self.q1 = mlp(sizes, nn.ReLU, config.layer_norm)
+        self.q2 = mlp(sizes, nn.ReLU, config.layer_norm)
 
-    def forward(self, z: Tensor, a: Tensor, m: Tensor) -> Tensor:
-        """Both values, (2, B); z (B, Z), a (B, A), m (B, M)."""
-        x = torch.cat((z, a, m), -1)
+    def forward(self, seen: Tensor, a: Tensor, m: Tensor) -> Tensor:
+        """Both values, (2, B); seen (B, size of a Sight), a (B, A), m (B, M)."""
+        x = torch.cat((seen, self.action_scale * a, self.task_scale * m), -1)
         return torch.stack((self.q1(x).squeeze(-1), self.q2(x).squeeze(-1)))
+
+
+def sights(critic_input: str) -> tuple[bool, bool, bool]:
+    """Whether critics see latents, features, and the simulator's state, by the setting's value."""
+    return "latent" in critic_input, "features" in critic_input, critic_input == "state"
+
+
+def history_size(window: int, feature_size: int, action_size: int) -> int:
+    """Numbers in L features and the actions between them."""
+    return window * feature_size + (window - 1) * action_size
 
 
 class History:

@@ -1,6 +1,6 @@
-"""Building blocks: multilayer perceptron, Gaussian head, image encoder and decoder.
+"""Building blocks: multilayer perceptron, Gaussian head, the shapes of convolutions, standardisation.
 
-What they are combined into lives in latent_model.py, context_encoder.py and actor_critic.py.
+What they are combined into lives in the other files of this room.
 """
 
 from __future__ import annotations
@@ -77,63 +77,6 @@ class GaussianHead(nn.Module):
         return Gaussian(mean, F.softplus(raw) + self.std_floor)
 
 
-class ImageEncoder(nn.Module):
-    """Frames to features: stride-2 convolutions down to 4 x 4, then one linear layer.
-
-    For 64 x 64 and base depth 32 this is SLAC's compressor; its last 4 x 4 "valid" convolution is
-    the same arithmetic as the linear layer here. Leaky ReLU after every layer, the last included.
-    """
-
-    def __init__(self, image_size: int, base_depth: int, feature_size: int) -> None:
-        super().__init__()
-        depths = conv_depths(image_size, base_depth)
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2)
-            for inputs, outputs, kernel in zip((3, *depths[:-1]), depths, kernels(depths), strict=True)
-        )
-        self.linear = nn.Linear(16 * depths[-1], feature_size)
-        self.apply(glorot_)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Features (..., F) of frames uint8 (..., H, W, 3)."""
-        x = pixels(frames, self.linear.weight.dtype).flatten(0, -4)
-        x = x.permute(0, 3, 1, 2)  # (N, 3, H, W), channels last in memory
-        for convolution in self.convolutions:
-            x = F.leaky_relu(convolution(x), LEAK, inplace=True)
-        x = x.permute(0, 2, 3, 1).flatten(1)  # (N, 4 * 4 * C)
-        f: Tensor = F.leaky_relu(self.linear(x), LEAK)
-        return f.view(*frames.shape[:-3], f.shape[-1])
-
-
-class ImageDecoder(nn.Module):
-    """Latents to the mean of p(x_t | z_t): the mirror image of ImageEncoder."""
-
-    def __init__(self, image_size: int, base_depth: int, latent_size: int) -> None:
-        super().__init__()
-        depths = conv_depths(image_size, base_depth)
-        self.linear = nn.Linear(latent_size, 16 * depths[-1])
-        self.convolutions = nn.ModuleList(
-            nn.ConvTranspose2d(inputs, outputs, kernel, stride=2, padding=kernel // 2, output_padding=1)
-            for inputs, outputs, kernel in zip(
-                depths[::-1], (*depths[-2::-1], 3), kernels(depths)[::-1], strict=True
-            )
-        )
-        self.apply(glorot_)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Pixel means (..., H, W, 3) for latents (..., Z)."""
-        x: Tensor = F.leaky_relu(self.linear(z.flatten(0, -2)), LEAK)
-        x = x.view(x.shape[0], 4, 4, -1).permute(0, 3, 1, 2)  # (N, C, 4, 4)
-        for convolution in self.convolutions:
-            x = F.leaky_relu(convolution(x), LEAK, inplace=True)
-        return x.permute(0, 2, 3, 1).unflatten(0, z.shape[:-1])  # type: ignore[no-any-return]
-
-
-def pixels(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 frames as floats in [0, 1]."""
-    return frames.to(dtype).div_(255)
-
-
 def conv_depths(image_size: int, base_depth: int) -> tuple[int, ...]:
     """Output channels of the stride-2 convolutions that take an image down to 4 x 4."""
     return tuple(base_depth * 2**level for level in range((image_size // 4).bit_length() - 1))
@@ -150,3 +93,42 @@ def glorot_(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+class Standardise(nn.Module):
+    """Entries less their mean, over their standard deviation, both of all that was taken in so far.
+
+    They are a checkpoint's: merged exactly, batch by batch (Chan et al. 1983), so that what was taken in
+    together or one after the other makes no difference but rounding.
+    """
+
+    count: Tensor
+    mean: Tensor
+    squares: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("squares", torch.zeros(size, dtype=torch.float64))  # of deviations, summed
+
+    def forget(self) -> None:
+        """Go back to nothing taken in."""
+        for part in (self.count, self.mean, self.squares):
+            part.zero_()
+
+    @torch.no_grad()
+    def take_in(self, values: Tensor) -> None:
+        """More values, (..., size)."""
+        values = values.flatten(0, -2).double()
+        n, mean = len(values), values.mean(0)
+        total, apart = self.count + n, mean - self.mean
+        self.squares += (values - mean).square().sum(0) + apart.square() * self.count * n / total
+        self.mean += apart * n / total
+        self.count.copy_(total)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values (..., size) standardised; as they are before anything was taken in."""
+        std = (self.squares / self.count.clamp_min(1)).sqrt()
+        std = torch.where(std > 1e-6, std, torch.ones_like(std))  # nothing is made of what never differs
+        return (values - self.mean.to(values)) / std.to(values)

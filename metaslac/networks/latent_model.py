@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from metaslac.config.sections import ModelConfig
-from metaslac.networks.blocks import Gaussian, GaussianHead, ImageDecoder, gaussian_kl, pixels
+from metaslac.networks.blocks import Gaussian, GaussianHead, gaussian_kl
+from metaslac.networks.images import ImageDecoder, pixels
 
 Metrics = dict[str, Tensor]
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from metaslac.config.sections import Config
-from metaslac.networks.actor_critic import Actor, TwinCritic
-from metaslac.networks.blocks import ImageEncoder, mlp
+from metaslac.networks.actor_critic import Actor, Sight, TwinCritic
+from metaslac.networks.blocks import Standardise, mlp
 from metaslac.networks.context_encoder import ContextEncoder
-from metaslac.networks.inverse_model import InverseModel
+from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
+from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_model import LatentModel
 
 
@@ -49,31 +50,53 @@ class TaskParams(nn.Module):
 class MetaSLAC(nn.Module):
     """Every network of the method, in one module, so that they are saved and counted together."""
 
-    def __init__(self, config: Config, action_size: int, num_params: int) -> None:
+    def __init__(self, config: Config, action_size: int, num_params: int, state_size: int = 0) -> None:
         super().__init__()
-        model, size, image_size = config.model, config.task.size, config.family.image_size
-        hidden = config.actor_critic.hidden_size
-        self.encoder = ImageEncoder(image_size, model.base_depth, model.feature_size)
-        self.latent_model = LatentModel(model, image_size, action_size, size)
-        self.inverse_model = (
-            InverseModel(model.feature_size, action_size, model.hidden_size) if model.inverse_weight else None
+        model, actor_critic, family = config.model, config.actor_critic, config.family
+        size, f_size, hidden = config.task.size, model.feature_size, model.hidden_size
+        self.encoder = ImageEncoder(
+            family.image_size, model.base_depth, f_size, family.frames, model.feature_norm
+        )
+        self.latent_model = (
+            LatentModel(model, family.image_size, action_size, size) if model.elbo_weight else None
+        )
+        self.inverse_model = InverseModel(f_size, action_size, hidden) if model.inverse_weight else None
+        self.last_action = LastAction(f_size, action_size, hidden) if model.last_action_weight else None
+        self.next_feature = NextFeature(f_size, action_size, hidden) if model.contrast_weight else None
+        self.feature_reward = (
+            FeatureReward(f_size, action_size, size, model, actor_critic.task_scale)
+            if model.feature_reward_weight
+            else None
         )
         self.context_encoder = ContextEncoder(
-            model.feature_size, action_size, size, config.task.hidden_size, config.task.factor_rank
+            f_size, action_size, size, config.task.hidden_size, config.task.factor_rank
         )
         self.task_params = TaskParams(num_params, config.task.hidden_size, size)
-        self.actor = Actor(model.window, model.feature_size, action_size, size, hidden)
-        critic_sizes = self.latent_model.latent_size, action_size, size, hidden
-        self.critic = TwinCritic(*critic_sizes, config.actor_critic.layer_norm)
-        self.target_critic = TwinCritic(*critic_sizes, config.actor_critic.layer_norm)
+        self.actor = Actor(model.window, f_size, action_size, size, actor_critic)
+        latent_size = model.z1_size + model.z2_size
+        self.sight = Sight(actor_critic, model.window, f_size, action_size, latent_size, state_size)
+        self.critic = TwinCritic(self.sight.size, action_size, size, actor_critic)
+        self.target_critic = TwinCritic(self.sight.size, action_size, size, actor_critic)
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
-        self.log_alpha = nn.Parameter(torch.tensor(math.log(config.actor_critic.alpha_init)))
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(actor_critic.alpha_init)))
 
     def model_parameters(self) -> list[nn.Parameter]:
-        """The weights that learn from images: encoder, latent model and, if there is one, inverse model."""
-        parts = self.encoder, self.latent_model, self.inverse_model
+        """The weights that learn from images: encoder, latent model and heads on features."""
+        parts = (
+            self.encoder,
+            self.latent_model,
+            self.inverse_model,
+            self.last_action,
+            self.next_feature,
+            self.feature_reward,
+        )
         return [parameter for part in parts if part is not None for parameter in part.parameters()]
+
+    def standardised(self) -> list[Standardise]:
+        """All that inputs of actor and critics are standardised by."""
+        parts = self.actor.standardise, self.sight.standardise, self.sight.standardise_state
+        return [part for part in parts if part is not None]
 
     def task_parameters(self, inference: str) -> list[nn.Parameter]:
         """The weights that make m: the oracle's, or those of inference."""

@@ -22,7 +22,6 @@ from metaslac.storage.checkpoint import Content, SavedFile, tensors_to_bytes
 MOST_JOINED = 32
 FOLDER = "replay/"
 TABLE_COLUMNS = 7
-STORES = ("frames", "actions", "rewards", "dense_rewards")
 
 
 class Segment(NamedTuple):
@@ -137,7 +136,7 @@ class ReplayFiles:
             episode for episode in replay.stored[task] if segment.first <= episode.number < segment.end
         ]
         places = torch.cat([_places(episode) for episode in episodes]).to(replay.device)
-        tensors = {name: getattr(replay, name)[task, places] for name in STORES}
+        tensors = {name: store[task, places] for name, store in replay.stores().items()}
         tensors["numbers"] = torch.tensor([episode.number for episode in episodes])
         tensors["lengths"] = torch.tensor([episode.length for episode in episodes])
         return tensors_to_bytes(tensors)
@@ -203,7 +202,7 @@ class ReplayFiles:
         """Put the episodes of one file into the ring, those that are still there."""
         numbers, lengths = (_whole_numbers(tensors[name]) for name in ("numbers", "lengths"))
         rows = sum(lengths) + len(lengths)
-        stores = {name: getattr(self.replay, name) for name in STORES}
+        stores = self.replay.stores()
         possible = (
             all(0 < length <= self.replay.episode_steps for length in lengths)
             and all(segment.first <= number < segment.end for number in numbers)

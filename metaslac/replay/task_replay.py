@@ -6,6 +6,7 @@ Windows and context transitions are drawn by index arithmetic on a table of each
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+FEATURE_TYPE = torch.float16  # of kept features: a few per cent of their frames, and precise enough
+
 
 class Episode(NamedTuple):
-    """One episode of n steps. a[t] and r[t] belong to the step from frame t to frame t+1."""
+    """One episode of n steps. a[t] and r[t] belong to the step from frame t to frame t+1.
+
+    A frame is one picture, or a stack of the last k control steps' pictures, (n + 1, k, H, W, 3).
+    """
 
     frames: NDArray[np.uint8]  # (n + 1, H, W, 3)
     actions: NDArray[np.float32]  # (n, A)
@@ -27,6 +33,12 @@ class Episode(NamedTuple):
     lost: bool = (
         False  # a worker died or hung: the rest of the episode is not known, and it is not to be used
     )
+    states: NDArray[np.float32] | None = None  # (n + 1, S), the simulator's, where critics are to see them
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """The newest picture of every frame, (n + 1, H, W, 3)."""
+        return self.frames if self.frames.ndim == 4 else self.frames[:, -1]
 
 
 class Windows(NamedTuple):
@@ -36,22 +48,25 @@ class Windows(NamedTuple):
     rewards, and `valid` is false.
     """
 
-    frames: Tensor  # (K, W, L + 1, H, W, 3) uint8
+    frames: Tensor | None  # (K, W, L + 1, H, W, 3) or (..., k, H, W, 3) uint8; None where f is there
     a: Tensor  # (K, W, L, A)
     r: Tensor  # (K, W, L), dense
     restart: Tensor  # (K, W, L + 1) bool: the filter starts afresh at this frame
     valid: Tensor  # (K, W, L + 1) bool: this frame is real, not padding
     terminated: Tensor  # (K, W) bool: the last transition ended the task
+    f: Tensor | None = None  # (K, W, L + 1, F) features, where they are kept
+    state: Tensor | None = None  # (K, W, 2, S) at the last transition's frames, where they are kept
 
 
 class Context(NamedTuple):
     """Transitions of each task, in S segments of N consecutive ones so that few frames show many."""
 
-    frames: Tensor  # (K, S, N + 1, H, W, 3) uint8
+    frames: Tensor | None  # (K, S, N + 1, H, W, 3) or (..., k, H, W, 3) uint8; None where f is there
     a: Tensor  # (K, S, N, A)
     r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
     distinct: Tensor  # (K,) transitions in the task's pool; those drawn may repeat some of them
+    f: Tensor | None = None  # (K, S, N + 1, F) features, where they are kept
 
 
 class StoredEpisode(NamedTuple):
@@ -73,6 +88,19 @@ class TaskReplay:
 
     The context pool of a task is its newest marked episodes that together hold at least
     `context_episodes * episode_steps` transitions, or all marked ones while they hold fewer.
+
+    Of a stack of k pictures, those are stored that a decision adds to the stack before it, so that each is
+    stored once; stacks are put together again when they are drawn.
+
+    Args:
+        num_tasks: how many training tasks.
+        episodes_per_task, context_episodes: as above.
+        episode_steps: decisions in a whole episode.
+        image_size, action_size: of a picture and of an action.
+        device: where all of it is.
+        stack: pictures in a frame, k.
+        new_pictures: of them, those that a decision adds: an action repeat adds that many, at most k.
+        state_size: of the simulator's states; 0 keeps none.
     """
 
     def __init__(
@@ -84,13 +112,22 @@ class TaskReplay:
         image_size: int,
         action_size: int,
         device: torch.device,
+        stack: int = 1,
+        new_pictures: int = 1,
+        state_size: int = 0,
     ) -> None:
         self.device = device
+        self.stack, self.new_pictures = stack, min(new_pictures, stack)
         self.episode_steps = episode_steps
         self.context_steps = context_episodes * episode_steps
         self.places = episodes_per_task * (episode_steps + 1)
         shape = (num_tasks, self.places)
-        self.frames = torch.empty(*shape, image_size, image_size, 3, dtype=torch.uint8, device=device)
+        pictures = (self.new_pictures,) if stack > 1 else ()
+        picture = image_size, image_size, 3
+        self.frames = torch.empty(*shape, *pictures, *picture, dtype=torch.uint8, device=device)
+        self.states = torch.zeros(*shape, state_size, device=device)
+        self.features: Tensor | None = None  # (N, places, F), once features are kept
+        self.on_add: Callable[[int, int, int], None] | None = None  # told task, first place and places
         # The step from the frame at a place to the next; there is none from an episode's last frame.
         self.actions = torch.zeros(*shape, action_size, device=device)
         self.rewards = torch.zeros(shape, device=device)
@@ -120,7 +157,11 @@ class TaskReplay:
         number = self.added[task]
         row = number % self.lengths.shape[1]
         steps = slice(offset, offset + n)
-        self.frames[task, offset : offset + n + 1] = torch.from_numpy(episode.frames).to(self.device)
+        places = slice(offset, offset + n + 1)
+        pictures = episode.frames[:, -self.new_pictures :] if self.stack > 1 else episode.frames
+        self.frames[task, places] = torch.from_numpy(pictures).to(self.device)
+        if episode.states is not None:
+            self.states[task, places] = torch.from_numpy(episode.states).to(self.device)
         self.actions[task, steps] = torch.from_numpy(episode.actions).to(self.device)
         self.rewards[task, steps] = torch.from_numpy(episode.rewards).to(self.device)
         self.dense_rewards[task, steps] = torch.from_numpy(episode.dense_rewards).to(self.device)
@@ -131,6 +172,19 @@ class TaskReplay:
         self.next_place[task] = offset + n + 1
         self.stored[task].append(StoredEpisode(number, row, offset, n, context))
         self.choose_pool(task)
+        if self.on_add is not None:
+            self.on_add(task, offset, n + 1)
+
+    def stores(self) -> dict[str, Tensor]:
+        """What is kept of every place and cannot be made again, by name, (N, places, ...)."""
+        names = ["frames", "actions", "rewards", "dense_rewards", *["states"] * (self.states.shape[2] > 0)]
+        return {name: getattr(self, name) for name in names}
+
+    def episode_frames(self, task: int, offset: int, count: int) -> Tensor:
+        """The frames of an episode that is stored from a place on, so many, as agents see them."""
+        index = torch.arange(count, device=self.device)
+        first = torch.full_like(index, task * self.places + offset)
+        return self._frames(first, index)
 
     def choose_pool(self, task: int) -> None:
         """Mark the rows of the task's context pool in the table."""
@@ -147,16 +201,19 @@ class TaskReplay:
         at = tasks[:, None], row
         steps = torch.arange(window + 1, device=self.device)
         index = t[..., None] + 1 - window + steps  # (K, W, L + 1), negative before the episode
-        place = self._first_place(*at) + index.clamp_min(0)
+        first, within = self._first_place(*at), index.clamp_min(0)
+        place = first + within
         valid = index >= 0
         real = valid[..., :-1]
         return Windows(
-            frames=gather(self.frames, place),
+            frames=self._frames(first, within) if self.features is None else None,
             a=gather(self.actions, place[..., :-1]) * real[..., None],
             r=gather(self.dense_rewards, place[..., :-1]) * real,
             restart=(index <= 0) | (steps == 0),
             valid=valid,
             terminated=self.terminated[at] & (t + 1 == self.lengths[at]),
+            f=None if self.features is None else gather(self.features, place).float(),
+            state=gather(self.states, place[..., -2:]) if self.states.shape[2] else None,
         )
 
     def sample_context(
@@ -172,14 +229,29 @@ class TaskReplay:
         index = (position - (length - 1))[..., None] + torch.arange(length + 1, device=self.device)
         valid = (index[..., :-1] >= 0) & (index[..., :-1] < n)
         first, index = self._first_place(*at), index.clamp_min(0)  # (K, S, 1) and (K, S, N + 1)
-        step = first + index[..., :-1].minimum(n - 1)
+        step, index = first + index[..., :-1].minimum(n - 1), index.minimum(n)
         return Context(
-            frames=gather(self.frames, first + index.minimum(n)),
+            frames=self._frames(first, index) if self.features is None else None,
             a=gather(self.actions, step),
             r=gather(self.rewards, step),
             valid=valid,
             distinct=(lengths * pooled).sum(1),
+            f=None if self.features is None else gather(self.features, first + index).float(),
         )
+
+    def _frames(self, first: Tensor, index: Tensor) -> Tensor:
+        """Frames number `index` of episodes whose first frame is at place `first`, of any shape together."""
+        frames = gather(self.frames, first + index)
+        if self.stack == 1:
+            return frames
+        missing, back = self.stack - self.new_pictures, 0
+        parts = [frames]
+        while missing:
+            back += 1
+            earlier = gather(self.frames, first + (index - back).clamp_min(0))
+            parts.append(earlier[..., -missing:, :, :, :])
+            missing -= parts[-1].shape[-4]
+        return torch.cat(parts[::-1], -4)
 
     def _draw(self, weights: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Row of the table and position in it, both (K, count), uniform over all positions.
@@ -234,9 +306,17 @@ def gather(store: Tensor, place: Tensor) -> Tensor:
 
 
 def replay_bytes(
-    num_tasks: int, episodes_per_task: int, episode_steps: int, image_size: int, action_size: int
+    num_tasks: int,
+    episodes_per_task: int,
+    episode_steps: int,
+    image_size: int,
+    action_size: int,
+    pictures: int = 1,
+    state_size: int = 0,
+    feature_size: int = 0,
 ) -> int:
-    """Memory of a TaskReplay, in bytes."""
+    """Memory of a TaskReplay in bytes, with so many pictures a decision and, if there are, kept features."""
     places = episodes_per_task * (episode_steps + 1)
-    frame, step, row = image_size * image_size * 3, 4 * (action_size + 2), 8 + 8 + 1 + 1
-    return num_tasks * (places * (frame + step) + places // 2 * row)
+    frame, step, row = pictures * image_size * image_size * 3, 4 * (action_size + 2), 8 + 8 + 1 + 1
+    kept = 4 * state_size + FEATURE_TYPE.itemsize * feature_size
+    return num_tasks * (places * (frame + step + kept) + places // 2 * row)

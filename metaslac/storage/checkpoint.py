@@ -17,8 +17,9 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from metaslac.config.sections import Config, validate
+from metaslac.config.sections import Config
 from metaslac.config.text import from_yaml, to_yaml
+from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import sync_directory, write_synced
 from metaslac.storage.manifest import (

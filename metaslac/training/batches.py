@@ -29,16 +29,23 @@ class Batches:
         self.generator = generator
 
     def sample(self, windows: int | None = None) -> Batch:
-        """`train.tasks_per_update` distinct tasks, so many windows of each; None is `train.windows`."""
+        """`train.tasks_per_update` distinct tasks, so many windows of each; None is what an update takes."""
         config, generator = self.config, self.generator
+        if windows is None:
+            windows = windows_per_update(config)
         order = torch.rand(len(self.params), device=self.params.device, generator=generator).argsort()
         tasks = order[: config.train.tasks_per_update]
         return Batch(
-            self.replay.sample_windows(
-                tasks, windows or config.train.windows, config.model.window, generator
-            ),
+            self.replay.sample_windows(tasks, windows, config.model.window, generator),
             self.replay.sample_context(
                 tasks, config.task.context_segments, config.task.context_length, generator
             ),
             self.params[tasks],
         )
+
+
+def windows_per_update(config: Config) -> int:
+    """Windows of each task in an update's batch; extra steps have their own where features are kept."""
+    train = config.train
+    extra = train.extra_steps if train.freeze_encoder else 0
+    return train.windows // train.steps_per_batch * (train.steps_per_batch + extra)

@@ -37,7 +37,7 @@ class ClosableVectorEnv(VectorEnv, Protocol):
     def close(self) -> None: ...
 
 
-MakeEnv = Callable[[int], ClosableVectorEnv]
+MakeEnv = Callable[..., ClosableVectorEnv]  # of so many worlds, and with `states` where critics see them
 
 
 class OnlineTraining:
@@ -114,6 +114,7 @@ class OnlineTraining:
         train, progress, learner = self.config.train, self.progress, self.trainer.learner
         while progress.pretrained < train.pretrain_updates:
             self._between()
+            learner.anneal_pretraining(progress.pretrained / train.pretrain_updates)
             metrics = self.updates.make(learner.pretrain, train.pretrain_windows)
             progress.pretrained += 1
             self.saver.behind = True
@@ -126,6 +127,8 @@ class OnlineTraining:
 
     def _train(self, env: VectorEnv, test_env: VectorEnv) -> None:
         train, progress, learner = self.config.train, self.progress, self.trainer.learner
+        if not progress.updates:
+            self.trainer.kept.begin()
         if progress.unlogged is not None:
             self._after_update(test_env)
         while progress.updates < train.updates:
@@ -203,7 +206,8 @@ class OnlineTraining:
     def _environments(self, make_env: MakeEnv) -> Iterator[tuple[VectorEnv, VectorEnv]]:
         """One vector environment to train in and one to evaluate in."""
         jobs = len(self.trainer.family.test_tasks) * self.config.evaluation.trials
-        env = make_env(self.config.train.tasks_per_visit)
+        asks = {"states": True} if self.config.actor_critic.critic_input == "state" else {}
+        env = make_env(self.config.train.tasks_per_visit, **asks)
         test_env = make_env(slots_for(jobs, self.config.runtime.worlds))
         try:
             yield env, test_env

@@ -24,6 +24,7 @@ from metaslac.storage.checkpoint import Checkpoint, prune, save_checkpoint
 from metaslac.training.ahead import CollectorAhead
 from metaslac.training.batches import Batches
 from metaslac.training.collection import CollectedFamily, Collector
+from metaslac.training.kept_features import KeptFeatures
 from metaslac.training.run_log import LogState, RunLog
 from metaslac.training.state import TrainingState
 
@@ -39,6 +40,8 @@ class Family(CollectedFamily, Protocol):
     def task_hash(self) -> str: ...
     @property
     def test_tasks(self) -> Sequence[Task]: ...
+    @property
+    def state_size(self) -> int: ...
 
 
 class MetaTrainer:
@@ -60,7 +63,8 @@ class MetaTrainer:
         seed, num_params = config.train.seed, params.shape[1]
         with seeded(torch_seed(seed, NETWORK_STREAM)):
             generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
-            self.learner = Learner(config, family.action_size, num_params, device, generator)
+            states = state_size(config, family)
+            self.learner = Learner(config, family.action_size, num_params, device, generator, states)
         self.learner.networks.task_params.fit(params)
         self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
         self.replay = TaskReplay(
@@ -71,7 +75,11 @@ class MetaTrainer:
             config.family.image_size,
             family.action_size,
             device,
+            config.family.frames,
+            config.family.action_repeat,
+            states,
         )
+        self.kept = KeptFeatures(self.learner, self.replay)
         generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
         self.batches = Batches(config, self.replay, params, generator)
         self.collector = Collector(config, family, self.replay)
@@ -89,7 +97,10 @@ class MetaTrainer:
                 "than this version has"
             )
         load_weights(self.learner.networks, checkpoint.tensors, checkpoint.path)
-        return self.state.restore(checkpoint)
+        log = self.state.restore(checkpoint)
+        if self.progress.updates:
+            self.kept.begin()
+        return log
 
     def evaluate(self, test_env: VectorEnv) -> list[TaskAdaptation]:
         """Adaptation to every held-out task, with the same random numbers each time."""
@@ -117,6 +128,7 @@ class MetaTrainer:
             "test_tasks": len(self.family.test_tasks),
             "param_names": list(self.family.param_names),
             "action_size": self.family.action_size,
+            "state_size": self.learner.state_size,
             "update": self.progress.updates,
             "pretraining_update": self.progress.pretrained,
             "replay_steps": self.replay.steps(),
@@ -136,3 +148,8 @@ class MetaTrainer:
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
         return (parent / "last").resolve()
+
+
+def state_size(config: Config, family: Family) -> int:
+    """Size of the simulator's states that critics see in training; 0 where they see none."""
+    return family.state_size if config.actor_critic.critic_input == "state" else 0

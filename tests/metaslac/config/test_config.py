@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaslac.config.sections import Config, validate
+from metaslac.config.sections import Config
 from metaslac.config.text import (
     apply_settings,
     describe,
@@ -21,6 +21,7 @@ from metaslac.config.text import (
     to_yaml,
     with_values,
 )
+from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 
 

@@ -82,7 +82,7 @@ def test_actor_critic_steps_reach_of_the_model_its_reward_and_prior_heads_alone(
     f = learner.networks.encoder(batch.windows.frames).detach()
     before = snapshot(learner)
     belief = learner.task.believe(learner.task.read(batch.context))
-    seen = learner._filter(f, batch.windows, learner.task.draw(belief, batch.params))
+    seen = learner._see(f, batch.windows, learner.task.draw(belief, batch.params))
     learner._critic_step(seen.decisions(), seen, belief)
     learner._actor_step(seen.decisions(), seen.m.detach())
     after = learner.networks.state_dict()

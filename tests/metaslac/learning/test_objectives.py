@@ -8,6 +8,7 @@ import torch
 from fakes import changed, make_batch, make_learner, snapshot, tiny_config
 
 from metaslac.config.text import with_values
+from metaslac.replay.task_replay import Windows
 
 
 @pytest.mark.parametrize("extra_steps", [0, 1])
@@ -33,7 +34,7 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
     with torch.no_grad():
         for k in range(3):
             for w in range(config.train.windows):
-                window = type(batch.windows)(*(part[k, w][None] for part in batch.windows))
+                window = one_window(batch.windows, k, w)
                 f, m = networks.encoder(window.frames), networks.task_params(batch.params[k][None])
                 z = networks.latent_model.infer(f, window.a, m, window.restart, torch.zeros(1, 4, 7)).z
                 mean, std = networks.actor(f[:, 1:], window.a[:, 1:], m)
@@ -82,7 +83,7 @@ def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics(
     losses = []
     for k in range(3):
         for w in range(config.train.windows):
-            window = type(batch.windows)(*(part[k, w][None] for part in batch.windows))
+            window = one_window(batch.windows, k, w)
             f, m = networks.encoder(window.frames).detach(), networks.task_params(batch.params[k][None])
             with torch.no_grad():
                 z = networks.latent_model.infer(f, window.a, m, window.restart, torch.full((1, 4, 7), 0.5)).z
@@ -115,3 +116,8 @@ def test_the_temperature_rises_when_the_entropy_is_below_its_target(target: floa
         learner.networks.actor.network[-1].bias.copy_(torch.tensor([0.0, -8.0]))
     learner.update(make_batch(learner.config))  # entropy of about 0.5 log(2 pi e) - 8 = -6.6
     assert (learner.networks.log_alpha > np.log(0.1)) == rises
+
+
+def one_window(windows: Windows, k: int, w: int) -> Windows:
+    """A batch of a single window."""
+    return Windows(*(None if part is None else part[k, w][None] for part in windows))

@@ -7,6 +7,7 @@ from fakes import tiny_config
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+from metaslac.config.sections import ActorCriticConfig
 from metaslac.networks.actor_critic import LOG_STD_RANGE, Actor, TwinCritic, squash
 from metaslac.networks.blocks import Gaussian
 from metaslac.networks.meta_slac import MetaSLAC
@@ -41,7 +42,9 @@ def test_density_integrates_to_one() -> None:
 
 
 def test_actor_bounds_its_standard_deviation() -> None:
-    actor = Actor(window=2, feature_size=3, action_size=1, task_size=1, hidden=4)
+    actor = Actor(
+        window=2, feature_size=3, action_size=1, task_size=1, config=ActorCriticConfig(hidden_size=4)
+    )
     f = torch.full((1, 2, 3), 1e6)
     policy = actor(f, torch.zeros(1, 1, 1), torch.zeros(1, 1))
     low, high = (torch.tensor(bound).exp() for bound in LOG_STD_RANGE)
@@ -49,7 +52,7 @@ def test_actor_bounds_its_standard_deviation() -> None:
 
 
 def test_the_two_critics_are_independent() -> None:
-    critic = TwinCritic(latent_size=3, action_size=1, task_size=2, hidden=8)
+    critic = TwinCritic(3, action_size=1, task_size=2, config=ActorCriticConfig(hidden_size=8))
     q = critic(torch.randn(5, 3), torch.randn(5, 1), torch.randn(5, 2))
     assert q.shape == (2, 5) and not torch.isclose(q[0], q[1]).all()
     q[0].sum().backward()
@@ -66,7 +69,7 @@ def test_independent_is_the_sum_over_dimensions() -> None:
 def test_critics_with_and_without_layer_normalisation() -> None:
     z, a, m = torch.randn(5, 3), torch.randn(5, 1), torch.randn(5, 2)
     for layer_norm in (True, False):
-        critic = TwinCritic(latent_size=3, action_size=1, task_size=2, hidden=8, layer_norm=layer_norm)
+        critic = TwinCritic(3, 1, 2, ActorCriticConfig(hidden_size=8, layer_norm=layer_norm))
         x = torch.cat((z, a, m), -1)
         linear = [layer for layer in critic.q1 if isinstance(layer, torch.nn.Linear)]
         assert len(linear) == 3

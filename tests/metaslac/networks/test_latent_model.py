@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
 from metaslac.config.sections import ModelConfig
-from metaslac.networks.blocks import ImageEncoder
+from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_model import LatentModel
 
 CONFIG = ModelConfig(base_depth=4, feature_size=16, z1_size=3, z2_size=5, hidden_size=12, window=4)

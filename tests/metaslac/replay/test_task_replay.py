@@ -190,7 +190,7 @@ def numbers_of(frames: torch.Tensor) -> torch.Tensor:
 
 
 def drawn_windows(windows: Windows, k: int) -> list[object]:
-    parts = (numbers_of(windows.frames[k]), *(part[k] for part in windows[1:]))
+    parts = (numbers_of(windows.frames[k]), *(part[k] for part in windows[1:6]))
     return list(zip(*(nested(part.tolist()) for part in parts), strict=True))
 
 

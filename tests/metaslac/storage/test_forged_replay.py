@@ -20,9 +20,10 @@ from checkpoints import (
 )
 from torch import Tensor
 
-from metaslac.replay.files import STORES
 from metaslac.storage.manifest import MANIFEST
 from metaslac.training.state import TENSORS
+
+STORES = "frames", "actions", "rewards", "dense_rewards"
 
 
 @pytest.mark.parametrize(("name", "change"), some(3, [*STORES, "numbers", "lengths"], CHANGES))

@@ -2,8 +2,8 @@
 
 import torch
 
-from metaslac.networks.blocks import ImageEncoder
-from metaslac.networks.inverse_model import InverseModel
+from metaslac.networks.feature_heads import InverseModel
+from metaslac.networks.images import ImageEncoder
 
 
 def test_the_loss_is_that_of_a_loop_over_steps_that_are_no_padding() -> None:

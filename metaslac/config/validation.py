@@ -1,0 +1,88 @@
+"""Whether settings can be, each by itself and together, before anything is made of them.
+
+The limits of each are in sections.py; whether they go with a family is in limits.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, fields
+from typing import Any
+
+from metaslac.config.sections import Config
+from metaslac.errors import MetaslacError
+
+
+def validate(config: Config) -> None:
+    """Raise MetaslacError, in one line, for the first setting that cannot be or does not go with another."""
+    for section in fields(config):
+        values = getattr(config, section.name)
+        for entry in fields(values):
+            _check_limits(f"{section.name}.{entry.name}", getattr(values, entry.name), entry)
+    _check_together(config)
+
+
+def _check_limits(name: str, value: Any, entry: Field[Any]) -> None:
+    limits = entry.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        raise MetaslacError(f"{name} must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MetaslacError(f"{name} must be a finite number, not {value}")
+    if limits["low"] is not None and value < limits["low"]:
+        raise MetaslacError(f"{name} must be at least {limits['low']}, not {value}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise MetaslacError(f"{name} must be more than {limits['above']}, not {value}")
+    if limits["high"] is not None and value > limits["high"]:
+        raise MetaslacError(f"{name} must be at most {limits['high']}, not {value}")
+
+
+def _check_together(config: Config) -> None:
+    model, task, train = config.model, config.task, config.train
+    replay, evaluation = config.replay, config.evaluation
+    if not config.family.name:
+        raise MetaslacError("family.name must not be empty; `metaslac families` lists the names")
+    if task.inference == "infer" and task.size < 1:
+        raise MetaslacError("task.size must be at least 1 when task.inference is infer")
+    if task.inference == "infer" and task.factor_rank and not task.prior_factor:
+        raise MetaslacError(
+            "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
+            "of low rank is no distribution"
+        )
+    if model.last_action_weight and config.family.frames == 1:
+        raise MetaslacError(
+            "model.last_action_weight needs family.frames of 2 or 3: one picture shows no motion"
+        )
+    if not model.elbo_weight and config.actor_critic.critic_input.startswith("latent"):
+        raise MetaslacError(
+            f"actor_critic.critic_input={config.actor_critic.critic_input} needs model.elbo_weight above 0: "
+            "without it there are no latents"
+        )
+    if task.context_min > task.context_max:
+        raise MetaslacError(
+            f"task.context_min ({task.context_min}) must not exceed task.context_max ({task.context_max})"
+        )
+    if task.context_max > task.context_segments * task.context_length:
+        raise MetaslacError(
+            f"task.context_max ({task.context_max}) must not exceed task.context_segments x "
+            f"task.context_length ({task.context_segments} x {task.context_length})"
+        )
+    if train.model_windows > train.windows:
+        raise MetaslacError(
+            f"train.model_windows ({train.model_windows}) must not exceed train.windows ({train.windows})"
+        )
+    if train.windows % train.steps_per_batch:
+        raise MetaslacError(
+            f"train.windows ({train.windows}) must be a multiple of "
+            f"train.steps_per_batch ({train.steps_per_batch})"
+        )
+    visit_episodes = train.prior_episodes + train.posterior_episodes
+    if replay.episodes_per_task < max(train.initial_episodes, visit_episodes):
+        raise MetaslacError(
+            f"replay.episodes_per_task ({replay.episodes_per_task}) must hold train.initial_episodes "
+            f"({train.initial_episodes}) and the episodes of one visit ({visit_episodes})"
+        )
+    if evaluation.exploration_episodes > evaluation.episodes:
+        raise MetaslacError(
+            f"evaluation.exploration_episodes ({evaluation.exploration_episodes}) must not exceed "
+            f"evaluation.episodes ({evaluation.episodes})"
+        )

@@ -1,0 +1,60 @@
+"""Features kept in the replay once the encoder is at rest, and what inputs are standardised by.
+
+Features are made of whole episodes, each alone, when it is stored: so made again, they are the same.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from metaslac.learning.learner import Learner
+from metaslac.networks.blocks import Standardise
+from metaslac.replay.task_replay import FEATURE_TYPE, TaskReplay
+
+
+class KeptFeatures:
+    """Makes what a replay keeps of the features of its frames.
+
+    Args:
+        learner: whose encoder makes them, and whose networks standardise by them.
+        replay: that keeps them.
+    """
+
+    def __init__(self, learner: Learner, replay: TaskReplay) -> None:
+        self._learner = learner
+        self._replay = replay
+        self._keeps = learner.config.train.freeze_encoder
+
+    def begin(self) -> None:
+        """From now on keep features of all that is stored, and take it in; called when pre-training is over.
+
+        Statistics that a checkpoint brought back are taken as they are.
+        """
+        replay, networks = self._replay, self._learner.networks
+        if self._keeps:
+            size = self._learner.config.model.feature_size
+            replay.features = torch.zeros(
+                *replay.frames.shape[:2], size, dtype=FEATURE_TYPE, device=replay.device
+            )
+        fresh = [part for part in networks.standardised() if not part.count]
+        for task, stored in enumerate(replay.stored):
+            for episode in stored:
+                self._take(task, episode.offset, episode.length + 1, fresh)
+        replay.on_add = self._added
+
+    def _added(self, task: int, offset: int, places: int) -> None:
+        self._take(task, offset, places, self._learner.networks.standardised())
+
+    def _take(self, task: int, offset: int, places: int, standards: list[Standardise]) -> None:
+        replay, networks = self._replay, self._learner.networks
+        there = task, slice(offset, offset + places)
+        f: Tensor | None = None
+        if replay.features is not None or set(standards) - {networks.sight.standardise_state}:
+            f = self._learner.encode.fixed(replay.episode_frames(task, offset, places))
+        if replay.features is not None and f is not None:
+            replay.features[there] = f.to(FEATURE_TYPE)
+        for standard in standards:
+            values = replay.states[there] if standard is networks.sight.standardise_state else f
+            assert values is not None
+            standard.take_in(values)
