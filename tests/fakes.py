@@ -103,6 +103,7 @@ class FakeFamily:
     name = "fake"
     param_names = ("goal",)
     action_size = 1
+    state_size = 2
     task_hash = "0" * 64
 
     dense_scale = 1.0
@@ -137,8 +138,8 @@ def meta_train(
 ) -> None:
     """The library's, in environments of the family in which no fault raises."""
 
-    def make_env(worlds: int) -> FakeVectorEnv:
-        return family.make_vector_env(worlds, tolerant=True)
+    def make_env(worlds: int, **asks: bool) -> FakeVectorEnv:
+        return family.make_vector_env(worlds, tolerant=True, **asks)
 
     online.meta_train(config, family, make_env, run_dir, device, **options)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +139,25 @@ def assert_equal(one: Path, other: Path) -> None:
     mine, its = (json.loads(part.read("training.json")) for part in (first, second))
     assert {**mine, "log": None} == {**its, "log": None}
     assert mine["log"]["update"] == its["log"]["update"]
+
+
+UPDATES, PER_VISIT, VISITS = 7, 2, 4  # visits are due before updates 0, 2, 4 and 6
+
+
+def ahead_config(
+    collect_ahead: bool = True,
+    updates: int = UPDATES,
+    every: int = 3,
+    inference: str = "infer",
+    **train: Any,
+) -> Config:
+    """Of a run that collects in the background, with several visits; checkpoints are all kept."""
+    base = tiny_config(inference=inference)
+    settings = {"updates": updates, "updates_per_visit": PER_VISIT, "collect_ahead": collect_ahead, **train}
+    return replace(
+        base, train=replace(base.train, **settings), checkpoint=replace(base.checkpoint, every=every, keep=99)
+    )
+
+
+def background_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("metaslac-ahead")]

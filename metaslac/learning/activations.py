@@ -8,7 +8,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 from metaslac.config.sections import Config
+from metaslac.learning.batch import windows_per_update
 from metaslac.learning.precision import Precision
+from metaslac.networks.actor_critic import sights
 from metaslac.networks.blocks import conv_depths
 
 FLOAT, DOUBLE = 4, 8  # bytes
@@ -37,7 +39,8 @@ class Shapes:
         self.frames = model.window + 1  # of a window
         self.trained, self.fixed = precision.trained.itemsize, precision.fixed.itemsize
         size, depths = config.family.image_size, conv_depths(config.family.image_size, model.base_depth)
-        self.pixels = 3 * size**2
+        self.picture = 3 * size**2
+        self.pixels = self.picture * config.family.frames  # of a frame, which may be a stack of pictures
         self.layers = [depth * (size >> level) ** 2 for level, depth in enumerate(depths, start=1)]
         self.infers = config.task.inference == "infer"
         self.transitions = (
@@ -46,6 +49,8 @@ class Shapes:
 
     def update(self) -> int:
         """The peak of Learner.update: of encoding, the model's step and the actor-critic's, the largest."""
+        if self.config.train.freeze_encoder:
+            return self.update_on_features()
         train = self.config.train
         windows, model_windows = self.tasks * train.windows, self.tasks * train.model_windows
         batch = self.batch(windows)
@@ -58,6 +63,18 @@ class Shapes:
         step = self.actor_critic(windows // train.steps_per_batch) + self.decisions(windows)
         encoded = self.encoder(model_windows * self.frames)
         return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
+
+    def update_on_features(self) -> int:
+        """The peak of Learner.update where features are kept: a batch of them, and one step."""
+        train, model = self.config.train, self.config.model
+        windows = self.tasks * windows_per_update(self.config)
+        step = windows // (train.steps_per_batch + train.extra_steps)
+        return (
+            FLOAT * model.feature_size * (self.frames * windows + self.context_frames())
+            + self.context()
+            + self.actor_critic(step)
+            + self.feature_reward(step)
+        )
 
     def pretrain(self) -> int:
         """The peak of Learner.pretrain."""
@@ -81,7 +98,11 @@ class Shapes:
         """While encoding without gradient: a layer's input and its output; pixels also cast to its type."""
         cast = self.fixed * self.pixels if self.fixed < FLOAT else 0
         sizes = [FLOAT * self.pixels + cast, *(self.fixed * layer for layer in self.layers)]
-        return frames * max(x + y for x, y in pairwise(sizes))
+        return self.seen(frames) + frames * max(x + y for x, y in pairwise(sizes))
+
+    def seen(self, frames: int) -> int:
+        """Beside the pixels of stacks: what they are put together from."""
+        return FLOAT * self.pixels * frames if self.config.family.frames > 1 else 0
 
     def encoder(self, frames: int) -> int:
         """Kept by the encoder: pixels and all outputs, of the last layer before and after activation."""
@@ -91,12 +112,15 @@ class Shapes:
     def model(self, windows: int) -> int:
         """While the model learns, from the filter to the end of the backward pass through the decoder."""
         frames = windows * self.frames
-        image = FLOAT * self.pixels * frames
+        heads = self.heads(windows) + self.feature_reward(windows)
+        if not self.config.model.elbo_weight:
+            return heads
+        image = FLOAT * self.picture * frames
         # Of the first layer, a linear one, before and after activation.
-        outputs = 2 * self.layers[-1] + sum(self.layers[:-1]) + self.pixels
+        outputs = 2 * self.layers[-1] + sum(self.layers[:-1]) + self.picture
         decoder = self.trained * frames * outputs
         # The squared error goes backward as three products of its size, when the prediction is done with.
-        predictions = self.prediction(windows) + self.inverse(windows)
+        predictions = self.prediction(windows) + heads
         return self.filter(windows) + decoder + image + max(3 * image, predictions)
 
     def context(self) -> int:
@@ -127,11 +151,19 @@ class Shapes:
         heads = self.head(z2 + self.step, z1) + self.head(2 * (z1 + z2) + self.step, 1)
         return windows * self.frames * (heads + kl)
 
-    def inverse(self, windows: int) -> int:
-        """Kept by the inverse model: its inputs and its hidden layer before and after activation."""
+    def heads(self, windows: int) -> int:
+        """Kept by heads on features: inputs, and hidden layers before and after activation; similarities."""
+        model, f, hidden = self.config.model, self.config.model.feature_size, self.config.model.hidden_size
+        inverse = model.window * (2 * f + 2 * hidden) if model.inverse_weight else 0
+        last = model.window * (f + 2 * hidden) if model.last_action_weight else 0
+        contrast = 6 * f + 2 * hidden + 3 * windows if model.contrast_weight else 0
+        return FLOAT * windows * (inverse + last + contrast)
+
+    def feature_reward(self, windows: int) -> int:
+        """Kept of rewards told from features."""
         model = self.config.model
-        kept = FLOAT * (2 * model.feature_size + 2 * model.hidden_size)
-        return windows * model.window * kept if model.inverse_weight else 0
+        each = self.head(2 * model.feature_size + self.step, 1)
+        return windows * model.window * each if model.feature_reward_weight else 0
 
     def head(self, inputs: int, outputs: int) -> int:
         """Kept by a GaussianHead: input, hidden layers before and after activation, mean and deviation."""
@@ -146,10 +178,17 @@ class Shapes:
 
     def actor_critic(self, windows: int) -> int:
         """While critics or actor learn from windows of features; the filter keeps its samples only."""
-        model, hidden = self.config.model, self.config.actor_critic.hidden_size
-        latent = model.z1_size + model.z2_size
+        model, config = self.config.model, self.config.actor_critic
+        of_latent, of_features, _ = sights(config.critic_input)
+        filters = model.elbo_weight and (of_latent or not self.config.train.freeze_encoder)
+        latent = model.z1_size + model.z2_size if filters else 0
         history = model.window * (model.feature_size + self.step) + self.task_size
-        samples = self.frames * (3 * latent + 2 * model.z1_size)
-        critics = 2 * (latent + self.step) + (8 if self.config.actor_critic.layer_norm else 4) * hidden
-        actor = 2 * history + 2 * hidden
-        return FLOAT * windows * (samples + critics + actor) + self.prediction(windows)
+        samples = self.frames * (3 * latent + 2 * model.z1_size) if filters else 0
+        seen = of_latent * latent + of_features * history
+        hidden = config.hidden_size
+        critics = 2 * (seen + self.step) + (8 if config.layer_norm else 4) * hidden
+        actor = 2 * history + (4 if config.actor_layer_norm else 2) * hidden
+        if config.standardise:  # of actor and critics, twice the size while in double precision
+            actor += (2 + of_features) * history
+        each = FLOAT * windows * (samples + critics + actor)
+        return each + (self.prediction(windows) if filters else 0)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaslac.config.sections import Config
 from metaslac.networks.latent_model import Posterior
 from metaslac.replay.task_replay import Context, Windows
 
@@ -105,3 +106,10 @@ def _with(windows: Windows, change: Callable[[Tensor], Tensor]) -> Windows:
 def expand_tasks(m: Tensor, count: int) -> Tensor:
     """One m per task (K, M) to one per window (K * count, M), task by task."""
     return m.repeat_interleave(count, 0)
+
+
+def windows_per_update(config: Config) -> int:
+    """Windows of each task in an update's batch; extra steps have their own where features are kept."""
+    train = config.train
+    extra = train.extra_steps if train.freeze_encoder else 0
+    return train.windows // train.steps_per_batch * (train.steps_per_batch + extra)

@@ -42,6 +42,8 @@ class SizedFamily(Protocol):
     @property
     def action_size(self) -> int: ...
     @property
+    def state_size(self) -> int: ...
+    @property
     def param_names(self) -> Sequence[str]: ...
     @property
     def train_tasks(self) -> Sequence[object]: ...
@@ -63,6 +65,7 @@ class MemoryNeed(NamedTuple):
 def memory_need(config: Config, family: SizedFamily, device: torch.device) -> MemoryNeed:
     """What a run will need on a device. The libraries themselves and the environments are not counted."""
     actions = family.action_size
+    states = family.state_size if config.actor_critic.critic_input == "state" else 0
     return MemoryNeed(
         replay_bytes(
             len(family.train_tasks),
@@ -70,16 +73,19 @@ def memory_need(config: Config, family: SizedFamily, device: torch.device) -> Me
             family.episode_steps,
             config.family.image_size,
             actions,
+            min(config.family.frames, config.family.action_repeat),
+            states,
+            config.model.feature_size if config.train.freeze_encoder else 0,
         ),
-        weight_bytes(config, actions, len(family.param_names)),
+        weight_bytes(config, actions, len(family.param_names), states),
         activation_bytes(config, actions, Precision.of(config.runtime.precision, device)),
     )
 
 
-def weight_bytes(config: Config, action_size: int, num_params: int) -> int:
+def weight_bytes(config: Config, action_size: int, num_params: int, state_size: int = 0) -> int:
     """Networks, their gradients and the state of Adam, in bytes; nothing is allocated to find out."""
     with torch.device("meta"):
-        networks = MetaSLAC(config, action_size, num_params)
+        networks = MetaSLAC(config, action_size, num_params, state_size)
     idle = {"infer": ["task_params"], "oracle": ["context_encoder"]}
     idle["blind"] = [*idle["infer"], *idle["oracle"]]
     trained = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from metaslac.config.sections import Config
-from metaslac.learning.batch import Batch
+from metaslac.learning.batch import Batch, windows_per_update
 from metaslac.replay.task_replay import TaskReplay
 
 
@@ -42,10 +42,3 @@ class Batches:
             ),
             self.params[tasks],
         )
-
-
-def windows_per_update(config: Config) -> int:
-    """Windows of each task in an update's batch; extra steps have their own where features are kept."""
-    train = config.train
-    extra = train.extra_steps if train.freeze_encoder else 0
-    return train.windows // train.steps_per_batch * (train.steps_per_batch + extra)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from fakes import CPU, FakeFamily, tiny_config
+from live_tensors import ACTIONS, PARAMS, LiveTensors, batch_of_nothing
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import metaslac.learning.learner
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
@@ -21,7 +18,8 @@ from metaslac.config.sections import Config
 from metaslac.config.text import with_values
 from metaslac.errors import MetaslacError
 from metaslac.learning.activations import activation_bytes
-from metaslac.learning.learner import Batch, Learner
+from metaslac.learning.batch import windows_per_update
+from metaslac.learning.learner import Learner
 from metaslac.learning.memory import (
     MemoryNeed,
     available_bytes,
@@ -32,13 +30,24 @@ from metaslac.learning.memory import (
     weight_bytes,
 )
 from metaslac.learning.precision import Precision
-from metaslac.replay.task_replay import Context, TaskReplay, Windows
+from metaslac.replay.task_replay import TaskReplay
 
-ACTIONS, PARAMS = 3, 2
 META = torch.device("meta")  # sizes without memory: updates of any size can be counted
 MIB, GIB = 2**20, 2**30
 
 QUICK = with_values(Config(), PRESETS["quick"])
+FEATURES = {
+    "family.frames": 3,
+    "model.feature_size": 128,
+    "model.elbo_weight": 0.0,
+    **dict.fromkeys([f"model.{name}_weight" for name in ("last_action", "contrast", "feature_reward")], 1.0),
+    "actor_critic.critic_input": "features",
+    "actor_critic.standardise": True,
+    "actor_critic.actor_layer_norm": True,
+    "actor_critic.hidden_size": 256,
+    "train.freeze_encoder": True,
+    "train.extra_steps": 3,
+}
 SIZES = {
     "tiny": tiny_config(),
     "quick": QUICK,
@@ -55,38 +64,15 @@ SIZES = {
     "small pictures, wide layers": with_values(
         Config(), {"family.image_size": 32, "model.base_depth": 8, "model.hidden_size": 1024}
     ),
+    "stacks": with_values(QUICK, {"family.frames": 3, "family.action_repeat": 2}),
+    "features kept": with_values(QUICK, FEATURES),
+    "features kept, many windows": with_values(QUICK, {**FEATURES, "train.windows": 256}),
+    "latents of features kept": with_values(
+        QUICK, {**FEATURES, "model.elbo_weight": 1.0, "actor_critic.critic_input": "latent_features"}
+    ),
     "mostly pre-training": with_values(QUICK, {"train.pretrain_windows": 32}),
     "large contexts": with_values(QUICK, {"task.context_segments": 32, "task.hidden_size": 1024}),
 }
-
-
-class LiveTensors(TorchDispatchMode):
-    """Bytes of all tensors that are alive: every storage that an operation returns, until it is freed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._alive: dict[int, int] = {}
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        self.count(result)
-        return result
-
-    def count(self, tensors: Any) -> None:
-        for tensor in tree_leaves(tensors):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                if storage._cdata not in self._alive:
-                    self._alive[storage._cdata] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._freed, storage._cdata)
-
-    def _freed(self, key: int) -> None:
-        self.now -= self._alive.pop(key)
 
 
 @pytest.fixture(autouse=True)
@@ -106,46 +92,12 @@ def held(learner: Learner) -> Iterator[Tensor]:
             yield from state.values()
 
 
-def make_batch(config: Config, device: torch.device, windows: int) -> Batch:
-    """A batch as the replay draws it, of nothing."""
-    task, size = config.task, config.family.image_size
-    tasks, steps = config.train.tasks_per_update, config.model.window
-    segments, length = task.context_segments, task.context_length
-
-    def flags(*shape: int) -> Tensor:
-        return torch.ones(shape, dtype=torch.bool, device=device)
-
-    def frames(*shape: int) -> Tensor:
-        return torch.zeros(*shape, size, size, 3, dtype=torch.uint8, device=device)
-
-    def numbers(*shape: int) -> Tensor:
-        return torch.zeros(shape, device=device)
-
-    return Batch(
-        Windows(
-            frames(tasks, windows, steps + 1),
-            numbers(tasks, windows, steps, ACTIONS),
-            numbers(tasks, windows, steps),
-            flags(tasks, windows, steps + 1),
-            flags(tasks, windows, steps + 1),
-            flags(tasks, windows),
-        ),
-        Context(
-            frames(tasks, segments, length + 1),
-            numbers(tasks, segments, length, ACTIONS),
-            numbers(tasks, segments, length),
-            flags(tasks, segments, length),
-            torch.full((tasks,), segments * length, device=device),
-        ),
-        numbers(tasks, PARAMS),
-    )
-
-
 def measured(learner: Learner) -> int:
     """Peak of an update and of a pre-training update, in bytes beside what stays."""
-    train, peaks = learner.config.train, []
-    for update, windows in ((learner.update, train.windows), (learner.pretrain, train.pretrain_windows)):
-        batch = make_batch(learner.config, learner.networks.log_alpha.device, windows)
+    config, device, peaks = learner.config, learner.networks.log_alpha.device, []
+    updates = batch_of_nothing(config, device, windows_per_update(config), config.train.freeze_encoder)
+    pretraining = batch_of_nothing(config, device, config.train.pretrain_windows)
+    for update, batch in ((learner.update, updates), (learner.pretrain, pretraining)):
         update(batch)  # the first one makes the optimisers' state
         live = LiveTensors()
         live.count(list(held(learner)))
@@ -190,7 +142,7 @@ def test_activations_on_a_cpu_in_every_precision(trained: torch.dtype, fixed: to
 def test_weights_are_those_of_a_learner(inference: str) -> None:
     config = tiny_config(inference=inference)
     learner = make_learner(config, CPU)
-    learner.update(make_batch(config, CPU, config.train.windows))
+    learner.update(batch_of_nothing(config, CPU, config.train.windows))
     needed = sum(parameter.nbytes for parameter in learner.networks.parameters())
     for optimizer in learner.optimizers.values():
         for parameter, state in optimizer.state.items():

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ahead import background_threads, config
-from runs import train_counted
+from runs import ahead_config as config
+from runs import background_threads, train_counted
 
 
 @pytest.fixture(autouse=True)

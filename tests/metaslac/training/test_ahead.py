@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ahead import PER_VISIT, UPDATES, VISITS, background_threads, config
 from fakes import CPU, FakeFamily, FakeVectorEnv, meta_train
-from runs import Stop, assert_equal, at, rows, train
+from runs import PER_VISIT, UPDATES, VISITS, Stop, assert_equal, at, background_threads, rows, train
+from runs import ahead_config as config
 
 from metaslac.acting.agent import Agent
 from metaslac.errors import MetaslacError, TrainingFault

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from ahead import PER_VISIT, UPDATES, config
 from checkpoints import forge
 from fakes import CPU, FakeFamily
-from runs import train
+from runs import PER_VISIT, UPDATES, train
+from runs import ahead_config as config
 
 from metaslac.errors import MetaslacError
 from metaslac.storage.checkpoint import load_checkpoint

@@ -1,0 +1,164 @@
+"""Encoders at rest: what is kept of features, what learns from them, and that stops change nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fakes import CPU, changed, meta_train, snapshot
+from runs import assert_equal, at, train
+from stacked import StackedFamily, resting
+
+from metaslac.acting.adaptation import adapt
+from metaslac.acting.agent import Agent, load_agent
+from metaslac.config.sections import Config
+from metaslac.learning.batch import windows_per_update
+from metaslac.networks.actor_critic import Sight
+from metaslac.replay.task_replay import FEATURE_TYPE
+from metaslac.training.trainer import MetaTrainer
+
+LATENTS = {"model.elbo_weight": 1.0, "actor_critic.critic_input": "latent_features"}
+STATES = {"actor_critic.critic_input": "state"}
+
+
+def trained(config: Config) -> MetaTrainer:
+    """After collection and pre-training, its features kept, and two visits since."""
+    family = StackedFamily(uneven=True)
+    trainer = MetaTrainer(config, family, CPU)
+    asks = config.actor_critic.critic_input == "state"
+    env = family.make_vector_env(2, tolerant=True, states=asks)
+    trainer.collector.collect_random(env)
+    trainer.learner.pretrain(trainer.batches.sample(config.train.pretrain_windows))
+    trainer.kept.begin()
+    for _ in range(2):
+        trainer.collector.visit(env, trainer.agent)
+    return trainer
+
+
+def kept_places(trainer: MetaTrainer) -> list[tuple[int, int, int]]:
+    """Task, first place and number of frames of every episode that is stored."""
+    stored = enumerate(trainer.replay.stored)
+    return [(task, entry.offset, entry.length + 1) for task, of in stored for entry in of]
+
+
+def test_what_is_kept_is_what_the_encoder_makes_of_the_frames() -> None:
+    trainer = trained(resting())
+    replay = trainer.replay
+    assert replay.features is not None
+    for task, offset, count in kept_places(trainer):
+        with torch.no_grad():
+            f = trainer.learner.networks.encoder(replay.episode_frames(task, offset, count))
+        assert torch.equal(replay.features[task, offset : offset + count], f.to(FEATURE_TYPE))
+
+
+def test_windows_and_contexts_show_the_features_of_their_frames() -> None:
+    trainer = trained(resting())
+    replay, tasks = trainer.replay, torch.arange(4)
+
+    def draw() -> tuple[Any, Any]:
+        generator = torch.Generator().manual_seed(3)
+        return replay.sample_windows(tasks, 9, 3, generator), replay.sample_context(tasks, 9, 4, generator)
+
+    kept = draw()
+    features, replay.features = replay.features, None
+    plain = draw()
+    replay.features = features
+    for with_f, with_frames in zip(kept, plain, strict=True):
+        assert with_f.frames is None and with_frames.f is None
+        with torch.no_grad():
+            f = trainer.learner.networks.encoder(with_frames.frames)
+        torch.testing.assert_close(with_f.f, f, atol=2e-3, rtol=2e-3)
+        assert torch.equal(with_f.a, with_frames.a) and torch.equal(with_f.valid, with_frames.valid)
+
+
+def test_inputs_are_standardised_by_all_that_was_collected() -> None:
+    trainer = trained(resting(**STATES, **{"replay.episodes_per_task": 40}))  # none is forgotten
+    networks, replay = trainer.learner.networks, trainer.replay
+    places = kept_places(trainer)
+    with torch.no_grad():
+        f = torch.cat([networks.encoder(replay.episode_frames(*place)) for place in places])
+    states = torch.cat([replay.states[task, first : first + count] for task, first, count in places])
+    for standard, values in ((networks.actor.standardise, f), (networks.sight.standardise_state, states)):
+        assert standard is not None
+        mean, std = values.double().mean(0), values.double().std(0, correction=0)
+        std = torch.where(std > 1e-6, std, torch.ones_like(std))
+        torch.testing.assert_close(standard(values), ((values - mean) / std).float(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("values", [{}, LATENTS, STATES], ids=["features", "latents", "state"])
+def test_of_what_sees_nothing_but_the_critics_learn_in_an_update(values: dict[str, Any]) -> None:
+    trainer = trained(resting(**values))
+    learner = trainer.learner
+    before = snapshot(learner)
+    learner.update(trainer.batches.sample())
+    after = changed(learner, before)
+    assert {"actor", "critic", "target_critic", "context_encoder", "feature_reward", "log_alpha"} <= after
+    assert not {"encoder", "inverse_model", "last_action", "next_feature", "task_params", "sight"} & after
+    assert ("latent_model" in after) == (values is LATENTS)  # its heads of rewards and next latents
+
+
+def test_every_step_has_windows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = resting()
+    trainer = trained(config)
+    batch = trainer.batches.sample()
+    seen = []
+    original = trainer.learner._bellman
+
+    def bellman(decisions: Any, m: Any) -> Any:
+        seen.append(decisions.f)
+        return original(decisions, m)
+
+    monkeypatch.setattr(trainer.learner, "_bellman", bellman)
+    trainer.learner.update(batch)
+    assert len(seen) == config.train.steps_per_batch + config.train.extra_steps == 4
+    assert batch.windows.f is not None
+    together = torch.stack(seen).unflatten(1, (3, -1)).transpose(0, 1)  # (K, steps, windows of each)
+    assert together.flatten(1, 2).shape == batch.windows.f.shape
+    assert batch.windows.f.shape[1] == windows_per_update(config) == 8
+    rows = {row.numpy().tobytes() for row in batch.windows.f.flatten(0, 1)}
+    assert {row.numpy().tobytes() for row in together.flatten(0, 2)} == rows
+
+
+@pytest.mark.parametrize("values", [{}, LATENTS, STATES], ids=["features", "latents", "state"])
+def test_stops_change_nothing(tmp_path: Path, values: dict[str, Any]) -> None:
+    config = resting(**values)
+    assert train(tmp_path / "whole", config=config, kind=StackedFamily)
+    stops = 0
+    while not train(tmp_path / "stopped", at(2 if stops % 2 else 9), config, StackedFamily):
+        stops += 1
+    assert stops > 4
+    assert_equal(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_only_critics_ever_see_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its only reader poisoned an agent still adapts, and evaluation is not even offered states."""
+    family = StackedFamily()
+    meta_train(resting(**STATES), family, tmp_path, CPU, quiet=True)
+    assert family.asked_for_states == 1  # the worlds trained in, and not those evaluated in
+
+    def poisoned(*_: Any) -> None:
+        raise AssertionError("the state was looked at")
+
+    monkeypatch.setattr(Sight, "forward", poisoned)
+    agent = load_agent(tmp_path, CPU)
+    assert not {name for name in agent.networks.state_dict() if "sight" in name or "critic" in name}
+
+    def played(states: bool) -> list[list[float]]:
+        env = family.make_vector_env(2, tolerant=True, states=states)
+        if states:
+            monkeypatch.setattr(env, "told", lambda: {"state": np.full((2, 2), np.nan)})
+        return [trial.returns for trial in adapt(agent, env, family.test_tasks, episodes=2)]
+
+    assert played(states=False) == played(states=True)
+
+
+def test_agents_see_the_stack() -> None:
+    agent = trained(resting()).agent
+    assert isinstance(agent, Agent)
+    frames = np.zeros((1, 3, 32, 32, 3), np.uint8)
+    frames[:, -1] = 200
+    moving, still = frames, np.full_like(frames, 200)
+    assert not torch.equal(agent._encode(moving), agent._encode(still))
