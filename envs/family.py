@@ -27,14 +27,15 @@ OBSERVATIONS = ("pixels", "state")
 FRAMES = (1, 2, 3)
 
 TaskParams = Sequence[Sequence[float]]
+Split = Literal["train", "test", "validation"]
 
 
 @dataclass(frozen=True)
 class Task:
     """One task of a family."""
 
-    index: int  # position in the family's list: training tasks first, then held-out ones
-    split: Literal["train", "test"]
+    index: int  # position in the family's list: training tasks first, then held-out ones, then validation
+    split: Split
     params: tuple[float, ...]
 
 
@@ -96,14 +97,17 @@ class Family(ABC):
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
-        """Every task: the training tasks, then the held-out ones."""
+        """Every task: the training tasks, then the held-out ones, then those for validation."""
         train, test = self.task_params()
-        rows = [tuple(float(value) for value in row) for row in (*train, *test)]
-        if any(len(row) != len(self.param_names) for row in rows):
+        validation = self.validation_params() if self._draws_validation_tasks() else ()
+        splits: tuple[tuple[Split, TaskParams], ...]
+        splits = ("train", train), ("test", test), ("validation", validation)
+        rows = [(split, tuple(float(value) for value in row)) for split, part in splits for row in part]
+        if any(len(row) != len(self.param_names) for _, row in rows):
             raise FamilyError(f"{self.name}: every task needs a value for each of {self.param_names}")
         if not train or not test:
             raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
-        return tuple(Task(i, "train" if i < len(train) else "test", row) for i, row in enumerate(rows))
+        return tuple(Task(index, split, row) for index, (split, row) in enumerate(rows))
 
     @cached_property
     def train_tasks(self) -> tuple[Task, ...]:
@@ -112,8 +116,13 @@ class Family(ABC):
 
     @cached_property
     def test_tasks(self) -> tuple[Task, ...]:
-        """The tasks held out from training."""
+        """The tasks held out from training, to judge agents on."""
         return tuple(task for task in self.tasks if task.split == "test")
+
+    @cached_property
+    def validation_tasks(self) -> tuple[Task, ...]:
+        """Further tasks held out from training, to choose settings on; none if the family has none."""
+        return tuple(task for task in self.tasks if task.split == "validation")
 
     @property
     def episode_steps(self) -> int:
@@ -122,11 +131,13 @@ class Family(ABC):
 
     @cached_property
     def task_hash(self) -> str:
-        """SHA-256 (hex) of the names, the sizes of the splits and every parameter, bit for bit."""
-        sizes = [len(self.train_tasks), len(self.test_tasks)]
-        header = json.dumps([self.name, list(self.param_names), sizes]).encode()
-        params = np.asarray([task.params for task in self.tasks], dtype="<f8")
-        return hashlib.sha256(header + params.tobytes()).hexdigest()
+        """SHA-256 (hex) of training and held-out tasks: names, sizes and every parameter, bit for bit."""
+        return self._hash_of(self.train_tasks, self.test_tasks)
+
+    @cached_property
+    def validation_hash(self) -> str:
+        """The same of the validation tasks, which `task_hash` knows nothing of."""
+        return self._hash_of(self.validation_tasks)
 
     def task(self, index: int) -> Task:
         """The task at `index`; raises FamilyError if there is none."""
@@ -139,6 +150,24 @@ class Family(ABC):
     @abstractmethod
     def task_params(self) -> tuple[TaskParams, TaskParams]:
         """Rows of P parameters of the training and of the held-out tasks; the same at every call."""
+
+    def validation_params(self) -> TaskParams:
+        """Rows of P parameters of the validation tasks, likewise; drawn as the others are. Default: none.
+
+        Not asked of a subclass that has a `task_params` of its own and takes this from its base, which draws
+        other tasks.
+        """
+        return []
+
+    def _draws_validation_tasks(self) -> bool:
+        hooks = {"task_params", "validation_params"}
+        nearest = next(kind for kind in type(self).__mro__ if hooks & vars(kind).keys())
+        return "validation_params" in vars(nearest)
+
+    def _hash_of(self, *splits: Sequence[Task]) -> str:
+        header = json.dumps([self.name, list(self.param_names), [len(tasks) for tasks in splits]]).encode()
+        params = np.asarray([task.params for tasks in splits for task in tasks], dtype="<f8")
+        return hashlib.sha256(header + params.tobytes()).hexdigest()
 
 
 class TaskFamily(Family):

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from metaslac.envs.arrays import Array, Flags
-from metaslac.envs.families.headings import directions, unit_vectors
+from metaslac.envs.families.headings import directions, unit_vectors, validation_directions
 from metaslac.envs.families.scenery import (
     follow_body,
     gymnasium_spec,
@@ -41,11 +41,11 @@ class AntGoal(TaskFamily):
     reads = ("cfrc_ext",)
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
-        random = np.random.RandomState(1337)
-        angle = 2.0 * np.pi * random.random_sample(180)
-        radius = 3.0 * np.sqrt(random.random_sample(180))  # uniform in the disc
-        goals = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-        return goals[:150].tolist(), goals[150:].tolist()
+        goals = draw_goals(1337, 180)
+        return goals[:150], goals[150:]
+
+    def validation_params(self) -> TaskParams:
+        return draw_goals(1338, 30)
 
     def model(self) -> mujoco.MjModel:
         spec = ant_spec()
@@ -90,7 +90,10 @@ class AntDir(TaskFamily):
     reads = ("cfrc_ext",)
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
-        return directions(100, 30)
+        return directions()
+
+    def validation_params(self) -> TaskParams:
+        return validation_directions()
 
     def model(self) -> mujoco.MjModel:
         spec = ant_spec()
@@ -115,6 +118,15 @@ class AntDir(TaskFamily):
 
     def state_observation(self, state: State) -> Array:
         return np.concatenate([state.qpos[:, 2:], state.qvel], axis=1)
+
+
+def draw_goals(seed: int, number: int) -> TaskParams:
+    """Goals (m), uniform in the disc of radius 3, a row for each."""
+    random = np.random.RandomState(seed)
+    angle = 2.0 * np.pi * random.random_sample(number)
+    radius = 3.0 * np.sqrt(random.random_sample(number))
+    goals: TaskParams = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).tolist()
+    return goals
 
 
 def clipped_forces(state: State) -> Array:

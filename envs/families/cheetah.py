@@ -40,6 +40,10 @@ class CheetahVel(TaskFamily):
         targets = np.random.RandomState(1337).uniform(0.0, 3.0, 130)[:, None]
         return targets[:100].tolist(), targets[100:].tolist()
 
+    def validation_params(self) -> TaskParams:
+        targets: TaskParams = np.random.RandomState(1338).uniform(0.0, 3.0, 30)[:, None].tolist()
+        return targets
+
     def model(self) -> mujoco.MjModel:
         return cheetah_model()
 
@@ -57,6 +61,8 @@ class CheetahVel(TaskFamily):
 class CheetahDir(TaskFamily):
     """Run backward (-1) or forward (+1). PEARL's family: the two directions are trained on and tested on.
 
+    They are the validation tasks as well, as there are no others.
+
     Reward of a control step of 0.05 s: direction * dx/dt - 0.05 * sum(a^2), with x the torso's position.
     Source of reward and directions: katerakelly/oyster, `half_cheetah_dir`.
     """
@@ -71,8 +77,10 @@ class CheetahDir(TaskFamily):
     reads = ("xpos",)
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
-        directions = [[-1.0], [1.0]]
-        return directions, directions
+        return self.validation_params(), self.validation_params()
+
+    def validation_params(self) -> TaskParams:
+        return [[-1.0], [1.0]]
 
     def model(self) -> mujoco.MjModel:
         return cheetah_model()

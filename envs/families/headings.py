@@ -8,13 +8,26 @@ import numpy as np
 from metaslac.envs.arrays import Array
 from metaslac.envs.family import TaskParams
 
+TRAIN_TASKS, TEST_TASKS = 100, 30
 
-def directions(train: int, test: int) -> tuple[TaskParams, TaskParams]:
-    """Frozen angles (rad), uniform in the circle, a row for each task."""
-    angles = np.random.RandomState(1337).uniform(0.0, 2.0 * np.pi, train + test)[:, None]
-    return angles[:train].tolist(), angles[train:].tolist()
+
+def directions() -> tuple[TaskParams, TaskParams]:
+    """The training and the held-out tasks."""
+    angles = _draw_angles(1337, TRAIN_TASKS + TEST_TASKS)
+    return angles[:TRAIN_TASKS], angles[TRAIN_TASKS:]
+
+
+def validation_directions() -> TaskParams:
+    """The validation tasks, as many as held-out ones."""
+    return _draw_angles(1338, TEST_TASKS)
 
 
 def unit_vectors(angles: Array) -> Array:
     """The directions (N, 2) of angles (N, 1)."""
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _draw_angles(seed: int, number: int) -> TaskParams:
+    """Angles (rad), uniform in the circle, a row for each task."""
+    angles: TaskParams = np.random.RandomState(seed).uniform(0.0, 2.0 * np.pi, number)[:, None].tolist()
+    return angles

@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from metaslac.envs.arrays import Array, Flags
-from metaslac.envs.families.headings import directions, unit_vectors
+from metaslac.envs.families.headings import directions, unit_vectors, validation_directions
 from metaslac.envs.families.scenery import (
     follow_body,
     gymnasium_spec,
@@ -45,7 +45,10 @@ class HumanoidDir(TaskFamily):
     reads = ("subtree_com", "ctrl", "cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
-        return directions(100, 30)
+        return directions()
+
+    def validation_params(self) -> TaskParams:
+        return validation_directions()
 
     def model(self) -> mujoco.MjModel:
         return humanoid_model()

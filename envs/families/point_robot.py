@@ -30,6 +30,10 @@ class PointRobot(TaskFamily):
         goals = np.random.RandomState(1337).uniform(-1.0, 1.0, (100, 2))
         return goals[:80].tolist(), goals[80:].tolist()
 
+    def validation_params(self) -> TaskParams:
+        goals: TaskParams = np.random.RandomState(1338).uniform(-1.0, 1.0, (20, 2)).tolist()
+        return goals
+
     def model(self) -> mujoco.MjModel:
         return point_model()
 
@@ -52,7 +56,8 @@ class SparsePointRobot(TaskFamily):
     Starts are at the origin; each control step moves the point by 0.1 * a. Reward: 1 - d if the new position
     is within d <= 0.2 of the goal, else 0; dense reward, to train on: -d. Going to a known goal on both axes
     as fast as each allows earns 13.36 on average over the tasks (11.9 to 14.8), -3.85 by the dense reward.
-    Source: katerakelly/oyster, `sparse-point-robot`, seed 1337.
+    Source: katerakelly/oyster, `sparse-point-robot`, seed 1337: 100 angles that are evenly spaced, shuffled.
+    These are all; the validation goals have uniform angles instead.
     """
 
     name = "sparse_point_robot"
@@ -68,6 +73,11 @@ class SparsePointRobot(TaskFamily):
         goals = np.stack([np.cos(angles), np.sin(angles)], axis=1)
         np.random.RandomState(1337).shuffle(goals)
         return goals[:80].tolist(), goals[80:].tolist()
+
+    def validation_params(self) -> TaskParams:
+        angles = np.random.RandomState(1338).uniform(0.0, np.pi, 20)
+        goals: TaskParams = np.stack([np.cos(angles), np.sin(angles)], axis=1).tolist()
+        return goals
 
     def model(self) -> mujoco.MjModel:
         return point_model()

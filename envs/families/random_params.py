@@ -46,9 +46,13 @@ def draw_exponents(size: int) -> tuple[TaskParams, TaskParams]:
     Source: dennisl88/rand_param_envs, `sample_tasks`, as katerakelly/oyster calls it for 40 + 10 tasks. These
     are its draws after numpy is seeded with 1337; oyster itself drew them unseeded.
     """
-    shape = (TRAIN_TASKS + TEST_TASKS, size)
-    rows = np.random.RandomState(1337).uniform(-EXPONENT_LIMIT, EXPONENT_LIMIT, shape)
-    return rows[:TRAIN_TASKS].tolist(), rows[TRAIN_TASKS:].tolist()
+    rows = _draw_rows(1337, TRAIN_TASKS + TEST_TASKS, size)
+    return rows[:TRAIN_TASKS], rows[TRAIN_TASKS:]
+
+
+def draw_validation_exponents(size: int) -> TaskParams:
+    """The same of the validation tasks, as many as held-out ones."""
+    return _draw_rows(1338, TEST_TASKS, size)
 
 
 def randomised_fields(model: mujoco.MjModel, task: Task) -> dict[str, Array]:
@@ -94,3 +98,9 @@ def forward_reward(step: Step) -> Array:
 def pearl_state(state: State) -> Array:
     """PEARL's state (N, nq - 1 + nv): positions but for x, and velocities clipped to +-10."""
     return np.concatenate([state.qpos[:, 1:], np.clip(state.qvel, -10.0, 10.0)], axis=1)
+
+
+def _draw_rows(seed: int, number: int, size: int) -> TaskParams:
+    draws = np.random.RandomState(seed).uniform(-EXPONENT_LIMIT, EXPONENT_LIMIT, (number, size))
+    rows: TaskParams = draws.tolist()
+    return rows

@@ -36,10 +36,11 @@ class ReacherGoal(TaskFamily):
     reads = ("geom_xpos",)
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
-        random = np.random.RandomState(1337)
-        radii, angles = random.uniform(0.05, 0.20, 100), random.uniform(0.0, 2.0 * np.pi, 100)
-        goals = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
-        return goals[:80].tolist(), goals[80:].tolist()
+        goals = draw_goals(1337, 100)
+        return goals[:80], goals[80:]
+
+    def validation_params(self) -> TaskParams:
+        return draw_goals(1338, 20)
 
     def model(self) -> mujoco.MjModel:
         return reacher_model()
@@ -52,6 +53,14 @@ class ReacherGoal(TaskFamily):
         finger = step.after["geom_xpos"][:, FINGER, :2]
         reward: Array = -np.linalg.norm(finger - step.params, axis=1) / ARM_LENGTH_METRES
         return reward
+
+
+def draw_goals(seed: int, number: int) -> TaskParams:
+    """Goals (m), a row for each."""
+    random = np.random.RandomState(seed)
+    radii, angles = random.uniform(0.05, 0.20, number), random.uniform(0.0, 2.0 * np.pi, number)
+    goals: TaskParams = np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1).tolist()
+    return goals
 
 
 def reacher_model() -> mujoco.MjModel:

@@ -56,6 +56,10 @@ class SuiteFamily(Family):
         """The one task, which has no parameters, in either split."""
         return [()], [()]
 
+    def validation_params(self) -> TaskParams:
+        """The same task, as there is no other."""
+        return [()]
+
 
 @cache
 def suite_names() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from metaslac.envs.arrays import Array, Flags
 from metaslac.envs.families.random_params import (
     BASES,
     draw_exponents,
+    draw_validation_exponents,
     forward_reward,
     parameter_names,
     pearl_state,
@@ -53,6 +54,9 @@ class WalkerRandParams(TaskFamily):
 
     def task_params(self) -> tuple[TaskParams, TaskParams]:
         return draw_exponents(len(self.param_names))
+
+    def validation_params(self) -> TaskParams:
+        return draw_validation_exponents(len(self.param_names))
 
     def model(self) -> mujoco.MjModel:
         return stock_model("walker2d.xml", camera=(0.15, -3.0, -0.15), fovy=39.0)

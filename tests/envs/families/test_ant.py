@@ -124,7 +124,7 @@ def test_goals_fill_the_disc_evenly() -> None:
     assert (len(family.train_tasks), len(family.test_tasks)) == (150, 30)
     random = np.random.RandomState(1337)
     angle, radius = 2 * np.pi * random.random_sample(180), 3 * random.random_sample(180) ** 0.5
-    goals = np.array([task.params for task in family.tasks])
+    goals = np.array([task.params for task in family.tasks[:180]])
     np.testing.assert_allclose(
         goals, np.transpose([radius * np.cos(angle), radius * np.sin(angle)]), atol=1e-15
     )
@@ -139,7 +139,7 @@ def test_goals_fill_the_disc_evenly() -> None:
 def test_directions_go_round_the_circle() -> None:
     family = envs.make_family("ant_dir")
     assert (len(family.train_tasks), len(family.test_tasks)) == (100, 30)
-    angles = np.array([task.params[0] for task in family.tasks])
+    angles = np.array([task.params[0] for task in family.tasks[:130]])
     np.testing.assert_array_equal(angles, np.random.RandomState(1337).uniform(0, 2 * np.pi, 130))
     assert angles.min() >= 0 and angles.max() < 2 * np.pi
     assert np.histogram(angles, 4, (0, 2 * np.pi))[0].min() > 20

@@ -80,8 +80,8 @@ def test_running_either_way_pays_and_costs_as_in_plain_mujoco() -> None:
 
 def test_both_directions_are_trained_on_and_tested_on() -> None:
     family = envs.make_family("cheetah_dir")
-    assert [task.params for task in family.tasks] == [(-1.0,), (1.0,)] * 2
-    assert [task.split for task in family.tasks] == ["train"] * 2 + ["test"] * 2
+    assert [task.params for task in family.tasks] == [(-1.0,), (1.0,)] * 3
+    assert [task.split for task in family.tasks] == ["train"] * 2 + ["test"] * 2 + ["validation"] * 2
     assert family.horizon == 200
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from metaslac import envs
+from metaslac.envs.families.point_robot import PointRobot
+from metaslac.envs.family import TaskParams
 
 
 def test_cheetah_vel_targets_are_pearls() -> None:
     family = envs.make_family("cheetah_vel")
     expected = np.random.RandomState(1337).uniform(0, 3, 130)
-    assert [task.params for task in family.tasks] == [(float(v),) for v in expected]
+    assert [task.params for task in family.tasks[:130]] == [(float(v),) for v in expected]
     assert [task.index for task in family.train_tasks] == list(range(100))
     assert [task.index for task in family.test_tasks] == list(range(100, 130))
     assert {task.split for task in family.test_tasks} == {"test"}
@@ -22,7 +24,7 @@ def test_cheetah_vel_targets_are_pearls() -> None:
 
 def test_point_robot_has_80_goals_to_train_on_and_20_held_out() -> None:
     family = envs.make_family("point_robot")
-    goals = np.array([task.params for task in family.tasks])
+    goals = np.array([task.params for task in family.tasks[:100]])
     np.testing.assert_array_equal(goals, np.random.RandomState(1337).uniform(-1, 1, (100, 2)))
     assert (len(family.train_tasks), len(family.test_tasks)) == (80, 20)
 
@@ -31,7 +33,9 @@ def test_point_robot_has_80_goals_to_train_on_and_20_held_out() -> None:
 def test_task_hash_covers_names_splits_and_exact_values(name: str) -> None:
     family = envs.make_family(name)
     header = json.dumps([name, list(family.param_names), [len(family.train_tasks), len(family.test_tasks)]])
-    values = b"".join(np.float64(v).tobytes() for task in family.tasks for v in task.params)
+    tasks = family.train_tasks + family.test_tasks
+    assert tasks == family.tasks[: len(tasks)]  # their places are those from before there were others
+    values = b"".join(np.float64(v).tobytes() for task in tasks for v in task.params)
     assert family.task_hash == hashlib.sha256(header.encode() + values).hexdigest()
     assert envs.make_family(name, image_size=32, action_repeat=2).task_hash == family.task_hash
 
@@ -50,6 +54,78 @@ def test_task_lists_never_change_unnoticed() -> None:
         "sparse_point_robot": "d8335d3b307695c7",
         "walker_rand_params": "87454954e40efe7f",
     }
+
+
+@pytest.mark.parametrize("name", envs.family_names())
+def test_there_are_as_many_tasks_to_choose_on_as_to_judge_on(name: str) -> None:
+    family = envs.make_family(name)
+    assert len(family.validation_tasks) == len(family.test_tasks)
+    assert family.tasks[-len(family.validation_tasks) :] == family.validation_tasks
+    assert [task.index for task in family.tasks] == list(range(len(family.tasks)))
+    others = {task.params for task in family.train_tasks + family.test_tasks}
+    shared = [task for task in family.validation_tasks if task.params in others]
+    assert len(shared) == (2 if name == "cheetah_dir" else 0)  # whose directions are all there are
+
+
+@pytest.mark.parametrize(
+    "name", ["ant_goal", "cheetah_vel", "hopper_rand_params", "point_robot", "reacher_goal"]
+)
+def test_tasks_to_choose_on_are_drawn_as_the_others(name: str) -> None:
+    family = envs.make_family(name)
+    others, drawn = (
+        np.array([task.params for task in tasks])
+        for tasks in (family.train_tasks + family.test_tasks, family.validation_tasks)
+    )
+    away = drawn.mean(0) - others.mean(0)
+    assert (np.abs(away) < 4 * others.std(0) / np.sqrt(len(drawn))).all()
+    assert (np.abs(drawn - others.mean(0)) < 1.1 * np.abs(others - others.mean(0)).max(0)).all()
+
+
+def test_lists_to_choose_on_never_change_unnoticed() -> None:
+    hashes = {name: envs.make_family(name).validation_hash[:16] for name in envs.family_names()}
+    assert hashes == {
+        "ant_dir": "a401baa5047c776f",
+        "ant_goal": "9622a3ede3f66c08",
+        "cheetah_dir": "a3b9141326c70e8c",
+        "cheetah_vel": "f1d970c07b0a3c1a",
+        "hopper_rand_params": "1b5e45f9f47e3b63",
+        "humanoid_dir": "42bafcb6b7897392",
+        "point_robot": "9fc3ce2e70787b18",
+        "reacher_goal": "295f03fe25dded14",
+        "sparse_point_robot": "2444c353aa5fb1fa",
+        "walker_rand_params": "784faa8363c706fd",
+    }
+    header = json.dumps(["point_robot", ["goal_x", "goal_y"], [20]]).encode()
+    values = np.random.RandomState(1338).uniform(-1, 1, (20, 2)).tobytes()
+    assert hashes["point_robot"] == hashlib.sha256(header + values).hexdigest()[:16]
+
+
+class Moved(PointRobot):
+    """Draws tasks of its own, and none to choose on."""
+
+    name = "moved"
+
+    def task_params(self) -> tuple[TaskParams, TaskParams]:
+        return [[5.0, 5.0]], [[6.0, 6.0]]
+
+
+class MovedWhole(Moved):
+    def validation_params(self) -> TaskParams:
+        return [[7.0, 7.0]]
+
+
+class MovedBadly(Moved):
+    def validation_params(self) -> TaskParams:
+        return [[7.0]]
+
+
+def test_a_family_of_ones_own_need_have_none_and_takes_none_from_its_base() -> None:
+    assert Moved().validation_tasks == () and len(Moved().tasks) == 2
+    assert [task.params for task in MovedWhole().validation_tasks] == [(7.0, 7.0)]
+    assert MovedWhole().task_hash == Moved().task_hash
+    assert MovedWhole().validation_hash != Moved().validation_hash
+    with pytest.raises(envs.FamilyError, match="every task needs a value for each of"):
+        MovedBadly().tasks  # noqa: B018
 
 
 def test_unknown_family_lists_the_names_and_the_nearest_in_one_line() -> None:
@@ -82,7 +158,7 @@ def test_episode_steps_count_decisions() -> None:
     assert (family.horizon, family.episode_steps) == (200, 50)
 
 
-@pytest.mark.parametrize("index", [-1, 130, 1.0, True, "0"])
+@pytest.mark.parametrize("index", [-1, 160, 1.0, True, "0"])
 def test_unknown_task_is_refused(index: object) -> None:
-    with pytest.raises(envs.FamilyError, match="unknown task .* the tasks are 0 to 129"):
+    with pytest.raises(envs.FamilyError, match="unknown task .* the tasks are 0 to 159"):
         envs.make_family("cheetah_vel").task(index)  # type: ignore[arg-type]

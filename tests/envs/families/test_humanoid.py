@@ -140,7 +140,7 @@ def test_start_and_state_are_gymnasiums() -> None:
 def test_directions_go_round_the_circle() -> None:
     family = envs.make_family("humanoid_dir")
     assert (len(family.train_tasks), len(family.test_tasks)) == (100, 30)
-    angles = np.array([task.params[0] for task in family.tasks])
+    angles = np.array([task.params[0] for task in family.tasks[:130]])
     np.testing.assert_array_equal(angles, np.random.RandomState(1337).uniform(0, 2 * np.pi, 130))
     assert angles.min() >= 0 and angles.max() < 2 * np.pi
 

@@ -75,7 +75,7 @@ def test_derived_constants_matter(body: Body) -> None:
 @bodies
 def test_exponents_are_pearls_draws_and_named_after_the_model(body: Body) -> None:
     family, model = envs.make_family(body.family), body.nominal()
-    np.testing.assert_array_equal([task.params for task in family.tasks], body.exponents())
+    np.testing.assert_array_equal([task.params for task in family.tasks[:50]], body.exponents())
     assert (len(family.train_tasks), len(family.test_tasks)) == (40, 10)
     names = [f"body_mass:{model.body(i).name}" for i in range(model.nbody)]
     names += [f"body_inertia:{model.body(i).name}:{axis}" for i in range(model.nbody) for axis in "xyz"]

@@ -272,6 +272,7 @@ def test_one_task_to_train_on_and_to_be_tested_on() -> None:
     assert [(task.index, task.split, task.params) for task in family.tasks] == [
         (0, "train", ()),
         (1, "test", ()),
+        (2, "validation", ()),
     ]
     assert family.task_hash == hashlib.sha256(b'["dmc:cheetah-run", [], [1, 1]]').hexdigest()
     assert (family.action_size, family.state_size) == (6, 17)

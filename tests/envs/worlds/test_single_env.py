@@ -78,7 +78,7 @@ def test_episode_is_truncated_at_the_horizon() -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"task": 200}, "unknown task 200; the tasks are 0 to 99"), ({"tasks": [0]}, "unknown reset options")],
+    [({"task": 200}, "unknown task 200; the tasks are 0 to 119"), ({"tasks": [0]}, "unknown reset options")],
 )
 def test_bad_reset_options_are_refused(options: dict[str, object], said: str) -> None:
     env = envs.TaskEnv("point_robot", image_size=32)
