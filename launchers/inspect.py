@@ -15,6 +15,7 @@ import click
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.outputs import check_writable, table, write_json
+from metaslac.training.columns import CALLED, return_columns, split_in
 
 ROWS_SHOWN = 5
 PROBLEMS_SHOWN = 5
@@ -33,7 +34,7 @@ PROBLEMS_SHOWN = 5
 def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
     """Look into a checkpoint, or the last checkpoint of a run directory.
 
-    Shows manifest, sizes, counters and the latest held-out returns.
+    Shows manifest, sizes, counters and the latest returns on validation tasks.
 
     Exits with 1 if anything about it is damaged; without --verify only the manifest, the sizes and the small
     files are looked at.
@@ -79,19 +80,20 @@ def describe(path: Path, verify: bool) -> dict[str, Any]:
         "replay_bytes": sum(replay),
         "replay_files": len(replay),
         "files": manifest["files"],
-        "held_out": held_out(rows),
+        "evaluations": evaluations(rows),
         "verified": verify and not problems,
         "problems": problems,
     }
 
 
-def held_out(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Of the rows of progress.csv, those with held-out returns: the mean of each episode, oldest first."""
-    from metaslac.training.run_log import HELD_OUT
-
+def evaluations(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Of the rows of progress.csv, those with returns: the mean of each episode, oldest first."""
+    split = split_in(rows[0]) if rows else None
+    if split is None:
+        return []
     found = []
     for row in rows:
-        returns = {name: x for name, x in row.items() if name.startswith(HELD_OUT) and not math.isnan(x)}
+        returns = {name: row[name] for name in return_columns(row, split) if not math.isnan(row[name])}
         if returns:
             found.append({"update": row.get("update", math.nan), **returns})
     return found
@@ -105,7 +107,7 @@ def show(report: dict[str, Any]) -> None:
     lines = [
         ["checkpoint", report["checkpoint"]],
         ["format", f"{report['format_version']}, written by {versions}"],
-        ["family", f"{report['family']}: {report['train_tasks']} + {report['test_tasks']} tasks"],
+        ["family", f"{report['family']}: {_tasks(report)}"],
         ["task list", report["task_hash"]],
         ["updates", f"{report['update']} after {report.get('pretraining_update', 0)} of pre-training"],
         ["env steps", f"{report['env_steps']}"],
@@ -122,16 +124,23 @@ def show(report: dict[str, Any]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         click.echo(f"{name:{width}}  {text}")
-    if report["held_out"]:
-        shown = report["held_out"][-ROWS_SHOWN:]
+    if report["evaluations"]:
+        shown = report["evaluations"][-ROWS_SHOWN:]
+        split = split_in(shown[-1]) or "test"
         episodes = range(1, len(shown[-1]))
         header = ["update", *(f"return {episode}" for episode in episodes)]
         cells = [
             [f"{row['update']:.0f}", *(f"{value:.2f}" for value in list(row.values())[1:])] for row in shown
         ]
-        click.echo(f"\nheld-out returns of each episode, the last {len(shown)} evaluations")
+        click.echo(f"\n{CALLED[split]} returns of each episode, the last {len(shown)} evaluations")
         click.echo(table(header, cells))
     sys.stdout.flush()
+
+
+def _tasks(report: dict[str, Any]) -> str:
+    validation = report.get("validation_tasks", 0)  # not in checkpoints of earlier versions
+    more = f", {validation} validation tasks" if validation else ""
+    return f"{report['train_tasks']} + {report['test_tasks']} tasks{more}"
 
 
 def _state(report: dict[str, Any]) -> str:

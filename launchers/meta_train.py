@@ -88,6 +88,7 @@ def meta_train(
     """Meta-train an agent on the training tasks of a family, from pixels.
 
     Writes progress.csv, TensorBoard events, config.yaml, variant.json and checkpoints to the run directory.
+    Now and then it adapts to the family's validation tasks; held-out ones are left to `metaslac evaluate`.
     The same command again goes on from the last checkpoint.
 
     SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 finish the update, write a checkpoint and exit with 75; a second

@@ -20,6 +20,7 @@ import numpy as np
 from metaslac.evidence.evaluation import difference, gap_closed, summarise
 from metaslac.evidence.evaluation_file import Evaluation, read_evaluation
 from metaslac.evidence.probe import best_read, probe_scores
+from metaslac.training.columns import return_columns, split_in
 
 RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")
@@ -96,7 +97,7 @@ def probe_table(evaluations: Sequence[Evaluation]) -> str:
 
 
 def learning_table(runs: Runs) -> str:
-    """Held-out returns of the last episode while training, means over seeds."""
+    """Returns of the last episode on what the runs were evaluated on while training, means over seeds."""
     curves = {name: [learning_curve(run) for run in found] for name, found in runs.items()}
     updates = list(next(iter(curves.values()))[0])
     shown = updates[:: -math.ceil(len(updates) / MOMENTS_SHOWN)][::-1]
@@ -108,9 +109,9 @@ def learning_table(runs: Runs) -> str:
 
 
 def learning_curve(evaluation: Evaluation) -> dict[int, float]:
-    """The held-out return of the last episode, by update, of a run's progress.csv."""
+    """The return of the last episode, by update, of a run's progress.csv."""
     rows = progress_of(evaluation)
-    column = [name for name in rows[0] if name.startswith("test/return_")][-1]
+    column = return_columns(rows[0], split_in(rows[0]) or "test")[-1]
     return {int(row["update"]): float(row[column]) for row in rows if row[column]}
 
 

@@ -100,6 +100,8 @@ class FakeVectorEnv:
 
 
 class FakeFamily:
+    """Tasks 0 to 3 are to train on, 4 and 5 held out; with `validation`, 6 to 8 are for that."""
+
     name = "fake"
     param_names = ("goal",)
     action_size = 1
@@ -118,6 +120,7 @@ class FakeFamily:
         diverges: dict[int, int] | None = None,
         action_repeat: int = 1,
         last_repeat: int | None = None,
+        validation: bool = False,
     ) -> None:
         self.episode_steps, self.uneven, self.terminates = episode_steps, uneven, terminates
         self.sparse = sparse
@@ -125,9 +128,11 @@ class FakeFamily:
         self.action_repeat, self.last_repeat = action_repeat, last_repeat or action_repeat
         self.tasks = tuple(FakeTask(i, (float(g),)) for i, g in enumerate(np.linspace(-1, 1, 6)))
         self.train_tasks, self.test_tasks = self.tasks[:4], self.tasks[4:]
+        self.validation_tasks = tuple(FakeTask(i, (i / 10,)) for i in (6, 7, 8)) if validation else ()
+        self.tasks += self.validation_tasks
 
     def length(self, task: int) -> int:
-        return self.lengths.get(task, self.episode_steps - task if self.uneven else self.episode_steps)
+        return self.lengths.get(task, self.episode_steps - task % 6 if self.uneven else self.episode_steps)
 
     def make_vector_env(self, num_envs: int, threads: int = 0, tolerant: bool = False) -> FakeVectorEnv:
         return FakeVectorEnv(self, num_envs, raise_on_divergence=not tolerant)
@@ -276,6 +281,7 @@ def evaluation(**about: Any) -> Evaluation:
         "train_seed": 0,
         "update": 10,
         "env_steps": 100,
+        "split": "test",
         "episodes": EPISODES,
         "trials": TRIALS,
         "seed": 0,

@@ -49,6 +49,7 @@ def meta_train(
     """Meta-train an agent on the training tasks of a family, from pixels; what `metaslac meta-train` does.
 
     Writes progress.csv, TensorBoard events, config.yaml, variant.json and checkpoints to the run directory.
+    Now and then it adapts to the family's validation tasks; held-out ones are left to `metaslac evaluate`.
     The same call again goes on from the last checkpoint.
 
     Args:
@@ -158,7 +159,8 @@ def train(
             return Outcome(run_dir, finished=True)
         if not quiet:
             tell(memory_line(need, available, device))
-        start_run_directory(run_dir, config, {"task_hash": family.task_hash})
+        hashes = {"task_hash": family.task_hash, "validation_hash": family.validation_hash}
+        start_run_directory(run_dir, config, hashes)
         try:
             online.meta_train(
                 config,

@@ -21,7 +21,7 @@ from metaslac.launchers.report.gather import Run, by_kind, returns_of
 from metaslac.launchers.report.page import data_uri
 from metaslac.launchers.report.tables import Gains
 from metaslac.launchers.report.words import number
-from metaslac.training.run_log import HELD_OUT
+from metaslac.training.columns import CALLED
 
 MOST_EPISODES = 4  # with a panel of their own
 MOST_PARAMS = 4  # with a scatter of their own
@@ -49,6 +49,14 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """Returns over training."""
+
+    tasks: str = ""  # what those that the returns are of are called
+    parts: Mapping[str, Part] = field(default_factory=dict)  # name of the x axis -> a chart for each episode
+
+
+@dataclass(frozen=True)
 class ProbeRow:
     """R^2 of one parameter before the first episode and after each: mean, lowest and highest of the runs."""
 
@@ -67,14 +75,15 @@ class Belief:
     missing: str = ""  # why there is nothing
 
 
-def learning(runs: Sequence[Run]) -> dict[str, Part]:
-    """Held-out returns of each episode over training: name of the x axis -> a chart for each episode."""
+def learning(runs: Sequence[Run]) -> Learning:
+    """Returns of each episode over training; those of validation and held-out tasks in separate charts."""
     episodes = spread(range(1, runs[0].about["episodes"] + 1), MOST_EPISODES)
-    columns = {f"{HELD_OUT}{episode}": episode for episode in episodes}
+    columns = {f"{split}/return_{e}": (called, e) for split, called in CALLED.items() for e in episodes}
     groups = by_kind(runs)
     kept = [c for c in columns if any(np.isfinite(run.progress.get(c, np.empty(0))).any() for run in runs)]
     if not kept:
-        return {}
+        return Learning()
+    tasks = list(dict.fromkeys(columns[column][0] for column in kept))
     seen = np.concatenate([run.progress[c] for run in runs for c in kept if c in run.progress])
     limits = _padded(seen[np.isfinite(seen)])
     longest = max(run.progress["time/seconds"].max() for run in runs)
@@ -90,15 +99,16 @@ def learning(runs: Sequence[Run]) -> dict[str, Part]:
         for column in kept:
             lines = {kind: _curve(group, x, scale, column) for kind, group in groups.items()}
             lines = {kind: curve for kind, curve in lines.items() if curve.each}
-            svg = plots.curves(lines, label, "held-out return", limits)
+            called, episode = columns[column]
+            svg = plots.curves(lines, label, f"{called} return", limits)
             ends = "; ".join(
                 f"{kind} ends at {number(curve.mean[-1])}" for kind, curve in lines.items() if len(curve.mean)
             )
-            title = f"Episode {columns[column]}"
-            words = f"Held-out return of episode {columns[column]} over {label}. {ends}."
+            title = f"Episode {episode}" + f", {called} tasks" * (len(tasks) > 1)
+            words = f"{called.capitalize()} return of episode {episode} over {label}. {ends}."
             charts.append(Chart(data_uri(SVG, svg), title, words))
         parts[label] = Part(charts)
-    return parts
+    return Learning(" and ".join(tasks), parts)
 
 
 def adaptation(

@@ -19,12 +19,12 @@ from typing import NamedTuple, TextIO
 from metaslac.launchers.outputs import table
 from metaslac.launchers.sweep.jobs import DONE, FAILED, OVER, STOPPED, WAITING, Job
 from metaslac.launchers.sweep.plan import TRAINING, Run
+from metaslac.training.columns import CALLED, return_columns, split_in
 
 SECONDS_BETWEEN_DRAWINGS = 0.7
 SECONDS_BETWEEN_LINES = 60.0
 ROWS_FOR_RATE = 10
 TAIL_BYTES = 4096
-HEADER = ("run", "state", "update", "updates/s", "held-out returns", "left")
 
 PRETRAINING = re.compile(rb"pre-training (\d+/\d+)")
 
@@ -34,7 +34,8 @@ class Progress(NamedTuple):
 
     update: int = 0
     rate: float | None = None  # updates per second, lately
-    returns: tuple[str, ...] = ()  # newest held-out return of each episode
+    returns: tuple[str, ...] = ()  # newest return of each episode
+    called: str = ""  # the tasks that they are of: validation, or held-out
     pretraining: str = ""  # 100/600, before the first update
 
 
@@ -116,12 +117,13 @@ class View:
         print(text, file=self.screen, flush=True)
 
     def _sentence(self, job: Job) -> str:
-        _, state, update, rate, returns, left = self._cells(job, self._reader(job))
+        reader = self._reader(job)
+        _, state, update, rate, returns, left = self._cells(job, reader)
         parts = [
             f"{job.name} {state}",
             f"update {update}" if update else "",
             f"{rate} updates/s" if rate else "",
-            f"held-out returns {returns}" if returns else "",
+            f"{reader.progress().called} returns {returns}" if returns else "",
             f"{left} left" if left else "",
         ]
         return ", ".join(part for part in parts if part)
@@ -143,7 +145,8 @@ class View:
                 if len(shown) > room and job.state == state:
                     shown.remove(job)
         rows = [self._cells(job, self._reader(job)) for job in shown[:room]]
-        return [*table(HEADER, rows).splitlines(), self._summary()]
+        header = ("run", "state", "update", "updates/s", f"{_called(self.readers)}returns", "left")
+        return [*table(header, rows).splitlines(), self._summary()]
 
     def _reader(self, job: Job) -> Reader:
         return next(reader for reader in self.readers if reader.run.name == job.name)
@@ -181,10 +184,11 @@ class View:
 
 
 def results(readers: Sequence[Reader], jobs: Sequence[Job]) -> str:
-    """A table of how each run ended and its last held-out returns."""
+    """A table of how each run ended and its last returns."""
     found = [reader.progress() for reader in readers]
     episodes = max((len(progress.returns) for progress in found), default=0)
-    header = ["run", "state", "updates", *(f"return {episode + 1}" for episode in range(episodes))]
+    columns = (f"{_called(readers)}return {episode + 1}" for episode in range(episodes))
+    header = ["run", "state", "updates", *columns]
     rows = [
         [
             job.name,
@@ -215,7 +219,7 @@ def _read(rows: Path, log: Path) -> Progress:
         if not table:
             return Progress(pretraining=_pretraining(log))
         times = [(int(row["update"]), float(row["time/seconds"])) for row in table[-ROWS_FOR_RATE:]]
-        return Progress(times[-1][0], _rate(times, table[-1]), _returns(table))
+        return Progress(times[-1][0], _rate(times, table[-1]), *_returns(table))
     except FileNotFoundError:
         return Progress(pretraining=_pretraining(log))
     except (OSError, ValueError, LookupError, csv.Error):
@@ -229,14 +233,22 @@ def _rate(times: Sequence[tuple[int, float]], row: dict[str, str]) -> float | No
     return (last - first) / (end - start) if end > start else None
 
 
-def _returns(rows: Sequence[dict[str, str]]) -> tuple[str, ...]:
-    from metaslac.training.run_log import HELD_OUT
-
+def _returns(rows: Sequence[dict[str, str]]) -> tuple[tuple[str, ...], str]:
+    """The newest, and what the tasks are called that they are of."""
+    split = split_in(rows[0])
+    if split is None:
+        return (), ""
     for row in reversed(rows):
-        cells = [cell for name, cell in row.items() if name.startswith(HELD_OUT) and cell]
+        cells = [row[name] for name in return_columns(row, split) if row[name]]
         if cells:
-            return tuple(f"{float(cell):.2f}" for cell in cells)
-    return ()
+            return tuple(f"{float(cell):.2f}" for cell in cells), CALLED[split]
+    return (), ""
+
+
+def _called(readers: Sequence[Reader]) -> str:
+    """What to write before the word return: which tasks', if they are the same for all runs."""
+    called = {progress.called for reader in readers if (progress := reader.progress()).returns}
+    return f"{called.pop()} " if len(called) == 1 else ""
 
 
 def _pretraining(log: Path) -> str:

@@ -261,12 +261,12 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Adaptation to held-out tasks during the run."""
+    """Adaptation to validation tasks during the run."""
 
     every: int = count(1_000, "updates between evaluations; the last update is always evaluated")
     episodes: int = count(3, "episodes per trial")
     exploration_episodes: int = count(1, "first episodes of a trial that act on m ~ N(0, I)", low=0)
-    trials: int = count(1, "independent trials per held-out task")
+    trials: int = count(1, "independent trials per validation task")
     redraw_every: int = count(
         0,
         "decisions after which m is drawn anew from the belief, in first episodes too; 0 is once an episode",

@@ -1,4 +1,4 @@
-"""Meta-training: collect on a few tasks, update, evaluate on held-out tasks, and again.
+"""Meta-training: collect on a few tasks, update, evaluate on others, and again.
 
 The only place with a loop over time; everything it strings together lives in its own file.
 """
@@ -20,6 +20,7 @@ from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evidence.evaluation import returns_array
 from metaslac.learning.faults import is_out_of_memory, what_to_lower
 from metaslac.storage.checkpoint import Checkpoint
+from metaslac.training.columns import Split, evaluation_columns
 from metaslac.training.run_directory import other_checkpoints
 from metaslac.training.run_log import LogState, RunLog
 from metaslac.training.saving import Saver
@@ -78,9 +79,9 @@ class OnlineTraining:
             StopRequested: after a checkpoint was written.
             TrainingFault: what keeps the training from going on.
         """
-        with self._environments(make_env) as (env, test_env):
+        with self._environments(make_env) as (env, evaluation_env):
             try:
-                self._go_on(env, test_env)
+                self._go_on(env, evaluation_env)
             except NonFiniteUpdate as fault:
                 raise self._fault(f"after {self._where()}: {fault}") from None
             except TrainingFault:
@@ -93,12 +94,12 @@ class OnlineTraining:
                 device, lower = self.trainer.device.type, what_to_lower(self.config)
                 raise self._fault(f"no memory on {device}: {lower}") from error
 
-    def _go_on(self, env: VectorEnv, test_env: VectorEnv) -> None:
+    def _go_on(self, env: VectorEnv, evaluation_env: VectorEnv) -> None:
         """All that is left to do, or a checkpoint of how far it came."""
         try:
             self._collect_random(env)
             self._pretrain()
-            self._train(env, test_env)
+            self._train(env, evaluation_env)
         except StopRequested:
             if self.saver.behind:
                 self.saver.save_at_last()
@@ -125,12 +126,12 @@ class OnlineTraining:
             if last or progress.pretrained % self.config.checkpoint.every == 0 or self.saver.failing:
                 self.saver.try_to_save()
 
-    def _train(self, env: VectorEnv, test_env: VectorEnv) -> None:
+    def _train(self, env: VectorEnv, evaluation_env: VectorEnv) -> None:
         train, progress, learner = self.config.train, self.progress, self.trainer.learner
         if not progress.updates:
             self.trainer.kept.begin()
         if progress.unlogged is not None:
-            self._after_update(test_env)
+            self._after_update(evaluation_env)
         while progress.updates < train.updates:
             self._between()
             self._collect(env)
@@ -141,7 +142,7 @@ class OnlineTraining:
             self.saver.behind = True
             if self._due(self.config.runtime.log_every) or self._due(self.config.evaluation.every):
                 progress.unlogged = self.updates.numbers(metrics)
-            self._after_update(test_env)
+            self._after_update(evaluation_env)
         if self.saver.behind:
             self.saver.save_at_last()
 
@@ -159,17 +160,17 @@ class OnlineTraining:
         if ahead is not None and progress.updates + progress.until_visit < train.updates:
             ahead.start(env)
 
-    def _after_update(self, test_env: VectorEnv) -> None:
+    def _after_update(self, evaluation_env: VectorEnv) -> None:
         """Evaluate, log and save, each if it is due."""
         progress, evaluation = self.progress, self.config.evaluation
         if progress.unlogged is not None:
             if self._due(evaluation.every):
-                played = self.trainer.evaluate(Interruptible(test_env, self._between))
-                held_out = evaluation_metrics(played)
+                played = self.trainer.evaluate(Interruptible(evaluation_env, self._between))
+                found = evaluation_metrics(played, self.trainer.split)
             else:
-                held_out = dict.fromkeys(evaluation_columns(evaluation.episodes))
+                found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes))
             counts = self.trainer.collector.counts()
-            self.log.row(progress.updates, {**counts, **progress.unlogged, **held_out})
+            self.log.row(progress.updates, {**counts, **progress.unlogged, **found})
             progress.unlogged = None
             self.saver.behind = True
         if self._due(self.config.checkpoint.every) or self.saver.failing:
@@ -205,17 +206,17 @@ class OnlineTraining:
     @contextmanager
     def _environments(self, make_env: MakeEnv) -> Iterator[tuple[VectorEnv, VectorEnv]]:
         """One vector environment to train in and one to evaluate in."""
-        jobs = len(self.trainer.family.test_tasks) * self.config.evaluation.trials
+        jobs = len(self.trainer.evaluated_tasks) * self.config.evaluation.trials
         asks = {"states": True} if self.config.actor_critic.critic_input == "state" else {}
         env = make_env(self.config.train.tasks_per_visit, **asks)
-        test_env = make_env(slots_for(jobs, self.config.runtime.worlds))
+        evaluation_env = make_env(slots_for(jobs, self.config.runtime.worlds))
         try:
-            yield env, test_env
+            yield env, evaluation_env
         finally:
             if self.trainer.ahead is not None:
                 self.trainer.ahead.close()
             env.close()
-            test_env.close()
+            evaluation_env.close()
 
 
 def meta_train(
@@ -252,20 +253,22 @@ def meta_train(
     except OSError as error:
         raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
     with log:
+        if trainer.split == "test":
+            log.warning(f"this run is evaluated on the held-out tasks of {family.name}: {_why(family)}")
         begun = checkpoint.path if checkpoint else None
         OnlineTraining(trainer, run_dir, log, stop, begun).run(make_env)
 
 
-def evaluation_metrics(adaptations: Sequence[TaskAdaptation]) -> dict[str, float | None]:
-    """Columns of progress.csv: the mean held-out return of each episode, and the belief's width after it.
+def evaluation_metrics(adaptations: Sequence[TaskAdaptation], split: Split) -> dict[str, float | None]:
+    """Columns of progress.csv: the mean return of each episode, and the belief's width after it.
 
     Where a simulation diverged, the mean return is not a number rather than that of the other tasks.
     """
     returns = returns_array(adaptations).mean((0, 1))
     stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
-    return dict(zip(evaluation_columns(len(returns)), map(float, (*returns, *stds)), strict=True))
+    columns = evaluation_columns(split, len(returns))
+    return dict(zip(columns, map(float, (*returns, *stds)), strict=True))
 
 
-def evaluation_columns(episodes: int) -> list[str]:
-    """Names of what evaluation_metrics gives, in its order."""
-    return [f"test/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
+def _why(family: Family) -> str:
+    return "it was begun so" if family.validation_tasks else "there are no validation tasks"

@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from metaslac.training.columns import CALLED, return_columns, split_in
 from metaslac.training.log_files import Events, GrowingFile
 
 TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
 SECONDS_BETWEEN_LINES = 30.0
-HELD_OUT = "test/return_"  # columns of the mean held-out return of each episode
 
 
 class LogState(NamedTuple):
@@ -30,6 +30,10 @@ class LogState(NamedTuple):
     rows: str = ""  # progress.csv
     seconds: float = 0.0
     update: int = 0
+
+    def columns(self) -> list[str]:
+        """Of progress.csv; none before the first row."""
+        return next(csv.reader(self.rows.splitlines()[:1]), [])
 
 
 class RunLog:
@@ -60,11 +64,9 @@ class RunLog:
         self._last_time = time.monotonic()
         self._started = self._last_time - state.seconds
         self._last_update = state.update
-        self._held_out: dict[str, str] = {}
-        self._columns: list[str] | None = None
+        self._evaluated: dict[str, str] = {}
+        self._columns: list[str] = state.columns()
         self._troubled: set[str] = set()
-        if state.rows:
-            self._columns = next(csv.reader([state.rows.splitlines()[0]]))
 
     def state(self) -> LogState:
         """To go on from here."""
@@ -72,9 +74,8 @@ class RunLog:
 
     def row(self, update: int, values: Mapping[str, float | None]) -> None:
         """Append one row; a column with None or no value stays blank, a name without a column is an error."""
-        if self._columns is None:
+        if not self._columns:
             self._write_header(list(values))
-        assert self._columns is not None
         unknown = [name for name in values if name not in self._columns]
         if unknown:
             raise ValueError(f"progress.csv has no column {', '.join(unknown)}")
@@ -132,12 +133,13 @@ class RunLog:
         self.close()
 
     def _show_row(self, update: int, values: Mapping[str, float]) -> None:
-        returns = ", ".join(f"{value:.1f}" for name, value in values.items() if name.startswith(HELD_OUT))
-        if returns:
-            self._held_out = {"held out": returns}
-            self.message(f"update {update}: held-out return of each episode: {returns}")
+        split = split_in(values)
+        if split is not None:
+            returns = ", ".join(f"{values[name]:.1f}" for name in return_columns(values, split))
+            self._evaluated = {CALLED[split]: returns}
+            self.message(f"update {update}: {CALLED[split]} return of each episode: {returns}")
         steps = {"env steps": f"{values['env_steps']:.0f}"} if "env_steps" in values else {}
-        self.progress(update, {**steps, **self._held_out, **_losses(values)})
+        self.progress(update, {**steps, **self._evaluated, **_losses(values)})
 
     def _write_header(self, columns: Sequence[str]) -> None:
         own = ("update", *TIME_COLUMNS)

@@ -24,6 +24,7 @@ from metaslac.storage.checkpoint import Checkpoint, prune, save_checkpoint
 from metaslac.training.ahead import CollectorAhead
 from metaslac.training.batches import Batches
 from metaslac.training.collection import CollectedFamily, Collector
+from metaslac.training.columns import Split, split_in
 from metaslac.training.kept_features import KeptFeatures
 from metaslac.training.run_log import LogState, RunLog
 from metaslac.training.state import TrainingState
@@ -42,6 +43,8 @@ class Family(CollectedFamily, Protocol):
     def test_tasks(self) -> Sequence[Task]: ...
     @property
     def state_size(self) -> int: ...
+    @property
+    def validation_tasks(self) -> Sequence[Task]: ...
 
 
 class MetaTrainer:
@@ -49,7 +52,8 @@ class MetaTrainer:
 
     Args:
         config: of the run.
-        family: whose training tasks are learned from and whose test tasks are evaluated on.
+        family: whose training tasks are learned from and whose validation tasks are evaluated on; its test
+            tasks, if it has no others.
         device: of networks and replay.
     """
 
@@ -88,9 +92,18 @@ class MetaTrainer:
             self.learner, generator, self.collector, ReplayFiles(self.replay), self.ahead
         )
         self.progress = self.state.progress
+        self.split: Split = "validation" if family.validation_tasks else "test"
+
+    @property
+    def evaluated_tasks(self) -> Sequence[Task]:
+        """Those whose returns are in the rows of the run."""
+        return self.family.validation_tasks if self.split == "validation" else self.family.test_tasks
 
     def resume(self, checkpoint: Checkpoint) -> LogState:
-        """Go back to where a checkpoint was written. Raises MetaslacError if it is damaged or not of this."""
+        """Go back to where a checkpoint was written; tasks are evaluated on that its rows are of.
+
+        Raises MetaslacError if it is damaged or not of this.
+        """
         if checkpoint.manifest["task_hash"] != self.family.task_hash:
             raise MetaslacError(
                 f"{checkpoint.path} was trained on another task list of {self.family.name} "
@@ -100,15 +113,20 @@ class MetaTrainer:
         log = self.state.restore(checkpoint)
         if self.progress.updates:
             self.kept.begin()
+        self.split = split_in(log.columns()) or self.split
+        if not self.evaluated_tasks:
+            raise MetaslacError(
+                f"{checkpoint.path} has rows of validation tasks, which {self.family.name} no longer has"
+            )
         return log
 
-    def evaluate(self, test_env: VectorEnv) -> list[TaskAdaptation]:
-        """Adaptation to every held-out task, with the same random numbers each time."""
+    def evaluate(self, env: VectorEnv) -> list[TaskAdaptation]:
+        """Adaptation to every task that is evaluated on, with the same random numbers each time."""
         evaluation = self.config.evaluation
         return adapt(
             self.agent,
-            test_env,
-            self.family.test_tasks,
+            env,
+            self.evaluated_tasks,
             episodes=evaluation.episodes,
             exploration_episodes=evaluation.exploration_episodes,
             trials=evaluation.trials,
@@ -126,6 +144,7 @@ class MetaTrainer:
             "task_hash": self.family.task_hash,
             "train_tasks": len(self.family.train_tasks),
             "test_tasks": len(self.family.test_tasks),
+            "validation_tasks": len(self.family.validation_tasks),
             "param_names": list(self.family.param_names),
             "action_size": self.family.action_size,
             "state_size": self.learner.state_size,

@@ -233,7 +233,7 @@ def test_a_run_that_waits_for_room_comes_to_its_end_and_has_to_be_saved(
     code, err = finish(disk.train())
     assert code == FAULT
     assert err.count("training goes on without for at most") == 1  # it tries again after a minute
-    assert f"update {UPDATES}: held-out return" in err
+    assert f"update {UPDATES}: validation return" in err
     update = assert_intact(disk.copy(tmp_path / "copy"))
     assert 0 < update < UPDATES - 1
     assert f"the last good checkpoint is {disk.run_dir}/checkpoints/{update:08d}" in final_line(err)

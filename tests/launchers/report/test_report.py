@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,6 +26,8 @@ from metaslac.evidence.evaluation_file import read_evaluation
 from metaslac.launchers.api.trained import load_trained
 from metaslac.launchers.cli import cli
 from metaslac.launchers.media.video import spread
+from metaslac.launchers.report.figures import learning
+from metaslac.launchers.report.gather import read_run
 from metaslac.launchers.report.recordings import (
     Sample,
     background_of,
@@ -241,10 +244,27 @@ def test_a_single_blind_run_has_a_page(tmp_path: Path) -> None:
     page = Page(out.read_text())
     notes = " ".join(page.words["p"])
     assert "There is no infer and no oracle run here" in notes
-    assert "there is no belief" in notes and "none explores" in notes and "No held-out returns" in notes
+    assert "there is no belief" in notes and "none explores" in notes and "No returns in progress" in notes
     assert "evaluation is of update 0; films and pictures are of its last checkpoint, update 1" in notes
     assert page.words["h1"] == ["metaslac: point_robot"]
     assert len(page.all("video")) == 4 * EPISODES
+
+
+def test_learning_says_which_tasks_it_is_of(page: Page, evaluated_run: Path, tmp_path: Path) -> None:
+    assert any("Return on validation tasks while training" in text for text in page.words["p"])
+    assert any(image["alt"].startswith("Validation return of episode 2 over") for image in page.all("img"))
+    younger = read_run(evaluated_run)
+    shutil.copytree(evaluated_run, tmp_path / "older", symlinks=True)
+    rows = tmp_path / "older/progress.csv"
+    rows.write_text(rows.read_text().replace("validation/", "test/"))
+    older = read_run(rows.parent)
+    assert learning([older]).tasks == "held-out"
+    both = learning([older, younger])
+    assert both.tasks == "validation and held-out"
+    for part in both.parts.values():
+        assert [chart.title for chart in part.charts] == [
+            f"Episode {episode}, {tasks} tasks" for tasks in ("validation", "held-out") for episode in (1, 2)
+        ]
 
 
 def test_an_episode_without_a_return_is_told(evaluated_run: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pty
 import re
 from pathlib import Path
 
+import pytest
 from terminals import set_size
 
 from metaslac.config.presets import resolve
@@ -16,7 +17,8 @@ from metaslac.launchers.sweep.plan import EVALUATING, TRAINING, Sweep
 from metaslac.launchers.sweep.view import Reader, View
 
 
-def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "called"), [("validation", "validation"), ("test", "held-out")])
+def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path, split: str, called: str) -> None:
     settings = "family.name=point_robot", "train.updates=3000"
     configs = [resolve("quick", [*settings, f"task.inference={name}"]) for name in TASK_INFERENCE]
     plan = Sweep(tmp_path, configs, range(20), [], [], episodes=1, trials=1)
@@ -27,7 +29,7 @@ def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path) -> None:
     training = runs[30].directory
     training.mkdir()
     (training / "progress.csv").write_text(
-        "update,test/return_1,test/return_2,time/seconds,time/updates_per_second\n"
+        f"update,{split}/return_1,{split}/return_2,time/seconds,time/updates_per_second\n"
         "50,-3.14159,-2.71828,10,5.0\n100,,,20,5.0\n150,"  # half-written
     )
     ours, side = pty.openpty()
@@ -35,8 +37,9 @@ def test_of_too_many_runs_those_that_train_are_shown(tmp_path: Path) -> None:
     with os.fdopen(side, "w") as screen:
         View([Reader(run) for run in runs], jobs, 2, lambda: False, screen=screen).show()
     # (2,900 + 27 x 3,000) updates, two times 5 a second
-    _, *shown, last, end = re.sub(r"\x1b\[K|\r", "", os.read(ours, 65536).decode()).split("\n")
+    header, *shown, last, end = re.sub(r"\x1b\[K|\r", "", os.read(ours, 65536).decode()).split("\n")
     os.close(ours)
     assert (len(shown), last, end) == (6, "30 of 60 runs done, 1 failed, about 2 h 20 min left", "\x1b[J")
+    assert header.split()[4:] == [called, "returns", "left"]
     line = next(text for text in shown if text.startswith("infer-s10 "))
     assert line.split() == ["infer-s10", "training", "100/3000", "5.0", "-3.14", "-2.72", "10", "min"]

@@ -101,7 +101,7 @@ def test_an_episode_that_diverged_has_no_return() -> None:
     good, failed = adapt(make_agent(), env, family.test_tasks, episodes=2)
     assert np.isfinite(good.returns).all() and np.isnan(failed.returns).all()
     assert np.isfinite(failed.belief_std).all() and (failed.belief_std[1] < 1).all()
-    means = evaluation_metrics([good, failed])
+    means = evaluation_metrics([good, failed], "test")
     assert [name for name, value in means.items() if np.isnan(value)] == ["test/return_1", "test/return_2"]
 
 

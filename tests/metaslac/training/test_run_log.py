@@ -103,17 +103,23 @@ def test_a_line_is_printed_every_so_often(
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+@pytest.mark.parametrize(("split", "called"), [("test", "held-out"), ("validation", "validation")])
 def test_an_evaluation_is_told_and_stays_in_the_progress(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    split: str,
+    called: str,
 ) -> None:
+    found = {f"{split}/return_1": -15.0, f"{split}/return_2": -9.0}
     monkeypatch.setattr(run_log, "SECONDS_BETWEEN_LINES", 0.0)
     with RunLog(tmp_path, total_updates=9) as log:
-        log.row(1, {"env_steps": 20, "model/loss": 3.25, "test/return_1": -15.0, "test/return_2": -9.0})
+        log.row(1, {"env_steps": 20, "model/loss": 3.25, **found})
         log.row(2, {"env_steps": 40, "model/loss": 3.0})
     told, first, second = capsys.readouterr().err.splitlines()
-    assert told == "update 1: held-out return of each episode: -15.0, -9.0"
-    assert "env steps 20  held out -15.0, -9.0  model/loss 3.25" in first
-    assert "env steps 40  held out -15.0, -9.0  model/loss 3" in second
+    assert told == f"update 1: {called} return of each episode: -15.0, -9.0"
+    assert f"env steps 20  {called} -15.0, -9.0  model/loss 3.25" in first
+    assert f"env steps 40  {called} -15.0, -9.0  model/loss 3" in second
 
 
 def test_on_a_terminal_progress_is_one_live_line(
@@ -123,9 +129,9 @@ def test_on_a_terminal_progress_is_one_live_line(
     with RunLog(tmp_path, total_updates=4) as log:
         log.pretraining(1, 2, {"model/loss": 1.0})
         for update in range(1, 5):
-            log.row(update, {"env_steps": update, "test/return_1": -1.0})
+            log.row(update, {"env_steps": update, "validation/return_1": -1.0})
     printed = capsys.readouterr().err
-    assert "pre-training=1/2" in printed and "4/4" in printed and "held out=-1.0" in printed
+    assert "pre-training=1/2" in printed and "4/4" in printed and "validation=-1.0" in printed
 
 
 def test_quiet_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,32 @@
+"""The columns of progress.csv that evaluations fill: whose returns they are, and what those tasks are called.
+
+Nothing here reads or writes a file; run_log.py does, and the commands that show a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+Split = Literal["validation", "test"]
+
+CALLED: dict[Split, str] = {"validation": "validation", "test": "held-out"}  # tasks, as in "held-out return"
+
+
+def evaluation_columns(split: Split, episodes: int) -> list[str]:
+    """Names for the mean return of each episode, then for the belief's width after each."""
+    return [f"{split}/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
+
+
+def return_columns(columns: Iterable[str], split: Split) -> list[str]:
+    """Those with the mean return of each episode, in their order."""
+    return [name for name in columns if name.startswith(f"{split}/return_")]
+
+
+def split_in(columns: Iterable[str]) -> Split | None:
+    """Whose returns are in these columns; None if nobody's.
+
+    The held-out tasks' are in runs begun before there were validation tasks, or on a family without.
+    """
+    names = list(columns)
+    return next((split for split in CALLED if return_columns(names, split)), None)
