@@ -1,4 +1,4 @@
-"""`metaslac evaluate`: statistics of adaptation over all held-out tasks and several trials.
+"""`metaslac evaluate`: statistics of adaptation over all tasks of a split and several trials.
 
 The work is in api/evaluation.py, the statistics in metaslac/evidence/; single trials to look at are `metaslac
 adapt`, several runs together `metaslac report`.
@@ -23,6 +23,7 @@ from metaslac.launchers.options import (
     same_family_option,
 )
 from metaslac.launchers.outputs import table
+from metaslac.training.columns import CALLED
 
 if TYPE_CHECKING:
     from metaslac.evidence.evaluation_file import Evaluation, Trials
@@ -59,6 +60,13 @@ def control_options(command: Command) -> Command:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the trials.")
 @click.option(
+    "--split",
+    type=click.Choice(list(CALLED)),
+    default="test",
+    show_default=True,
+    help="Which tasks to evaluate on: the held-out ones (test), or those to choose settings on (validation).",
+)
+@click.option(
     "--training-tasks/--no-training-tasks",
     default=True,
     show_default=True,
@@ -69,7 +77,7 @@ def control_options(command: Command) -> Command:
     "--json",
     "json_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    show_default="evaluation.json of the run",
+    show_default="evaluation.json of the run, evaluation-validation.json with --split validation",
     help="Where to write every return and belief.",
 )
 @drawing_options
@@ -80,6 +88,7 @@ def evaluate(
     episodes: int,
     trials: int,
     seed: int,
+    split: str,
     training_tasks: bool,
     blind: Path | None,
     oracle: Path | None,
@@ -96,13 +105,14 @@ def evaluate(
     nothing), and, beside the controls, how much of the gap between them is closed.
 
     Every return and belief is written to evaluation.json in the run directory; `metaslac report` makes a page
-    of such files.
+    of such files. To try settings, use --split validation: what held-out tasks chose, they cannot judge.
     """
     evaluated = api.evaluate(
         checkpoint,
         episodes=episodes,
         trials=trials,
         seed=seed,
+        split=split,
         training_tasks=training_tasks,
         blind=blind,
         oracle=oracle,
@@ -120,8 +130,9 @@ def evaluate(
 def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
     """Print the tables of an evaluation, beside those of controls."""
     about = evaluation.about
+    called = CALLED[about["split"]]
     click.echo(
-        f"{about['family']}: {len(evaluation.held_out.tasks)} held-out tasks, {about['trials']} trials each"
+        f"{about['family']}: {len(evaluation.held_out.tasks)} {called} tasks, {about['trials']} trials each"
         + f", m drawn anew every {about['redraw_every']} decisions" * (about["redraw_every"] > 0)
         + f", its mean below a width of {about['mean_below']:g}" * (about["mean_below"] > 0)
     )

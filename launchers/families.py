@@ -28,6 +28,8 @@ SUITE = "dmc:<domain>-<task> makes any task of dm_control's suite a family of on
 NAMES_WIDTH = 32  # of all parameters' names together; of more, the first is listed
 HOLD = 5  # decisions that each random action is held for
 
+SPLITS = {"train": "training", "validation": "validation", "test": "held out"}
+
 Flags = NDArray[np.bool_]
 
 
@@ -72,7 +74,9 @@ def families(
     action_repeat: int,
     seed: int,
 ) -> None:
-    """List every task family: parameters, train and held-out tasks, episode length and task-list hash.
+    """List every task family: parameters, numbers of tasks, episode length and task-list hash.
+
+    Tasks are to train on, to choose settings on (validation), or to judge on (held out).
 
     With --show, draw some tasks of one as the agent sees them: a row for each, from the same start under the
     same random actions.
@@ -90,7 +94,8 @@ def families(
         check_writable(out)
         family = open_family(show, image_size=image_size, action_repeat=action_repeat)
         with blamed_on(show):
-            headings, strips = contact_sheet(family, spread(family.tasks, tasks), seed)
+            chosen = spread(family.train_tasks + family.test_tasks, tasks)
+            headings, strips = contact_sheet(family, chosen, seed)
         write_sheet(out, headings, strips)
 
 
@@ -131,7 +136,7 @@ def _play(family: Family, tasks: Sequence[Task], seed: int) -> Iterator[tuple[Fr
 
 
 def _title(family: Family, task: Task, end: int) -> str:
-    split = "training" if task.split == "train" else "held out"
+    split = SPLITS[task.split]
     ended = f"over after {end} steps" if end < family.episode_steps else ""
     parts = [f"task {task.index} ({split})", caption(family.param_names, task.params), ended]
     return "   ".join(part for part in parts if part)
@@ -158,7 +163,7 @@ def _list_families() -> None:
             faults.append(str(error))
         else:
             rows.append(_row(name, family))
-    header = ("family", "parameters", "train", "held out", "horizon", "actions", "task list")
+    header = ("family", "parameters", "train", "validation", "held out", "horizon", "actions", "task list")
     click.echo(table(header, rows))
     click.echo(f"{SUITE}; `metaslac families --suite` lists them")
     for fault in faults:
@@ -170,6 +175,7 @@ def _row(name: str, family: Family) -> tuple[str, ...]:
         name,
         _names(family.param_names),
         str(len(family.train_tasks)),
+        str(len(family.validation_tasks)),
         str(len(family.test_tasks)),
         str(family.horizon),
         str(family.action_size),

@@ -1,4 +1,4 @@
-"""Evaluation of a trained agent: trials on every held-out task and every training task, kept in a file.
+"""Evaluation of a trained agent: trials on tasks that it was not and was trained on, kept in a file.
 
 The statistics over them are in metaslac/evidence/; what is shown of them is the commands' business.
 """
@@ -14,6 +14,7 @@ from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
+from metaslac.training.columns import CALLED
 
 if TYPE_CHECKING:
     from metaslac.envs import Task
@@ -36,6 +37,7 @@ def evaluate(
     episodes: int = 3,
     trials: int = 5,
     seed: int = 0,
+    split: str = "test",
     training_tasks: bool = True,
     blind: str | Path | None = None,
     oracle: str | Path | None = None,
@@ -46,7 +48,7 @@ def evaluate(
     redraw_every: int | None = None,
     mean_below: float | None = None,
 ) -> Evaluated:
-    """Evaluate adaptation on every held-out task of an agent's family; what `metaslac evaluate` does.
+    """Evaluate adaptation on every task of a split of an agent's family; what `metaslac evaluate` does.
 
     Every return and belief is written to a file, with all that tells where it comes from.
 
@@ -55,9 +57,10 @@ def evaluate(
         episodes: in each trial.
         trials: independent ones on each task.
         seed: of the trials.
+        split: "test" for the held-out tasks, to judge on; "validation" for those to choose settings on.
         training_tasks: whether to evaluate on the training tasks too; the probe of beliefs needs it.
         blind, oracle: evaluated runs of the two controls, read and checked to be comparable.
-        out: the file; None is evaluation.json of the run.
+        out: the file; None is evaluation.json of the run, evaluation-validation.json on validation tasks.
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 takes every core.
@@ -67,21 +70,27 @@ def evaluate(
 
     Raises:
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, a
-            control that was evaluated differently, or a file that cannot be written.
+            split that the family does not have, a control that was evaluated differently (other tasks are
+            that too), or a file that cannot be written.
     """
     from metaslac.evidence.evaluation_file import Evaluation, evaluation_path, write_evaluation
 
+    if split not in CALLED:
+        raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
     checkpoint = Path(checkpoint)
-    path = evaluation_path(checkpoint) if out is None else Path(out)
+    path = evaluation_path(checkpoint, split) if out is None else Path(out)
     given = {name: Path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
     if out is not None or checkpoint.is_dir():  # of anything else, loading says what it is not
         check_writable(path)
     trained = load_trained(checkpoint, family, device, threads, redraw_every, mean_below)
-    controls = {name: _control(where, name, path) for name, where in given.items()}
-    about = _about(trained, checkpoint, episodes, trials, seed, training_tasks)
+    tasks = trained.family.validation_tasks if split == "validation" else trained.family.test_tasks
+    if not tasks:
+        raise MetaslacError(f"--split {split}: {trained.family.name} has no {CALLED[split]} tasks")
+    about = _about(trained, checkpoint, split, episodes, trials, seed, training_tasks)
+    controls = {name: _control(where, name, about, path) for name, where in given.items()}
     for name, control in controls.items():
-        _check_comparable(about, trained, f"--{name} {given[name]}", control)
-    held_out = _play(trained, trained.family.test_tasks, about)
+        _check_comparable(about, tasks, f"--{name} {given[name]}", control)
+    held_out = _play(trained, tasks, about)
     training = _play(trained, trained.family.train_tasks, about) if training_tasks else None
     evaluation = Evaluation(about, held_out, training)
     write_evaluation(path, evaluation)
@@ -89,7 +98,13 @@ def evaluate(
 
 
 def _about(
-    trained: Trained, checkpoint: Path, episodes: int, trials: int, seed: int, training_tasks: bool
+    trained: Trained,
+    checkpoint: Path,
+    split: str,
+    episodes: int,
+    trials: int,
+    seed: int,
+    training_tasks: bool,
 ) -> dict[str, Any]:
     from metaslac.config.text import to_dict
     from metaslac.storage.provenance import hardware, source_commit
@@ -98,6 +113,7 @@ def _about(
     config, manifest = trained.config, trained.manifest
     command = f"metaslac evaluate --checkpoint {shlex.quote(str(checkpoint))} --episodes {episodes} --trials "
     command += f"{trials} --seed {seed}" + " --no-training-tasks" * (not training_tasks)
+    command += " --split validation" * (split == "validation")
     drawing = trained.drawing
     command += f" --redraw-every {drawing.every}" * (drawing.every > 0)
     command += f" --mean-below {drawing.mean_below:g}" * (drawing.mean_below > 0)
@@ -110,6 +126,7 @@ def _about(
         "train_seed": config.train.seed,
         "update": manifest["update"],
         "env_steps": manifest["env_steps"],
+        "split": split,
         "episodes": episodes,
         "trials": trials,
         "seed": seed,
@@ -140,18 +157,19 @@ def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Tri
     return trials_of(played, about["decisions"])
 
 
-def _control(path: Path, name: str, out: Path) -> Evaluation:
+def _control(path: Path, name: str, about: dict[str, Any], out: Path) -> Evaluation:
     from metaslac.evidence.evaluation_file import evaluation_path, read_evaluation
 
-    evaluation = read_evaluation(path)
-    if out.exists() and out.samefile(evaluation_path(path) if path.is_dir() else path):
+    split = about["split"]
+    evaluation = read_evaluation(path, split)
+    if out.exists() and out.samefile(evaluation_path(path, split) if path.is_dir() else path):
         raise MetaslacError(f"--{name} {path}: the evaluation would be written over it")
     if evaluation.about["inference"] != name:
         raise MetaslacError(f"--{name} {path}: its task.inference is {evaluation.about['inference']}")
     return evaluation
 
 
-def _check_comparable(about: dict[str, Any], trained: Trained, named: str, other: Evaluation) -> None:
+def _check_comparable(about: dict[str, Any], tasks: Sequence[Task], named: str, other: Evaluation) -> None:
     from metaslac.evidence.evaluation_file import DESIGN
 
     for entry in DESIGN:
@@ -159,5 +177,6 @@ def _check_comparable(about: dict[str, Any], trained: Trained, named: str, other
             raise MetaslacError(
                 f"{named} was evaluated with another {entry}: {other.about[entry]}, not {about[entry]}"
             )
-    if list(other.held_out.tasks) != [task.index for task in trained.family.test_tasks]:
+    played = zip(other.held_out.tasks, other.held_out.params.tolist(), strict=True)
+    if list(played) != [(task.index, list(task.params)) for task in tasks]:
         raise MetaslacError(f"{named} was evaluated on other tasks")

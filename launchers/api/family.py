@@ -51,18 +51,19 @@ def open_family(
             frames=frames,
             observation=observation,
         )
-        family.task_hash  # noqa: B018  for its errors: it reads all there is to a task list
+        family.task_hash  # noqa: B018  for its errors: it reads all there is to the task lists
     return family
 
 
 def try_out(family: Family, name: str) -> None:
-    """Play a step of a training and of a held-out task, so that what does not work shows now.
+    """Play a step of a task of each split, so that what does not work shows now.
 
     Raises FamilyError, in one line, for a fault of the family, and where nothing can be rendered.
     """
     from metaslac.envs import make_vector_env
 
-    tasks = [family.train_tasks[0].index, family.test_tasks[0].index]
+    splits = family.train_tasks, family.test_tasks, family.validation_tasks
+    tasks = [split[0].index for split in splits if split]
     with blamed_on(name), closing(make_vector_env(family, len(tasks))) as env:
         env.reset(seed=0, options={"task": tasks})
         env.step(np.zeros((len(tasks), family.action_size)))

@@ -79,6 +79,12 @@ def read_run(directory: Path) -> Run:
         raise MetaslacError(f"{directory} is a checkpoint, not a run directory")
     files = {name: _read(directory, name) for name in (NAME, PROGRESS)}
     evaluation = read_evaluation(directory / NAME)
+    if evaluation.about["split"] != "test":
+        command = f"metaslac evaluate --checkpoint {shlex.quote(str(directory))}"
+        raise MetaslacError(
+            f"{directory / NAME} is of {evaluation.about['split']} tasks, and a report of held-out ones; "
+            f"`{command}` makes one of those"
+        )
     _check_about(directory / NAME, evaluation.about)
     return Run(directory, evaluation, _columns(directory / PROGRESS, files[PROGRESS]), files)
 

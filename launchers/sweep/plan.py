@@ -89,14 +89,15 @@ class Sweep:
         return Job(run.name, run.log, steps)
 
     def is_evaluated(self, directory: Path) -> bool:
-        """Whether a run has an evaluation of its last checkpoint with as many episodes and trials."""
+        """Whether a run has one of its last checkpoint, on held-out tasks, of as many episodes and trials."""
         from metaslac.evidence.evaluation_file import read_evaluation
 
         path = directory / EVALUATION
         try:
             newest = (directory / "checkpoints" / "last" / "manifest.json").stat().st_mtime_ns
             about = read_evaluation(path).about
-            same = (about["episodes"], about["trials"]) == (self.episodes, self.trials)
+            found = about["split"], about["episodes"], about["trials"]
+            same = found == ("test", self.episodes, self.trials)
             return same and path.stat().st_mtime_ns >= newest
         except (OSError, MetaslacError):
             return False  # evaluate says what is wrong, if it still is

@@ -22,6 +22,7 @@ from metaslac.storage.files import write_atomically
 from metaslac.storage.manifest import MANIFEST
 
 NAME = "evaluation.json"
+VALIDATION_NAME = "evaluation-validation.json"  # so that choosing and judging have a file each
 FORMAT = 1
 BELIEF_DIGITS = 6  # significant ones; returns and parameters are whole
 WIDTH_DIGITS = 3
@@ -49,24 +50,24 @@ class Evaluation:
     """Trials of one trained agent.
 
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
-    train_seed, update, env_steps, episodes, trials, seed, exploration_episodes, redraw_every, mean_below (how
-    m was drawn), decisions (of an episode),
+    train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed,
+    exploration_episodes, redraw_every, mean_below (how m was drawn), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
     """
 
     about: Mapping[str, Any]
-    held_out: Trials
+    held_out: Trials  # on the tasks of the split
     training: Trials | None  # the same on the training tasks, if asked for
 
 
 # What evaluations must have in common to be compared.
 DESIGN = (
-    *("family", "task_hash", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
+    *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
     *("redraw_every", "mean_below"),
 )
 
 # What is filled in for evaluations that are older than an entry.
-OLDER = {"redraw_every": 0, "mean_below": 0.0}
+OLDER = {"split": "test", "redraw_every": 0, "mean_below": 0.0}
 
 # What `about` must say, and as what kind of value.
 ABOUT: Mapping[str, type | tuple[type, ...]] = {
@@ -77,6 +78,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "train_seed": int,
     "update": int,
     "env_steps": int,
+    "split": str,
     "episodes": int,
     "trials": int,
     "seed": int,
@@ -117,12 +119,13 @@ def trials_of(adaptations: Sequence[TaskAdaptation], decisions: int) -> Trials:
     )
 
 
-def evaluation_path(path: Path) -> Path:
+def evaluation_path(path: Path, split: str = "test") -> Path:
     """Where the evaluation of a run directory is kept: in it. That of a single checkpoint: beside it."""
+    name = VALIDATION_NAME if split == "validation" else NAME
     if (path / MANIFEST).is_file():
         path = path.resolve()  # `last` and `.` have no name to add to
-        return path.with_name(f"{path.name}.{NAME}")
-    return path / NAME
+        return path.with_name(f"{path.name}.{name}")
+    return path / name
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -141,14 +144,18 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def read_evaluation(path: Path) -> Evaluation:
-    """The evaluation in a file, or of a run directory. Raises MetaslacError if it is not as written."""
-    file = evaluation_path(path) if path.is_dir() else path
+def read_evaluation(path: Path, split: str = "test") -> Evaluation:
+    """The evaluation in a file, or that of a run directory on the tasks of a split.
+
+    Raises MetaslacError if it is not as written.
+    """
+    file = evaluation_path(path, split) if path.is_dir() else path
     try:
         values = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise MetaslacError(
-            f"{path} has no {NAME}: metaslac evaluate --checkpoint {shlex.quote(str(path))} makes it"
+            f"{path} has no {evaluation_path(path, split).name}: metaslac evaluate --checkpoint "
+            f"{shlex.quote(str(path))}{' --split validation' * (split == 'validation')} makes it"
         ) from None
     except OSError as error:
         raise MetaslacError(f"cannot read {file}: {error.strerror or error}") from None

@@ -88,6 +88,11 @@ def test_an_evaluation_says_how_m_was_drawn(trained: tuple[Path, Path], tmp_path
     assert "redraw" not in str(plain["command"]) and not np.array_equal(returns, other)
 
 
+def test_an_unknown_split_is_refused(trained: tuple[Path, Path]) -> None:
+    with pytest.raises(metaslac.MetaslacError, match="split must be one of validation, test, got 'train'"):
+        metaslac.evaluate(trained[1], split="train")
+
+
 def test_a_call_goes_on_with_a_run_until_it_is_stopped(trained: tuple[Path, Path]) -> None:
     more = {"train.updates": 50}
     stopped = metaslac.meta_train(

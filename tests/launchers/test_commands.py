@@ -193,6 +193,30 @@ def test_evaluate_shows_how_much_of_the_gap_is_closed(run_dir: Path, tmp_path: P
         assert result.exit_code == 2 and result.stderr.count("\n") == 1
 
 
+def test_evaluate_plays_the_tasks_it_is_asked_to_and_compares_no_two_kinds(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    asked = ["evaluate", *ONE_THREAD, "--episodes", "2", "--trials", "2", "--no-training-tasks"]
+    asked += ["--checkpoint", str(run_dir), "--split"]
+    text = run(*asked, "validation").stdout
+    assert "20 validation tasks" in text and str(run_dir / "evaluation-validation.json") in text
+    found = read_evaluation(run_dir, "validation")
+    tasks = make_family("point_robot").validation_tasks
+    assert list(found.held_out.tasks) == [task.index for task in tasks] == list(range(100, 120))
+    np.testing.assert_allclose(found.held_out.params, [task.params for task in tasks])
+    assert found.about["split"] == "validation" and "--split validation" in found.about["command"]
+    again = tmp_path / "again.json"
+    run(*found.about["command"].split()[1:], *ONE_THREAD, "--json", str(again))
+    np.testing.assert_array_equal(read_evaluation(again).held_out.returns, found.held_out.returns)
+
+    blind = tmp_path / "blind.json"
+    write_evaluation(blind, replace(found, about={**found.about, "inference": "blind"}))
+    assert "above blind" in run(*asked, "validation", "--blind", str(blind), "--json", str(again)).stdout
+    result = CliRunner().invoke(cli, [*asked, "test", "--blind", str(blind), "--json", str(again)])
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 2 and line.endswith("evaluated with another split: validation, not test")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help_and_shows_its_default(command: str) -> None:
     text = " ".join(run(command, "--help").stdout.split())
@@ -214,7 +238,8 @@ def test_the_version_is_shown() -> None:
 def test_families_are_listed_with_what_makes_them() -> None:
     line = next(row for row in run("families").stdout.splitlines() if row.startswith("cheetah_vel"))
     family = make_family("cheetah_vel")
-    assert {"100", "30", "200", family.task_hash[:12], *family.param_names} <= set(line.split())
+    assert line.split()[2:5] == ["100", "30", "30"]
+    assert {"200", family.task_hash[:12], *family.param_names} <= set(line.split())
 
 
 def test_settings_are_listed_as_they_can_be_set() -> None:

@@ -141,7 +141,7 @@ class TestPackages:
         listed = [line.split()[0] for line in works(done).splitlines()[1:-1]]
         assert listed == sorted({*family_names(), "pkg_near", "pkg_shape"})
         row = next(line for line in done.stdout.splitlines() if line.startswith("pkg_near"))
-        assert row.split()[1:-1] == ["goal_x", "3", "1", "8", "2"]
+        assert row.split()[1:-1] == ["goal_x", "3", "0", "1", "8", "2"]
         first, second = done.stderr.splitlines()
         package = "of package 'pkg-broken': "
         assert first == f"metaslac: family 'point_robot' {package}metaslac has a family of that name"
@@ -160,6 +160,8 @@ class TestPackages:
         assert (report["family"], [task["index"] for task in report["tasks"]]) == ("pkg_near", [3])
         assert report["task_hash"] == load_checkpoint(run).manifest["task_hash"]
         assert all(-17 < value < 0 for value in report["mean_returns"])
+        line = refused(metaslac(tmp_path, site, "evaluate", "--checkpoint", str(run), "--split=validation"))
+        assert line == "metaslac: --split validation: pkg_near has no validation tasks"
         # Where the package is not installed, the checkpoint's name finds nothing.
         assert "unknown family 'pkg_near'" in refused(metaslac(tmp_path, None, "adapt", "--checkpoint", run))
 

@@ -11,6 +11,7 @@ from reports import ONE_THREAD, run
 from runs import rows
 
 import metaslac
+from metaslac.evidence.evaluation_file import read_evaluation
 from metaslac.storage.checkpoint import load_checkpoint
 
 OLD = Path(__file__).parents[1] / "data/old_run"  # of dmc:cartpole-balance, two updates, at commit d5795bf
@@ -30,11 +31,22 @@ def test_it_adapts_as_it_did(old: Path, tmp_path: Path) -> None:
     assert agent.observation_shape == (32, 32, 3)
 
 
-def test_it_is_gone_on_with(old: Path) -> None:
+def test_it_is_gone_on_with(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = rows(old)
     outcome = metaslac.meta_train(
         resume=old, settings={"train.updates": 4}, quiet=True, tell=lambda line: None
     )
     assert outcome.finished and rows(old)[: len(before)] == before
+    assert rows(old)[-1]["test/return_1"] and not [name for name in before[0] if name.startswith("valid")]
+    assert "on the held-out tasks of dmc:cartpole-balance: it was begun so" in capsys.readouterr().err
     assert load_checkpoint(old).manifest["update"] == 4
-    run("inspect", str(old), "--verify")
+    assert "held-out returns of each episode" in run("inspect", str(old), "--verify")
+
+
+def test_it_is_evaluated_and_reported(old: Path, tmp_path: Path) -> None:
+    for split, index in (("test", 1), ("validation", 2)):
+        trials = ("--episodes", "1", "--trials", "1", "--no-training-tasks", "--split", split)
+        run("evaluate", "--checkpoint", str(old), *trials, *ONE_THREAD)
+        assert list(read_evaluation(old, split).held_out.tasks) == [index]
+    run("report", str(old), "--out", str(tmp_path / "page.html"), *ONE_THREAD)
+    assert "Return on held-out tasks while training" in (tmp_path / "page.html").read_text()

@@ -57,6 +57,12 @@ def test_runs_of_different_episodes_are_refused(evaluated_run: Path, tmp_path: P
     assert "episodes 2" in line and line.endswith(f"{other} 1")
 
 
+def test_an_evaluation_to_choose_on_is_no_report(evaluated_run: Path, tmp_path: Path) -> None:
+    directory = edited(evaluated_run, tmp_path, split="validation")
+    line = refusal(str(directory), "--out", str(tmp_path / "out.html"))
+    assert "is of validation tasks, and a report of held-out ones; `metaslac evaluate" in line
+
+
 def test_a_run_that_was_not_evaluated_is_refused(evaluated_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "a run"
     shutil.copytree(evaluated_run, other, symlinks=True)

@@ -47,7 +47,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_an_older_one_says_what_was_done_before_there_was_a_choice(tmp_path: Path) -> None:
-    path, younger = tmp_path / "evaluation.json", {"redraw_every", "mean_below"}
+    path, younger = tmp_path / "evaluation.json", {"split", "redraw_every", "mean_below"}
     write_evaluation(path, evaluation())
     values = json.loads(path.read_text())
     path.write_text(json.dumps({name: value for name, value in values.items() if name not in younger}))
@@ -70,11 +70,16 @@ def test_of_a_run_it_is_inside_and_of_a_checkpoint_beside(tmp_path: Path) -> Non
     assert evaluation_path(tmp_path / "run") == tmp_path / "run" / "evaluation.json"
     beside = tmp_path / "run" / "checkpoints" / "0010.evaluation.json"
     assert evaluation_path(tmp_path / "run" / "checkpoints" / "0010") == beside
+    other = tmp_path / "run" / "evaluation-validation.json"
+    assert evaluation_path(tmp_path / "run", "validation") == other
+    write_evaluation(other, evaluation(split="validation"))
+    assert read_evaluation(tmp_path / "run", "validation").about["split"] == "validation"
 
 
 def test_a_missing_one_says_what_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(MetaslacError, match="metaslac evaluate --checkpoint"):
-        read_evaluation(tmp_path)
+    for split, words in (("test", ""), ("validation", " --split validation")):
+        with pytest.raises(MetaslacError, match=f"metaslac evaluate --checkpoint {tmp_path}{words} makes it"):
+            read_evaluation(tmp_path, split)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,7 @@ def test_a_missing_one_says_what_makes_it(tmp_path: Path) -> None:
         {"train_seed": True},
         {"episodes": 3},
         {"settings": {}},
+        {"split": None},
         {"redraw_every": "1"},
         {"mean_below": None},
         {"held_out": None},
