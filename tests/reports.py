@@ -42,7 +42,7 @@ def changed(directory: Path, kind: str, seed: int, change: Callable[[np.ndarray]
     return other
 
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def here(*arguments: str) -> str:
