@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from metaslac.config.sections import PRIVILEGED
 from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture
@@ -93,6 +94,8 @@ def adapt(
     )
     report = _report(adapted, checkpoint)
     click.echo(_as_table(adapted.family, report))
+    if adapted.privileged:
+        click.echo(PRIVILEGED)
     if json_path is not None:
         write_json(json_path, report)
     if video is not None:
@@ -102,12 +105,13 @@ def adapt(
 
 
 def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
-    family, results = adapted
+    family, results, privileged = adapted
     by_episode = zip(*(result.returns for result in results), strict=True)
     return {
         "family": family.name,
         "checkpoint": str(checkpoint),
         "task_hash": family.task_hash,
+        "privileged": privileged,
         "tasks": [
             {
                 "index": result.task.index,

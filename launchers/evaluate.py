@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from metaslac.config.sections import PRIVILEGED
 from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
 from metaslac.launchers.options import (
@@ -135,6 +136,7 @@ def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
         f"{about['family']}: {len(evaluation.held_out.tasks)} {called} tasks, {about['trials']} trials each"
         + f", m drawn anew every {about['redraw_every']} decisions" * (about["redraw_every"] > 0)
         + f", its mean below a width of {about['mean_below']:g}" * (about["mean_below"] > 0)
+        + f"; {PRIVILEGED}" * about["privileged"]
     )
     click.echo(returns_table(evaluation.held_out, evaluation.training))
     if len(controls) == len(CONTROLS):

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from metaslac.config.sections import PRIVILEGED
 from metaslac.errors import MetaslacError
 from metaslac.launchers.outputs import check_writable, table, write_json
 from metaslac.training.columns import CALLED, return_columns, split_in
@@ -118,6 +119,7 @@ def show(report: dict[str, Any]) -> None:
             f"{report.get('replay_steps', 0)} steps, {size(report['replay_bytes'])} "
             f"in {report['replay_files']} files",
         ],
+        *[["privileged", PRIVILEGED]] * (report.get("state_size", 0) > 0),
         ["size", f"{size(report['bytes'])} in {len(report['files']) + 1} files"],
         ["state", _state(report)],
     ]

@@ -22,6 +22,7 @@ class Adapted(NamedTuple):
 
     family: Family
     tasks: Sequence[TaskAdaptation]  # in the order of the family's held-out tasks
+    privileged: bool  # whether the critic saw the simulator's state in training
 
 
 def adapt(
@@ -58,9 +59,8 @@ def adapt(
     """
     trained = load_trained(Path(checkpoint), family, device, threads, redraw_every, mean_below)
     tasks = _chosen_tasks(trained.family, task)
-    return Adapted(
-        trained.family, play(trained, tasks, episodes=episodes, seed=seed, keep_frames=keep_frames)
-    )
+    played = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=keep_frames)
+    return Adapted(trained.family, played, trained.config.privileged)
 
 
 def _chosen_tasks(family: Family, index: int | None) -> Sequence[Task]:

@@ -1,7 +1,7 @@
 """Named sets of settings, and how they combine with what the user asks for.
 
-`default` is the paper's way at full size, `quick_latent` the same at a size for two CPU cores; `quick` is what
-learned best in minutes, family by family.
+`default` is the paper's way at full size, `quick_latent` the same at a size for two CPU cores; `quick` is
+what learned best in minutes, family by family.
 
 Weakest first: defaults, the preset, the preset for that family, then flags and --set in order.
 """
@@ -79,7 +79,7 @@ _FEATURES: Settings = {
 
 PRESETS: Mapping[str, Settings] = {"default": {}, "quick": _SMALL, "quick_latent": _SMALL}
 
-_LATENT_FAMILIES: Mapping[str, Settings] = {
+_LATENT_FAMILIES: dict[str, Settings] = {
     "point_robot": {
         "train.updates": 2_000,
         "model.reward_std": 0.2,
@@ -151,7 +151,7 @@ _LATENT_FAMILIES: Mapping[str, Settings] = {
     },
 }
 
-_FEATURE_FAMILIES: Mapping[str, Settings] = {
+_FEATURE_FAMILIES: dict[str, Settings] = {
     "cheetah_vel": {
         **_FEATURES,
         "family.action_repeat": 2,

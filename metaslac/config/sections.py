@@ -17,6 +17,9 @@ PRECISIONS = ("auto", "float32")
 FRAMES = (1, 2, 3)
 CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
 
+# What has to stand wherever a result of such a run does.
+PRIVILEGED = "the critic saw the simulator's state in training"
+
 MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
 MOST_COUNT = 10**9
 
@@ -322,3 +325,8 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    @property
+    def privileged(self) -> bool:
+        """Whether training looks at the simulator's state."""
+        return self.actor_critic.critic_input == "state"

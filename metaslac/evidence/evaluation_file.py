@@ -51,7 +51,8 @@ class Evaluation:
 
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
     train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed,
-    exploration_episodes, redraw_every, mean_below (how m was drawn), decisions (of an episode),
+    exploration_episodes, redraw_every, mean_below (how m was drawn), privileged (whether the
+    critic saw the simulator's state in training), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
     """
 
@@ -63,11 +64,11 @@ class Evaluation:
 # What evaluations must have in common to be compared.
 DESIGN = (
     *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
-    *("redraw_every", "mean_below"),
+    *("redraw_every", "mean_below", "privileged"),
 )
 
 # What is filled in for evaluations that are older than an entry.
-OLDER = {"split": "test", "redraw_every": 0, "mean_below": 0.0}
+OLDER = {"split": "test", "redraw_every": 0, "mean_below": 0.0, "privileged": False}
 
 # What `about` must say, and as what kind of value.
 ABOUT: Mapping[str, type | tuple[type, ...]] = {
@@ -85,6 +86,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "exploration_episodes": int,
     "redraw_every": int,
     "mean_below": float,
+    "privileged": bool,  # whether the critic saw the simulator's state in training
     "decisions": int,
     "settings": dict,
     "command": str,
@@ -165,7 +167,11 @@ def read_evaluation(path: Path, split: str = "test") -> Evaluation:
         raise MetaslacError(f"{file} is not an evaluation of this version")
     values = {**OLDER, **values}
     for name, kind in ABOUT.items():
-        if name not in values or not isinstance(values[name], kind) or isinstance(values[name], bool):
+        if (
+            name not in values
+            or not isinstance(values[name], kind)
+            or (isinstance(values[name], bool) and kind is not bool)
+        ):
             raise MetaslacError(f"{file} is no evaluation of this version: its {name} is missing or wrong")
     about = {name: value for name, value in values.items() if name not in ("format", "held_out", "training")}
     try:

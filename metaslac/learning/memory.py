@@ -65,7 +65,7 @@ class MemoryNeed(NamedTuple):
 def memory_need(config: Config, family: SizedFamily, device: torch.device) -> MemoryNeed:
     """What a run will need on a device. The libraries themselves and the environments are not counted."""
     actions = family.action_size
-    states = family.state_size if config.actor_critic.critic_input == "state" else 0
+    states = family.state_size if config.privileged else 0
     return MemoryNeed(
         replay_bytes(
             len(family.train_tasks),

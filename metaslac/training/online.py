@@ -207,7 +207,7 @@ class OnlineTraining:
     def _environments(self, make_env: MakeEnv) -> Iterator[tuple[VectorEnv, VectorEnv]]:
         """One vector environment to train in and one to evaluate in."""
         jobs = len(self.trainer.evaluated_tasks) * self.config.evaluation.trials
-        asks = {"states": True} if self.config.actor_critic.critic_input == "state" else {}
+        asks = {"states": True} if self.config.privileged else {}
         env = make_env(self.config.train.tasks_per_visit, **asks)
         evaluation_env = make_env(slots_for(jobs, self.config.runtime.worlds))
         try:

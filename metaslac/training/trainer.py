@@ -171,4 +171,4 @@ class MetaTrainer:
 
 def state_size(config: Config, family: Family) -> int:
     """Size of the simulator's states that critics see in training; 0 where they see none."""
-    return family.state_size if config.actor_critic.critic_input == "state" else 0
+    return family.state_size if config.privileged else 0
