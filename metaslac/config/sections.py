@@ -221,6 +221,17 @@ class TrainConfig:
         "replay, and every step draws windows of its own",
         older=False,
     )
+    refresh_first: int = count(
+        0,
+        "updates after which a frozen encoder is trained again, on all that is stored, and again whenever "
+        "they have doubled; 0 is never",
+        low=0,
+        older=0,
+    )
+    refresh_updates: int = count(500, "model-only updates of each time", older=500)
+    refresh_lr: float = setting(
+        1e-3, "Adam step of the model at their beginning, falling to zero", above=0, older=1e-3
+    )
     tasks_per_visit: int = count(
         8, "training tasks visited between updates, a trial each; more trials, up to 8, if episodes are short"
     )

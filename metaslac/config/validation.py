@@ -57,6 +57,8 @@ def _check_together(config: Config) -> None:
             f"actor_critic.critic_input={config.actor_critic.critic_input} needs model.elbo_weight above 0: "
             "without it there are no latents"
         )
+    if train.refresh_first and not train.freeze_encoder:
+        raise MetaslacError("train.refresh_first needs train.freeze_encoder: others learn all along")
     if task.context_min > task.context_max:
         raise MetaslacError(
             f"task.context_min ({task.context_min}) must not exceed task.context_max ({task.context_max})"

@@ -149,6 +149,10 @@ class Learner:
         train = self.config.train
         set_steps(self.optimizers, {"model": train.pretrain_lr * falling(progress, train.pretrain_decay)})
 
+    def anneal_refresh(self, progress: float) -> None:
+        """The same for `progress` of training an encoder again that was at rest."""
+        set_steps(self.optimizers, {"model": self.config.train.refresh_lr * (1 - progress)})
+
     def check(self) -> None:
         """Raise NonFinite if any loss or gradient so far was; on a CPU, updates have raised it themselves."""
         self._descent.check()

@@ -5,6 +5,8 @@ Features are made of whole episodes, each alone, when it is stored: so made agai
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,14 +26,21 @@ class KeptFeatures:
     def __init__(self, learner: Learner, replay: TaskReplay) -> None:
         self._learner = learner
         self._replay = replay
+        self._before: Tensor | None = None  # features of before a pause
         self._keeps = learner.config.train.freeze_encoder
 
-    def begin(self) -> None:
+    def begin(self, afresh: bool = False) -> float:
         """From now on keep features of all that is stored, and take it in; called when pre-training is over.
 
-        Statistics that a checkpoint brought back are taken as they are.
+        Statistics that a checkpoint brought back are taken as they are, unless all is to be made `afresh`.
+        Gives how far features moved since they were kept last, where they were: the root of their mean
+        squared change over their variance; not a number where they were not.
         """
         replay, networks = self._replay, self._learner.networks
+        if afresh:
+            for part in networks.standardised():
+                part.forget()
+        before, self._before = self._before, None
         if self._keeps:
             size = self._learner.config.model.feature_size
             replay.features = torch.zeros(
@@ -42,6 +51,11 @@ class KeptFeatures:
             for episode in stored:
                 self._take(task, episode.offset, episode.length + 1, fresh)
         replay.on_add = self._added
+        return drift(before, replay)
+
+    def pause(self) -> None:
+        """Draw frames again, to train the encoder."""
+        self._before, self._replay.features = self._replay.features, None
 
     def _added(self, task: int, offset: int, places: int) -> None:
         self._take(task, offset, places, self._learner.networks.standardised())
@@ -58,3 +72,20 @@ class KeptFeatures:
             values = replay.states[there] if standard is networks.sight.standardise_state else f
             assert values is not None
             standard.take_in(values)
+
+
+def drift(before: Tensor | None, replay: TaskReplay) -> float:
+    """Root of the mean squared change of a replay's features over their variance, on one task after another.
+
+    Not a number without features of before.
+    """
+    if before is None or replay.features is None:
+        return math.nan
+    change = spread = 0.0
+    for task, stored in enumerate(replay.stored):
+        for episode in stored:
+            there = task, slice(episode.offset, episode.offset + episode.length + 1)
+            old, new = before[there].double(), replay.features[there].double()
+            change += float((new - old).square().sum())
+            spread += float((old - old.mean(0)).square().sum())
+    return math.sqrt(change / spread) if spread else math.nan

@@ -21,6 +21,7 @@ from metaslac.evidence.evaluation import returns_array
 from metaslac.learning.faults import is_out_of_memory, what_to_lower
 from metaslac.storage.checkpoint import Checkpoint
 from metaslac.training.columns import Split, evaluation_columns
+from metaslac.training.refresh import Refresh
 from metaslac.training.run_directory import other_checkpoints
 from metaslac.training.run_log import LogState, RunLog
 from metaslac.training.saving import Saver
@@ -70,6 +71,7 @@ class OnlineTraining:
         self.updates = Updates(
             trainer.learner, trainer.batches, run_dir, lambda: self.progress.updates, log.warning
         )
+        self.refresh = Refresh(trainer, self.updates, log, self._between)
         self._stop = stop
 
     def run(self, make_env: MakeEnv) -> None:
@@ -134,6 +136,7 @@ class OnlineTraining:
             self._after_update(evaluation_env)
         while progress.updates < train.updates:
             self._between()
+            self.refresh.if_due()
             self._collect(env)
             learner.anneal(progress.updates / train.updates)
             metrics = self.updates.make(learner.update)

@@ -43,6 +43,8 @@ class Progress:
     updates: int = 0
     until_visit: int = 0  # updates before the next visit
     unlogged: dict[str, float] | None = None  # metrics of the last update, while it waits for its evaluation
+    refreshed: int = 0  # updates that there were when the encoder was last trained again
+    refreshing: int = 0  # updates of the model made of a refresh that has begun
 
 
 @dataclass(frozen=True)
@@ -150,11 +152,13 @@ def _numbers(checkpoint: Checkpoint) -> Any:
 
 def _progress(checkpoint: Checkpoint, numbers: Mapping[str, Any]) -> Progress:
     """How far the training was. Raises all sorts of errors for what is not that."""
-    values = numbers["progress"]
+    older = {"refreshed": 0, "refreshing": 0}  # of checkpoints from before there were refreshes
+    values = older | numbers["progress"]
     if values.keys() != vars(Progress()).keys():
         raise ValueError("its progress has other entries")
     progress = Progress(**values)
-    if not all(map(is_count, (progress.pretrained, progress.updates, progress.until_visit))):
+    counted = progress.pretrained, progress.updates, progress.until_visit
+    if not all(map(is_count, (*counted, progress.refreshed, progress.refreshing))):
         raise ValueError("its progress is not counted in whole numbers")
     if progress.unlogged is not None and not all(type(x) is float for x in progress.unlogged.values()):
         raise ValueError("its metrics are not numbers")

@@ -18,9 +18,12 @@ from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
 from metaslac.networks.actor_critic import Sight
 from metaslac.replay.task_replay import FEATURE_TYPE
+from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.training.refresh import is_due
 from metaslac.training.trainer import MetaTrainer
 
 LATENTS = {"model.elbo_weight": 1.0, "actor_critic.critic_input": "latent_features"}
+REFRESHED = {"train.refresh_first": 2, "train.refresh_updates": 3}
 STATES = {"actor_critic.critic_input": "state"}
 
 
@@ -122,7 +125,9 @@ def test_every_step_has_windows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert {row.numpy().tobytes() for row in together.flatten(0, 2)} == rows
 
 
-@pytest.mark.parametrize("values", [{}, LATENTS, STATES], ids=["features", "latents", "state"])
+@pytest.mark.parametrize(
+    "values", [{}, LATENTS, STATES, REFRESHED], ids=["features", "latents", "state", "refreshed"]
+)
 def test_stops_change_nothing(tmp_path: Path, values: dict[str, Any]) -> None:
     config = resting(**values)
     assert train(tmp_path / "whole", config=config, kind=StackedFamily)
@@ -131,6 +136,47 @@ def test_stops_change_nothing(tmp_path: Path, values: dict[str, Any]) -> None:
         stops += 1
     assert stops > 4
     assert_equal(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_refresh_trains_the_encoder_on_and_makes_all_anew(tmp_path: Path) -> None:
+    weights = []
+    for values in ({}, {**REFRESHED, "train.updates": 5}):
+        config = resting(**{"train.updates": 1, **values})
+        assert train(tmp_path / str(len(weights)), config=config, kind=StackedFamily)
+        trainer = MetaTrainer(config, StackedFamily(uneven=True, terminates=True), CPU)
+        trainer.resume(load_checkpoint(tmp_path / str(len(weights))))
+        assert trainer.progress.refreshed == (4 if values else 0) and not trainer.progress.refreshing
+        weights.append(trainer.learner.networks.encoder.linear.weight)
+        replay = trainer.replay
+        assert replay.features is not None
+        task, offset, count = kept_places(trainer)[0]
+        with torch.no_grad():
+            f = trainer.learner.networks.encoder(replay.episode_frames(task, offset, count))
+        assert torch.equal(replay.features[task, offset : offset + count], f.to(FEATURE_TYPE))
+    assert not torch.equal(*weights)
+
+
+def test_statistics_are_of_the_features_since_the_refresh() -> None:
+    trainer = trained(resting(**{"replay.episodes_per_task": 40}))
+    networks = trainer.learner.networks
+    trainer.kept.pause()
+    with torch.no_grad():
+        networks.encoder.linear.weight.mul_(-3.0)
+        networks.encoder.linear.bias.add_(1.0)
+    moved = trainer.kept.begin(afresh=True)
+    assert 0.1 < moved < 10
+    places = kept_places(trainer)
+    with torch.no_grad():
+        f = torch.cat([networks.encoder(trainer.replay.episode_frames(*place)) for place in places])
+    assert networks.actor.standardise is not None
+    torch.testing.assert_close(networks.actor.standardise.mean, f.double().mean(0), atol=1e-5, rtol=1e-5)
+    trainer.kept.pause()
+    assert trainer.kept.begin(afresh=True) == 0.0  # nothing has moved
+
+
+def test_refreshes_are_due_at_doublings() -> None:
+    assert [updates for updates in range(50) if is_due(updates, 3)] == [3, 6, 12, 24, 48]
+    assert not any(is_due(updates, 0) for updates in range(5))
 
 
 def test_only_critics_ever_see_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
