@@ -35,10 +35,12 @@ from benchmarks.work import Round, Work, floor_seconds, limits, timed
 from metaslac import envs
 from metaslac.config.presets import resolve
 from metaslac.config.sections import Config
+from metaslac.learning.batch import windows_per_update
 from metaslac.learning.cuda_graph import WARM_UP, GraphedStep
 from metaslac.learning.learner import Batch, Learner
 from metaslac.replay.task_replay import Episode, TaskReplay
 from metaslac.storage.provenance import usable_cores
+from metaslac.training.kept_features import KeptFeatures
 
 SLAC = [
     *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),
@@ -48,7 +50,7 @@ SIZES: dict[str, tuple[str, list[str]]] = {
     "slac": ("default", SLAC),
     "full": ("default", []),
     "tiny": ("quick", [*SLAC, "model.base_depth=4", "train.windows=4"]),
-    "quick-cheetah_vel": ("quick", ["family.name=cheetah_vel"]),
+    "quick-cheetah_vel": ("quick_latent", ["family.name=cheetah_vel"]),
     "quick-point_robot": ("quick", ["family.name=point_robot"]),
 }
 EPISODES = 2  # of each task, in the replay that is drawn from
@@ -64,11 +66,13 @@ class Ours:
             self.config.family.name,
             image_size=self.config.family.image_size,
             action_repeat=self.config.family.action_repeat,
+            frames=self.config.family.frames,
         )
         self.tasks = self.config.train.tasks_per_update
         self.generator = torch.Generator(device).manual_seed(0)
         self.replay = filled_replay(self.config, self.family, self.tasks, device)
         self.learner = self.new_learner()
+        KeptFeatures(self.learner, self.replay).begin()
         self._update: Callable[[], object] = lambda: self.learner.update(self.batch())
         if device.type == "cuda":
             generators = self.generator, self.learner.chance.generator
@@ -83,7 +87,8 @@ class Ours:
     def batch(self) -> Batch:
         """A meta-batch, as MetaTrainer draws it."""
         config, tasks = self.config, torch.arange(self.tasks, device=self.device)
-        windows = self.replay.sample_windows(tasks, config.train.windows, config.model.window, self.generator)
+        count, length = windows_per_update(config), config.model.window
+        windows = self.replay.sample_windows(tasks, count, length, self.generator)
         context = self.replay.sample_context(
             tasks, config.task.context_segments, config.task.context_length, self.generator
         )
@@ -103,7 +108,7 @@ class Ours:
         """Features and filtered latents of all windows, without gradient."""
         batch, learner = self.batch(), self.learner
         m = torch.zeros(len(batch.params), learner.config.task.size, device=self.device)
-        learner._filter(learner.encode.fixed(batch.windows.frames), batch.windows, m)
+        learner._see(learner.encode.fixed(batch.windows.frames), batch.windows, m)
 
     def work(self) -> Work:
         """What an update does, from the shapes of its operations."""
@@ -183,12 +188,16 @@ def reference_sizes(config: Config, action_size: int) -> dict[str, int]:
 def filled_replay(config: Config, family: Any, tasks: int, device: torch.device) -> TaskReplay:
     """A replay with a few random episodes of each task."""
     steps, size, actions = family.episode_steps, config.family.image_size, family.action_size
-    replay = TaskReplay(tasks, EPISODES, EPISODES, steps, size, actions, device)
+    stack = config.family.frames
+    replay = TaskReplay(
+        *(tasks, EPISODES, EPISODES, steps, size, actions, device, stack, config.family.action_repeat)
+    )
+    shape = (steps + 1, *[stack] * (stack > 1), size, size, 3)
     rng = np.random.default_rng(0)
     for number in range(tasks * EPISODES):
         rewards = rng.uniform(-1, 0, steps).astype(np.float32)
         episode = Episode(
-            rng.integers(0, 256, (steps + 1, size, size, 3), dtype=np.uint8),
+            rng.integers(0, 256, shape, dtype=np.uint8),
             rng.uniform(-1, 1, (steps, actions)).astype(np.float32),
             rewards,
             rewards,
