@@ -4,8 +4,8 @@
 
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
-two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, and `drawing`
-that of point_robot with m drawn once an episode and at every decision.
+two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, `drawing`
+that of point_robot with m drawn once an episode and at every decision, and `redrawn` that of cheetah_vel.
 """
 
 import csv
@@ -187,6 +187,18 @@ def drawing_table() -> str:
     )
 
 
+def redrawn_table() -> str:
+    """Mean returns of the same agents of cheetah_vel with m drawn once an episode and at every decision."""
+    rows, header = [], []
+    folder = RESULTS / "cheetah_vel"
+    for words, where in (("once an episode", folder), ("at every decision", folder / "redraw")):
+        returns = returns_of([read_evaluation(file) for file in sorted(where.glob("infer-s*.json"))])
+        header = [f"episode {e + 1}" for e in range(returns.shape[-1])]
+        first = ", ".join(f"{mean:.1f}" for mean in returns[..., 0].mean((1, 2)))
+        rows.append([words, str(len(returns)), *(f"{mean:.1f}" for mean in returns.mean((0, 1, 2))), first])
+    return markdown(["m drawn", "seeds", *header, "episode 1 of each seed"], rows)
+
+
 def features_table() -> str:
     """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
@@ -223,6 +235,7 @@ if __name__ == "__main__":
         "factors": factors_table,
         "ablation": ablation_table,
         "drawing": drawing_table,
+        "redrawn": redrawn_table,
         "features": features_table,
     }
     print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))

@@ -288,6 +288,7 @@ def evaluation(**about: Any) -> Evaluation:
         "exploration_episodes": 1,
         "redraw_every": 0,
         "mean_below": 0.0,
+        "privileged": False,
         "decisions": DECISIONS,
         "settings": to_dict(Config()),
         "command": "metaslac evaluate",

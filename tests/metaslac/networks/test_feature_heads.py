@@ -1,8 +1,11 @@
-"""The inverse model: its loss against a plain loop, and that it has an encoder see what moves."""
+"""Heads on features: their losses against plain loops, and that one has an encoder see what moves."""
 
+import numpy as np
+import pytest
 import torch
 
-from metaslac.networks.feature_heads import InverseModel
+from metaslac.config.sections import ModelConfig
+from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
 from metaslac.networks.images import ImageEncoder
 
 
@@ -47,3 +50,48 @@ def test_an_encoder_learns_to_see_what_an_action_moves() -> None:
         optimizer.step()
         errors.append(float(loss))
     assert sum(errors[-20:]) < 0.2 * sum(errors[:20])
+
+
+def windows(batch: int = 5, steps: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    f = torch.randn(batch, steps + 1, 4, generator=generator)
+    a = torch.rand(batch, steps, 2, generator=generator)
+    valid = torch.rand(batch, steps + 1, generator=generator) < 0.6
+    valid[:, -2:] = True
+    return f, a, valid
+
+
+def test_the_last_action_is_told_from_one_feature_and_padding_counts_for_nothing() -> None:
+    head, (f, a, valid) = LastAction(4, 2, 8), windows()
+    expected = 0.0
+    for b in range(5):
+        for t in range(3):
+            if valid[b, t]:
+                expected += float((head.network(f[b, t + 1]) - a[b, t]).square().sum().detach())
+    assert float(head.loss(f, a, valid).detach()) == pytest.approx(expected / 5, rel=1e-5)
+
+
+def test_contrast_is_cross_entropy_among_the_windows_of_the_batch() -> None:
+    head, (f, a, valid) = NextFeature(4, 2, 8), windows()
+    with torch.no_grad():
+        total = 0.0
+        for b in range(5):
+            guess = head.network(torch.cat((f[b, -2], a[b, -1])))
+            scores = [float(torch.cosine_similarity(guess, f[c, -1], dim=0)) / 0.1 for c in range(5)]
+            total += -(scores[b] - np.logaddexp.reduce(scores))
+        assert float(head.loss(f, a, valid)) == pytest.approx(total / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize("std", [0.0, 0.3])
+def test_rewards_from_features_are_a_gaussian_of_features_action_and_scaled_m(std: float) -> None:
+    head = FeatureReward(4, 2, 3, ModelConfig(hidden_size=8, reward_std=std), task_scale=2.0)
+    (f, a, valid), m, r = windows(), torch.randn(5, 3), torch.randn(5, 3)
+    with torch.no_grad():
+        total = 0.0
+        for b in range(5):
+            for t in range(3):
+                p = head.head(f[b, t], a[b, t], f[b, t + 1], 2 * m[b])
+                scale = torch.tensor(std) if std else p.std[0]
+                if valid[b, t]:
+                    total -= float(torch.distributions.Normal(p.mean[0], scale).log_prob(r[b, t]))
+        assert float(head.loss(f, a, r, m, valid)) == pytest.approx(total / 5, rel=1e-4)
