@@ -16,13 +16,13 @@ from metaslac.acting.agent import Agent, Drawing, load_weights
 from metaslac.acting.rollout import Task, VectorEnv
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
+from metaslac.learning.batch import Batches
 from metaslac.learning.generators import seeded, torch_seed
 from metaslac.learning.learner import Learner
 from metaslac.replay.files import ReplayFiles
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import Checkpoint, prune, save_checkpoint
 from metaslac.training.ahead import CollectorAhead
-from metaslac.training.batches import Batches
 from metaslac.training.collection import CollectedFamily, Collector
 from metaslac.training.columns import Split, split_in
 from metaslac.training.kept_features import KeptFeatures

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from metaslac.errors import TrainingFault
-from metaslac.learning.batch import Batch
+from metaslac.learning.batch import Batch, Batches
 from metaslac.learning.cuda_graph import GraphedStep
 from metaslac.learning.faults import write_dump
 from metaslac.learning.learner import Learner
 from metaslac.learning.optimizers import NonFinite
 from metaslac.networks.latent_model import Metrics
-from metaslac.training.batches import Batches
 
 
 class NonFiniteUpdate(TrainingFault):
