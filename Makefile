@@ -1,6 +1,6 @@
 # All set-up included, on a fresh Debian or Ubuntu machine:
-#   make demo    meta-train cheetah_vel in the quick preset, then adapt to its held-out targets, twice: with m
-#                drawn once an episode, as PEARL does, and anew at every decision
+#   make demo    meta-train cheetah_vel in the quick preset, a quarter shorter, then adapt to its held-out targets,
+#                with m drawn once an episode, as PEARL does, and with m drawn anew at every decision
 #   make test    style, types, import contract and tests; SLOW=1 adds the long ones
 #
 # Everything Python goes into .venv. PYTHON=python3.12 picks another interpreter than the first that is new enough.
@@ -16,7 +16,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 setup: .venv/ready
 
 demo: setup
-	.venv/bin/metaslac meta-train --family cheetah_vel --preset quick --run-dir runs/demo
+	.venv/bin/metaslac meta-train --family cheetah_vel --preset quick --updates 6000 --run-dir runs/demo
 	.venv/bin/metaslac adapt --checkpoint runs/demo --episodes 2
 	.venv/bin/metaslac adapt --checkpoint runs/demo --episodes 2 --redraw-every 1
 
