@@ -49,9 +49,9 @@ SLAC = [
 SIZES: dict[str, tuple[str, list[str]]] = {
     "slac": ("default", SLAC),
     "full": ("default", []),
-    "tiny": ("quick", [*SLAC, "model.base_depth=4", "train.windows=4"]),
+    "tiny": ("quick_latent", [*SLAC, "model.base_depth=4", "train.windows=4"]),
     "quick-cheetah_vel": ("quick_latent", ["family.name=cheetah_vel"]),
-    "quick-point_robot": ("quick", ["family.name=point_robot"]),
+    "quick-point_robot": ("quick_latent", ["family.name=point_robot"]),
 }
 EPISODES = 2  # of each task, in the replay that is drawn from
 

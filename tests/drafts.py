@@ -102,6 +102,8 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"replay.episodes_per_task": 3, "train.initial_episodes": 4},
     {"evaluation.episodes": 1, "evaluation.exploration_episodes": 2},
     {"task.size": 0, "task.inference": "infer"},
+    {"model.elbo_weight": 0.0, "actor_critic.critic_input": "latent"},
+    {"train.freeze_encoder": False, "train.refresh_first": 1},
     {"task.inference": "infer", "task.factor_rank": 1, "task.prior_factor": False},
     {"family.name": FEW_POINTS, "train.tasks_per_visit": 4},
     {"family.name": FEW_POINTS, "train.tasks_per_update": 10**9},
@@ -118,8 +120,6 @@ ENTRIES: dict[str, dataclasses.Field[Any]] = {
     for section in dataclasses.fields(Config)
     for entry in dataclasses.fields(getattr(Config(), section.name))
 }
-
-
 KINDS: dict[str, type] = {name: type(entry.default) for name, entry in ENTRIES.items()}
 
 
@@ -178,8 +178,16 @@ def companions(rng: random.Random) -> dict[str, Any]:
     most, windows = rng.randint(1, segments * length), batches * rng.randint(1, 2)
     initial, prior, posterior = rng.randint(1, 2), rng.randint(1, 2), rng.randint(0, 2)
     episodes, inference = rng.randint(1, 2), rng.choice(["infer", "oracle", "blind"])
-    rank = rng.choice([0, 1, 3])
+    rank, frames, elbo = rng.choice([0, 1, 3]), rng.randint(1, 3), float(rng.randint(0, 1))
+    freeze, inputs = rng.random() < 0.5, ["features", "state", "latent", "latent_features"]
     return {
+        "family.frames": frames,
+        "model.elbo_weight": elbo,
+        "model.inverse_weight": 1.0 - elbo,
+        "model.last_action_weight": rng.random() if frames > 1 else 0.0,
+        "actor_critic.critic_input": rng.choice(inputs if elbo else inputs[:2]),
+        "train.freeze_encoder": freeze,
+        "train.refresh_first": rng.randint(0, 1) if freeze else 0,
         "task.context_segments": segments,
         "task.context_length": length,
         "task.context_max": most,

@@ -57,6 +57,17 @@ def _check_together(config: Config) -> None:
             f"actor_critic.critic_input={config.actor_critic.critic_input} needs model.elbo_weight above 0: "
             "without it there are no latents"
         )
+    heads = (
+        model.inverse_weight,
+        model.last_action_weight,
+        model.contrast_weight,
+        model.feature_reward_weight,
+    )
+    if not model.elbo_weight and not any(heads):
+        raise MetaslacError(
+            "model.elbo_weight=0 needs inverse_weight, last_action_weight, contrast_weight or "
+            "feature_reward_weight above 0: nothing else trains the encoder"
+        )
     if train.refresh_first and not train.freeze_encoder:
         raise MetaslacError("train.refresh_first needs train.freeze_encoder: others learn all along")
     if task.context_min > task.context_max:

@@ -152,14 +152,17 @@ def _numbers(checkpoint: Checkpoint) -> Any:
 
 def _progress(checkpoint: Checkpoint, numbers: Mapping[str, Any]) -> Progress:
     """How far the training was. Raises all sorts of errors for what is not that."""
-    older = {"refreshed": 0, "refreshing": 0}  # of checkpoints from before there were refreshes
-    values = older | numbers["progress"]
+    values, refreshes = numbers["progress"], {"refreshed": 0, "refreshing": 0}
+    if not refreshes.keys() & values.keys():  # it is from before there were any
+        values = values | refreshes
     if values.keys() != vars(Progress()).keys():
         raise ValueError("its progress has other entries")
     progress = Progress(**values)
     counted = progress.pretrained, progress.updates, progress.until_visit
     if not all(map(is_count, (*counted, progress.refreshed, progress.refreshing))):
         raise ValueError("its progress is not counted in whole numbers")
+    if progress.refreshed > progress.updates:
+        raise ValueError("its encoder was trained again after updates that were not made")
     if progress.unlogged is not None and not all(type(x) is float for x in progress.unlogged.values()):
         raise ValueError("its metrics are not numbers")
     counts = progress.updates, numbers["collector"]["env_steps"]

@@ -49,7 +49,7 @@ def test_a_run_is_the_commands(trained: tuple[Path, Path]) -> None:
 
 
 def test_adaptation_is_the_commands(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    family, tasks = metaslac.adapt(trained[1], episodes=2, threads=1, keep_frames=True)
+    family, tasks, privileged = metaslac.adapt(trained[1], episodes=2, threads=1, keep_frames=True)
     run("adapt", "--checkpoint", str(trained[1]), "--json", str(tmp_path / "table"), *ONE_THREAD)
     told = json.loads((tmp_path / "table").read_text())
     assert (family.name, family.task_hash) == ("point_robot", told["task_hash"])

@@ -98,6 +98,7 @@ def test_a_bad_assignment_is_one_clear_line(assignment: str, expected: str) -> N
         (["model.last_action_weight=1"], "family.frames of 2 or 3"),
         (["model.elbo_weight=0"], "critic_input=latent needs model.elbo_weight"),
         (["model.elbo_weight=0", "actor_critic.critic_input=latent_features"], "model.elbo_weight"),
+        (["model.elbo_weight=0", "actor_critic.critic_input=features"], "trains the encoder"),
         (["train.refresh_first=100"], "train.freeze_encoder"),
         (["train.updates=0"], "train.updates"),
         (["train.windows=33"], "multiple of train.steps_per_batch"),
