@@ -72,7 +72,8 @@ def test_every_visit_has_the_weights_of_one_visit_before(tmp_path: Path, inferen
     settings = trainer.config.train
     env = trainer.family.make_vector_env(settings.tasks_per_visit)
     trainer.collector.collect_random(env)
-    for _ in range(settings.pretrain_updates):
+    for update in range(settings.pretrain_updates):
+        trainer.learner.anneal_pretraining(update / settings.pretrain_updates)
         trainer.learner.pretrain(trainer.batches.sample(settings.pretrain_windows))
     agent = trainer.agent
     for update in range(UPDATES):
