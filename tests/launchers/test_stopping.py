@@ -191,8 +191,9 @@ def test_twenty_kills_at_random_moments(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["collection", "visit", "update", "evaluation", "checkpoint"])
 def test_a_quick_run_stops_within_ten_seconds(tmp_path: Path, where: str) -> None:
+    # One thread: beside other tests, threads that wait for each other would be timed and nothing else.
     command = ["meta-train", "--family", "cheetah_vel", "--preset", "quick", "--device", "cpu"]
-    command += ["--run-dir", str(tmp_path / "run"), "--set", "train.pretrain_updates=2"]
+    command += ["--threads", "1", "--run-dir", str(tmp_path / "run"), "--set", "train.pretrain_updates=2"]
     command += ["--set", "evaluation.every=3", "--set", "checkpoint.every=2"]
     code, out, _ = signalled(signal.SIGTERM, where, 1 if where == "visit" else 2, command)
     ended = time.time()
