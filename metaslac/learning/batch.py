@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from metaslac.config.sections import Config
 from metaslac.networks.latent_model import Posterior
 from metaslac.replay.task_replay import Context, TaskReplay, Windows
+
+Parts = TypeVar("Parts", "Windows", "Decisions")
 
 
 class Batch(NamedTuple):
@@ -104,15 +106,11 @@ class Decisions(NamedTuple):
 
     def chosen(self, row: Tensor, order: Tensor) -> Decisions:
         """Of decisions (K, W), those at row (K, 1) and order (K, n), flattened over tasks: (K * n,)."""
-        return self._with(lambda part: part[row, order].flatten(0, 1))
+        return each(self, lambda part: part[row, order].flatten(0, 1))
 
     def by_task(self, tasks: int) -> Decisions:
         """Decisions (K * W,), task by task, as (K, W)."""
-        return self._with(lambda part: part.unflatten(0, (tasks, -1)))
-
-    def _with(self, change: Callable[[Tensor], Tensor]) -> Decisions:
-        parts = {name: change(part) for name, part in self._asdict().items() if part is not None}
-        return self._replace(**parts)
+        return each(self, lambda part: part.unflatten(0, (tasks, -1)))
 
 
 def joined(decided: Sequence[Decisions], tasks: int) -> Decisions:
@@ -124,17 +122,18 @@ def joined(decided: Sequence[Decisions], tasks: int) -> Decisions:
 
 def some(windows: Windows, which: slice) -> Windows:
     """Some of the windows (K, W, ...) of every task."""
-    return _with(windows, lambda part: part[:, which])
+    return each(windows, lambda part: part[:, which])
 
 
 def flat(windows: Windows) -> Windows:
     """Windows (K, W, ...) as (K * W, ...), task by task."""
-    return _with(windows, lambda part: part.flatten(0, 1))
+    return each(windows, lambda part: part.flatten(0, 1))
 
 
-def _with(windows: Windows, change: Callable[[Tensor], Tensor]) -> Windows:
-    parts = {name: change(part) for name, part in windows._asdict().items() if part is not None}
-    return windows._replace(**parts)
+def each(parts: Parts, change: Callable[[Tensor], Tensor]) -> Parts:
+    """With all the tensors that are there changed alike."""
+    changed = {name: change(part) for name, part in parts._asdict().items() if part is not None}
+    return parts._replace(**changed)
 
 
 def expand_tasks(m: Tensor, count: int) -> Tensor:

@@ -43,6 +43,8 @@ MANIFEST_FIELDS: Mapping[str, type] = {
     "env_steps": int,
 }
 
+YOUNGER = "validation_tasks", "state_size"  # counts that checkpoints of earlier versions do not have
+
 
 def check_fields(manifest: Mapping[str, Any]) -> None:
     """Raise ValueError for a manifest that lacks what the caller's must say."""
@@ -133,6 +135,7 @@ def _well_formed(manifest: Mapping[str, Any]) -> bool:
     return (
         all(isinstance(fact, kind) for fact, kind in zip(facts, MANIFEST_FIELDS.values(), strict=True))
         and all(is_count(fact) for fact in facts if isinstance(fact, int))
+        and all(is_count(manifest.get(name, 0)) for name in YOUNGER)
         and all(isinstance(name, str) for name in manifest["param_names"])
         and isinstance(manifest.get("versions"), dict)
         and isinstance(manifest.get("commit"), str | None)

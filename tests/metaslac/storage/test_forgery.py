@@ -124,6 +124,8 @@ def test_deep_numbers_are_refused(saved: Path, depth: int) -> None:
         {"env_steps": 0},
         {"env_steps": 1.5},
         {"action_size": -1},
+        {"state_size": "a\nb"},
+        {"state_size": -1},
         {"train_tasks": None},
         {"param_names": [1]},
         {"param_names": "goal"},
