@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metaslac.config.sections import TASK_INFERENCE, Config
-from metaslac.config.text import differences, from_dict, to_dict, with_values
+from metaslac.config.text import differences, from_dict, listed, to_dict, with_values
 from metaslac.errors import MetaslacError
 from metaslac.launchers.sweep.jobs import Job, Step
 from metaslac.storage.files import write_atomically
@@ -25,7 +25,6 @@ LOCK = ".lock"
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
 FORMAT = 1
-DIFFERENCES_SHOWN = 4
 
 TRAINING, EVALUATING, REPORTING = "training", "evaluating", "reporting"
 
@@ -186,10 +185,8 @@ def _check_same(path: Path, asked: Config) -> None:
     # Where a run computes and what it keeps may change, as for meta-train.
     found = replace(found, runtime=asked.runtime, checkpoint=asked.checkpoint)
     if different := differences(found, asked):
-        more = len(different) - DIFFERENCES_SHOWN
-        shown = ", ".join(different[:DIFFERENCES_SHOWN]) + (f" and {more} more" if more > 0 else "")
         raise MetaslacError(
-            f"{path.parent} holds another sweep: {shown} (there, asked for); choose another --out"
+            f"{path.parent} holds another sweep: {listed(different)} (there, asked for); choose another --out"
         )
 
 

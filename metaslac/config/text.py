@@ -17,6 +17,8 @@ import yaml
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError, nearest
 
+DIFFERENCES_SHOWN = 4
+
 
 @dataclass(frozen=True)
 class SettingInfo:
@@ -122,6 +124,12 @@ def differences(first: Config, second: Config) -> list[str]:
         for name, value in entries.items()
         if value != two[section][name]
     ]
+
+
+def listed(different: Sequence[str]) -> str:
+    """The first few differences, and how many more there are."""
+    more = len(different) - DIFFERENCES_SHOWN
+    return ", ".join(different[:DIFFERENCES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _types(cls: type[Any]) -> dict[str, type[Any]]:

@@ -163,14 +163,18 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     """
     path = find_checkpoint(directory)
     manifest = read_manifest(path)
-    files = manifest["files"]
-    weights, config = (read_verified(path / name, files[name]) for name in (WEIGHTS, CONFIG))
+    weights = read_verified(path / WEIGHTS, manifest["files"][WEIGHTS])
     return Checkpoint(
         path=path,
-        config=_parse_config(path / CONFIG, config),
+        config=verified_config(path, manifest),
         tensors=_parse_tensors(path / WEIGHTS, weights),
         manifest=manifest,
     )
+
+
+def verified_config(path: Path, manifest: Mapping[str, Any]) -> Config:
+    """The configuration of the checkpoint at `path`. Raises MetaslacError if it is not as it was saved."""
+    return _parse_config(path / CONFIG, read_verified(path / CONFIG, manifest["files"][CONFIG]))
 
 
 def find_checkpoint(directory: Path) -> Path:

@@ -15,18 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from metaslac.config.sections import Config
-from metaslac.config.text import differences, from_yaml, to_dict, to_yaml
+from metaslac.config.text import differences, from_yaml, listed, to_dict, to_yaml
 from metaslac.errors import MetaslacError
-from metaslac.storage.checkpoint import LAST, checkpoints_in, mend_last, remove_leftovers
+from metaslac.storage.checkpoint import (
+    LAST,
+    checkpoints_in,
+    mend_last,
+    remove_leftovers,
+    verified_config,
+)
 from metaslac.storage.files import write_atomically
-from metaslac.storage.manifest import MANIFEST
+from metaslac.storage.manifest import CONFIG, MANIFEST, read_manifest
 from metaslac.storage.provenance import source_commit
 from metaslac.storage.version import library_versions
 
 RUN_FILES = ("config.yaml", "variant.json", "progress.csv")
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
-DIFFERENCES_SHOWN = 4
 
 # Settings, or sections of them, that a run may be gone on with changed: where, how long and what is kept.
 MAY_CHANGE = ("train.updates", "runtime", "checkpoint")
@@ -65,22 +70,38 @@ def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any])
 
 
 def saved_config(run_dir: Path) -> Config:
-    """The configuration of the run in a directory. Raises MetaslacError if there is none."""
+    """The configuration of the run in a directory.
+
+    Once there is a checkpoint, it is that one's, which has a checksum; config.yaml only says what was last
+    asked for of the settings that may change.
+
+    Raises:
+        MetaslacError: there is none, or config.yaml has something else than the last checkpoint.
+    """
     if not os.path.exists(run_dir):
         raise MetaslacError(f"{run_dir} does not exist")
     _refuse_checkpoint(run_dir)
-    path = run_dir / "config.yaml"
+    path, last = run_dir / CONFIG, run_dir / CHECKPOINTS / LAST
+    checkpoint = last.resolve() if os.path.exists(last / MANIFEST) else None
+    mend = f"; its last checkpoint's is to be trusted: {_copy(checkpoint, path)}" if checkpoint else ""
     try:
-        return from_yaml(path.read_text(encoding="utf-8"))
+        found = from_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MetaslacError(f"{run_dir} holds no run: it has no config.yaml") from None
+        raise MetaslacError(f"{run_dir} holds no run: it has no {CONFIG}{mend}") from None
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:  # MetaslacError and bad UTF-8 among them
         reason = " ".join(str(error).split())
         raise MetaslacError(
-            f"{path} is not the configuration of a run of this version: {reason}; choose another --run-dir"
+            f"{path} is not the configuration of a run of this version: {reason}"
+            f"{mend or '; choose another --run-dir'}"
         ) from None
+    if checkpoint is None:
+        return found
+    if different := _fixed_differences(found, _config_of(checkpoint)):
+        where = f"(there, in {checkpoint.name}, the last checkpoint)"
+        raise MetaslacError(f"{path} was changed: {listed(different)} {where}{mend}")
+    return found
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:
@@ -144,24 +165,39 @@ def _check_contents(path: Path, config: Config, resuming: bool) -> bool:
     if not any(name in RUN_FILES for name in names):
         raise MetaslacError(f"{path} is not empty and holds no run; choose another --run-dir")
     found = saved_config(path)
-    different = [text for text in differences(found, config) if not _may_change(text.partition(" ")[0])]
-    if different:
-        more = f" and {len(different) - DIFFERENCES_SHOWN} more" if len(different) > DIFFERENCES_SHOWN else ""
-        shown = ", ".join(different[:DIFFERENCES_SHOWN])
+    if different := _fixed_differences(found, config):
+        shown = f"{listed(different)} (there, asked for)"
         if resuming:
             raise MetaslacError(
-                f"cannot go on with {path}: {shown}{more} (there, asked for); only train.updates, runtime.* "
+                f"cannot go on with {path}: {shown}; only train.updates, runtime.* "
                 "and checkpoint.* may change"
             )
         raise MetaslacError(
-            f"{path} holds a different run: {shown}{more} (there, asked for); choose another --run-dir, "
+            f"{path} holds a different run: {shown}; choose another --run-dir, "
             f"or go on with it: metaslac meta-train --resume {shlex.quote(str(path))}"
         )
     return True
 
 
+def _fixed_differences(first: Config, second: Config) -> list[str]:
+    """As of `differences`, but for what a run may be gone on with changed."""
+    return [text for text in differences(first, second) if not _may_change(text.partition(" ")[0])]
+
+
 def _may_change(name: str) -> bool:
     return name in MAY_CHANGE or name.partition(".")[0] in MAY_CHANGE
+
+
+def _config_of(checkpoint: Path) -> Config:
+    try:
+        return verified_config(checkpoint, read_manifest(checkpoint))
+    except MetaslacError as error:
+        raise MetaslacError(f"{error}{other_checkpoints(checkpoint)}") from None
+
+
+def _copy(checkpoint: Path, path: Path) -> str:
+    """The command that puts back the configuration of a run."""
+    return shlex.join(["cp", str(checkpoint / CONFIG), str(path)])
 
 
 def _refuse_checkpoint(path: Path) -> None:

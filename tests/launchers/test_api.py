@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,27 @@ def test_a_call_goes_on_with_a_run_until_it_is_stopped(trained: tuple[Path, Path
     assert stopped == (trained[0], False)
     whole = metaslac.meta_train(resume=trained[0], settings={"train.updates": 4}, quiet=True, tell=ignore)
     assert whole == (trained[0], True)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  gamma: 0.5", "actor_critic.gamma (0.5, 0.95) "),
+        ("  z1_size: 5", "model.z1_size (5, 3) "),
+        ("  name: cheetah_vel", "family.name (cheetah_vel, point_robot) "),
+    ],
+)
+def test_a_run_whose_config_was_edited_is_not_gone_on_with(
+    trained: tuple[Path, Path], tmp_path: Path, line: str, said: str
+) -> None:
+    run_dir = Path(shutil.copytree(trained[1], tmp_path / "run", symlinks=True))
+    config, setting = run_dir / "config.yaml", line.partition(":")[0]
+    config.write_text(re.sub(rf"^{setting}: .*", line, config.read_text(), flags=re.MULTILINE))
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    with pytest.raises(metaslac.MetaslacError) as caught:
+        metaslac.meta_train(resume=run_dir, settings={"train.updates": 50}, quiet=True, tell=ignore)
+    assert f"{config} was changed: {said}(there, in 0" in str(caught.value)
+    assert before == {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

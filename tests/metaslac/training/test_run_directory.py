@@ -199,3 +199,51 @@ def test_other_checkpoints_are_named_with_the_way_to_them(tmp_path: Path) -> Non
     assert "others are 00000003, 00000009" in text
     subprocess.run(text.rpartition(", ")[2], shell=True, check=True)
     assert load_checkpoint(run).manifest["update"] == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        ("actor_critic.gamma=0.5", "actor_critic.gamma (0.5, 0.99)"),
+        ("model.z1_size=7", "model.z1_size (7, 32)"),
+        ("family.name=point_robot", "family.name (point_robot, cheetah_vel)"),
+    ],
+)
+def test_a_config_that_is_not_the_last_checkpoints_is_refused(
+    tmp_path: Path, change: str, different: str
+) -> None:
+    run = a_run(tmp_path / "a run", [3, 6])
+    changed = apply_settings(CONFIG, [change])
+    (run / "config.yaml").write_text(to_yaml(changed))
+    for asked in (CONFIG, changed):  # whether or not it is what the command says
+        message = refusal(run, asked)
+        assert f"config.yaml was changed: {different} (there, in 00000006, the last checkpoint)" in message
+    with pytest.raises(MetaslacError, match="was changed"):
+        saved_config(run)
+    subprocess.run(message.rpartition(": ")[2], shell=True, check=True)
+    assert saved_config(run) == CONFIG and prepare_run_directory(run, CONFIG)
+
+
+def test_what_may_change_is_as_it_was_last_asked_for(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", [3])
+    later = apply_settings(CONFIG, ["train.updates=7", "runtime.threads=3", "checkpoint.keep=1"])
+    start_run_directory(run, later, {})  # gone on with, and killed before the next checkpoint
+    assert saved_config(run) == later
+
+
+@pytest.mark.parametrize("lost", [None, b"\xff", b"train: [", b"{}"])
+def test_a_config_that_is_lost_is_in_the_last_checkpoint(tmp_path: Path, lost: bytes | None) -> None:
+    run = a_run(tmp_path / "run", [3, 6])
+    (run / "variant.json").write_text("")
+    (run / "config.yaml").unlink()
+    if lost is not None:
+        (run / "config.yaml").write_bytes(lost)
+    subprocess.run(refusal(run).rpartition(": ")[2], shell=True, check=True)
+    assert saved_config(run) == CONFIG
+
+
+def test_a_damaged_config_in_the_last_checkpoint_is_not_taken(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", [3, 6])
+    path = run / "checkpoints" / "00000006" / "config.yaml"
+    path.write_text(to_yaml(apply_settings(CONFIG, ["train.seed=1"])))
+    assert f"{path} is damaged" in refusal(run) and "others are 00000003" in refusal(run)
