@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 IMAGE_SIZES = (32, 64, 128)
 OBSERVATIONS = ("pixels", "state")
 FRAMES = (1, 2, 3)
+LARGEST = float(np.finfo(np.float32).max)  # of a task's parameters, which networks have to take
+
+HOW_TO_FREEZE = (
+    "let it draw from a generator of its own with a fixed seed, np.random.default_rng(0), made in that call"
+)
 
 TaskParams = Sequence[Sequence[float]]
 Split = Literal["train", "test", "validation"]
@@ -97,16 +102,16 @@ class Family(ABC):
 
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
-        """Every task: the training tasks, then the held-out ones, then those for validation."""
-        train, test = self.task_params()
-        validation = self.validation_params() if self._draws_validation_tasks() else ()
-        splits: tuple[tuple[Split, TaskParams], ...]
-        splits = ("train", train), ("test", test), ("validation", validation)
-        rows = [(split, tuple(float(value) for value in row)) for split, part in splits for row in part]
-        if any(len(row) != len(self.param_names) for _, row in rows):
-            raise FamilyError(f"{self.name}: every task needs a value for each of {self.param_names}")
-        if not train or not test:
-            raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
+        """Every task: the training tasks, then the held-out ones, then those for validation.
+
+        Raises:
+            FamilyError: they are no task lists, or not the same ones when they are asked for again.
+        """
+        rows, again = self._rows(), self._rows()
+        for hook, splits in (("task_params", ("train", "test")), ("validation_params", ("validation",))):
+            first, second = ([row for row in drawn if row[0] in splits] for drawn in (rows, again))
+            if first != second:
+                raise FamilyError(f"{self.name}: {hook}() gives other tasks at every call; {HOW_TO_FREEZE}")
         return tuple(Task(index, split, row) for index, (split, row) in enumerate(rows))
 
     @cached_property
@@ -158,6 +163,21 @@ class Family(ABC):
         other tasks.
         """
         return []
+
+    def _rows(self) -> list[tuple[Split, tuple[float, ...]]]:
+        """The parameters of every task, asked for anew."""
+        train, test = self.task_params()
+        validation = self.validation_params() if self._draws_validation_tasks() else ()
+        splits: tuple[tuple[Split, TaskParams], ...]
+        splits = ("train", train), ("test", test), ("validation", validation)
+        rows = [(split, tuple(float(value) for value in row)) for split, part in splits for row in part]
+        if any(len(row) != len(self.param_names) for _, row in rows):
+            raise FamilyError(f"{self.name}: every task needs a value for each of {self.param_names}")
+        if not all(abs(value) <= LARGEST for _, row in rows for value in row):  # nor NaN
+            raise FamilyError(f"{self.name}: every task's values must be finite, up to {LARGEST:.1e}")
+        if not train or not test:
+            raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
+        return rows
 
     def _draws_validation_tasks(self) -> bool:
         hooks = {"task_params", "validation_params"}

@@ -20,6 +20,8 @@ from metaslac.errors import MetaslacError
 if TYPE_CHECKING:
     from metaslac.envs.family import Family
 
+MOST_WORLDS = 16  # that a family is tried out in
+
 
 def family_option(name: str) -> str:
     """What a later command on the same family needs as well: --family, if that is the user's own code."""
@@ -58,15 +60,25 @@ def open_family(
 def try_out(family: Family, name: str) -> None:
     """Play a step of a task of each split, so that what does not work shows now.
 
+    Of somebody else's family every task is played, and its task lists must be the same in a new process.
+
     Raises FamilyError, in one line, for a fault of the family, and where nothing can be rendered.
     """
     from metaslac.envs import make_vector_env
+    from metaslac.envs.registry import is_built_in
+    from metaslac.envs.task_lists import check_frozen
 
     splits = family.train_tasks, family.test_tasks, family.validation_tasks
     tasks = [split[0].index for split in splits if split]
-    with blamed_on(name), closing(make_vector_env(family, len(tasks))) as env:
-        env.reset(seed=0, options={"task": tasks})
-        env.step(np.zeros((len(tasks), family.action_size)))
+    if not is_built_in(name):
+        check_frozen(family, name)
+        tasks = [task.index for task in family.tasks]
+    worlds = min(len(tasks), MOST_WORLDS)
+    with blamed_on(name), closing(make_vector_env(family, worlds)) as env:
+        for start in range(0, len(tasks), worlds):
+            chosen = [*tasks[start : start + worlds], *tasks[:worlds]][:worlds]
+            env.reset(seed=0, options={"task": chosen})
+            env.step(np.zeros((worlds, family.action_size)))
 
 
 def configured_family(options: FamilyConfig) -> Family:

@@ -197,6 +197,26 @@ class TestModules:
             works(metaslac(tmp_path, None, *trial, "--family", "mine:Near"))
             assert mark.exists()
 
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (("[[0.5], [-0.5], [1.0]]", "DRAWN()"), "task_params() gives other tasks at every call; let it"),
+            (("[[0.5], [-0.5], [1.0]]", "THEN"), "its tasks are others in every process; let it draw"),
+            (("return rng", "return (rng if task.index != 2 else 1 / 0)"), "ZeroDivisionError"),
+            (("[[0.25]]", "[[0.25], [float('nan')]]"), "every task's values must be finite"),
+        ],
+    )
+    def test_one_that_could_not_be_evaluated_is_not_trained_on(
+        self, tmp_path: Path, change: tuple[str, str], said: str
+    ) -> None:
+        draw = "DRAWN = lambda: np.random.uniform(-1, 1, (3, 1)).tolist()"
+        head = f"import numpy as np\n{draw}\nTHEN = DRAWN()\n"
+        assert change[0] in PLUGIN
+        (tmp_path / "mine.py").write_text(head + PLUGIN.replace(*change))
+        line = refused(metaslac(tmp_path, None, *TRAIN, "--family", "mine:Near"))
+        assert said in line
+        assert not (tmp_path / "runs").exists()
+
     def test_files_lying_about_offer_no_families(self, site: Path) -> None:
         text = works(metaslac(site, None, "families"))
         assert "pkg_near" not in text
