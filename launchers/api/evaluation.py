@@ -80,7 +80,7 @@ def evaluate(
     checkpoint = Path(checkpoint)
     path = evaluation_path(checkpoint, split) if out is None else Path(out)
     given = {name: Path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
-    if out is not None or checkpoint.is_dir():  # of anything else, loading says what it is not
+    if out is not None or path.parent.is_dir():  # of anything else, loading says what it is not
         check_writable(path)
     trained = load_trained(checkpoint, family, device, threads, redraw_every, mean_below)
     tasks = trained.family.validation_tasks if split == "validation" else trained.family.test_tasks
@@ -159,11 +159,11 @@ def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Tri
 
 
 def _control(path: Path, name: str, about: dict[str, Any], out: Path) -> Evaluation:
-    from metaslac.evidence.evaluation_file import evaluation_path, read_evaluation
+    from metaslac.evidence.evaluation_file import evaluation_at, read_evaluation
 
     split = about["split"]
     evaluation = read_evaluation(path, split)
-    if out.exists() and out.samefile(evaluation_path(path, split) if path.is_dir() else path):
+    if out.exists() and out.samefile(evaluation_at(path, split)):
         raise MetaslacError(f"--{name} {path}: the evaluation would be written over it")
     if evaluation.about["inference"] != name:
         raise MetaslacError(f"--{name} {path}: its task.inference is {evaluation.about['inference']}")

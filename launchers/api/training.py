@@ -147,7 +147,7 @@ def train(
     if note:
         tell(note)
     stopping = stop if isinstance(stop, AbstractContextManager) else nullcontext(stop)
-    with locked(run_dir), stopping as asked_to_stop:
+    with locked(run_dir, tell), stopping as asked_to_stop:
         # Once more, as another process may have had the directory since.
         resumes = prepare_run_directory(run_dir, config, resuming)
         checkpoint = load_last(run_dir, tell) if resumes else None
@@ -194,7 +194,7 @@ def load_last(run_dir: Path, tell: Tell) -> Checkpoint | None:
     try:
         checkpoint = load_checkpoint(path)
     except MetaslacError as error:
-        raise MetaslacError(f"{error}{other_checkpoints(path.resolve())}") from None
+        raise MetaslacError(f"{error}{other_checkpoints(path)}") from None
     tell(f"going on from {checkpoint.path}")
     return checkpoint
 

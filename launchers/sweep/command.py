@@ -226,7 +226,7 @@ def work(plan: Sweep, jobs: int, threads: int, quiet: bool) -> int:
     runs = plan.runs()
     work = [plan.job(run) for run in runs]
     readers = [Reader(run) for run in runs]
-    with begun(plan) as lock, stop_requested() as stop:
+    with begun(plan, lambda text: tell(text, err=True)) as lock, stop_requested() as stop:
         if not quiet:
             each = f"{jobs} at a time, {counted(threads, 'thread')} each"
             tell(f"{counted(len(runs), 'run')} in {plan.out}; {each}")

@@ -5,10 +5,9 @@ Commands for the runs and their order are here as well; they are run by jobs.py.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,8 @@ from metaslac.config.text import differences, from_dict, listed, to_dict, with_v
 from metaslac.errors import MetaslacError
 from metaslac.launchers.sweep.jobs import Job, Step
 from metaslac.storage.files import write_atomically
+from metaslac.storage.locks import InUse, lock, owner_of
+from metaslac.storage.manifest import MANIFEST
 
 FILE = "sweep.json"
 LOCK = ".lock"
@@ -90,10 +91,11 @@ class Sweep:
     def is_evaluated(self, directory: Path) -> bool:
         """Whether a run has one of its last checkpoint, on held-out tasks, of as many episodes and trials."""
         from metaslac.evidence.evaluation_file import read_evaluation
+        from metaslac.storage.checkpoint import find_checkpoint
 
         path = directory / EVALUATION
         try:
-            newest = (directory / "checkpoints" / "last" / "manifest.json").stat().st_mtime_ns
+            newest = (find_checkpoint(directory) / MANIFEST).stat().st_mtime_ns
             about = read_evaluation(path).about
             found = about["split"], about["episodes"], about["trials"]
             same = found == ("test", self.episodes, self.trials)
@@ -140,7 +142,7 @@ def check_out(sweep: Sweep) -> None:
         _check_directory(sweep.out)
         if (sweep.out / FILE).exists():
             _check_same(sweep.out / FILE, _settings(sweep))
-        elif sweep.out.is_dir() and any(entry.name != LOCK for entry in sweep.out.iterdir()):
+        elif sweep.out.is_dir() and _others_files(sweep.out):
             raise MetaslacError(f"{sweep.out} is not empty and holds no sweep; choose another --out")
     except OSError as error:
         raise MetaslacError(f"cannot use {sweep.out}: {error.strerror or error}") from None
@@ -149,25 +151,30 @@ def check_out(sweep: Sweep) -> None:
 
 
 @contextmanager
-def begun(sweep: Sweep) -> Iterator[int]:
+def begun(sweep: Sweep, warn: Callable[[str], None]) -> Iterator[int]:
     """Have the directory to ourselves and write sweep.json; gives the lock, for children to hold as well.
+
+    `warn` is told what the file system cannot do.
 
     Raises MetaslacError if another sweep has the directory, or children that one has left are still saving.
     """
     with ExitStack() as stack:
         try:
             sweep.out.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((sweep.out / LOCK).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MetaslacError(
-                f"{sweep.out} is in use: another sweep is at work there, or runs of one are still saving"
-            ) from None
+            held = stack.enter_context(lock(sweep.out / LOCK, warn))
+        except InUse as owner:
+            who = f"another sweep is at work there, or runs of one are still saving{owner}"
+            raise MetaslacError(f"{sweep.out} is in use: {who}") from None
         except OSError as error:
             raise MetaslacError(f"cannot use {sweep.out}: {error.strerror or error}") from None
         check_out(sweep)  # once more, as another process may have had it since
         _write(sweep)
-        yield lock.fileno()
+        yield held
+
+
+def _others_files(out: Path) -> bool:
+    ours = out / LOCK, owner_of(out / LOCK)
+    return any(entry not in ours for entry in out.iterdir())
 
 
 def _check_directory(path: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from metaslac.acting.adaptation import TaskAdaptation
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
-from metaslac.storage.manifest import MANIFEST
+from metaslac.storage.last import followed
 
 NAME = "evaluation.json"
 VALIDATION_NAME = "evaluation-validation.json"  # so that choosing and judging have a file each
@@ -124,10 +124,14 @@ def trials_of(adaptations: Sequence[TaskAdaptation], decisions: int) -> Trials:
 def evaluation_path(path: Path, split: str = "test") -> Path:
     """Where the evaluation of a run directory is kept: in it. That of a single checkpoint: beside it."""
     name = VALIDATION_NAME if split == "validation" else NAME
-    if (path / MANIFEST).is_file():
-        path = path.resolve()  # `last` and `.` have no name to add to
-        return path.with_name(f"{path.name}.{name}")
+    if (checkpoint := followed(path)) is not None:  # `last` and `.` have no name to add to
+        return checkpoint.with_name(f"{checkpoint.name}.{name}")
     return path / name
+
+
+def evaluation_at(path: Path, split: str = "test") -> Path:
+    """The file that a path given by a person means: it, or that of a run directory or checkpoint."""
+    return evaluation_path(path, split) if path.is_dir() or followed(path) else path
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -151,7 +155,7 @@ def read_evaluation(path: Path, split: str = "test") -> Evaluation:
 
     Raises MetaslacError if it is not as written.
     """
-    file = evaluation_path(path, split) if path.is_dir() else path
+    file = evaluation_at(path, split)
     try:
         values = json.loads(file.read_bytes())
     except FileNotFoundError:

@@ -22,6 +22,7 @@ from metaslac.config.text import from_yaml, to_yaml
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import sync_directory, write_synced
+from metaslac.storage.last import LAST, followed, last_in, point_last_at
 from metaslac.storage.manifest import (
     CONFIG,
     FILE_NAME,
@@ -33,8 +34,6 @@ from metaslac.storage.manifest import (
     sealed,
     sha256_of,
 )
-
-LAST = "last"
 
 
 class SavedFile(NamedTuple):
@@ -106,7 +105,7 @@ def save_checkpoint(
         os.rename(temporary, directory)
         sync_directory(directory.parent)
         sync_directory(directory.parent.parent)  # which may be new as well
-        _point_last_at(directory)
+        point_last_at(directory)
     except OSError as error:
         raise MetaslacError(f"cannot write checkpoint {directory}: {error.strerror or error}") from None
     finally:
@@ -121,7 +120,7 @@ def checkpoints_in(parent: Path) -> list[Path]:
 
 
 def mend_last(parent: Path) -> None:
-    """Make `last` a link again where a copy has lost it or followed it."""
+    """Make `last` lead to a checkpoint again where a copy has lost it or followed it."""
     last = parent / LAST
     if (last / MANIFEST).is_file() and not last.is_symlink():
         manifest = (last / MANIFEST).read_bytes()
@@ -132,14 +131,14 @@ def mend_last(parent: Path) -> None:
         else:
             twins = [_unused(parent / f"{read_manifest(last)['update']:08d}")]
             os.rename(last, twins[0])
-        _point_last_at(twins[0])
-    elif not last.exists() and (found := checkpoints_in(parent)):
-        _point_last_at(found[-1])
+        point_last_at(twins[0])
+    elif not last.is_dir() and last_in(parent) is None and (found := checkpoints_in(parent)):
+        point_last_at(found[-1])
 
 
 def prune(parent: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and never the one that `last` points at."""
-    last = (parent / LAST).resolve()
+    last = last_in(parent)
     for path in checkpoints_in(parent)[:-keep]:
         if path.resolve() != last:
             hidden = path.with_name(f".{path.name}.removed-{os.getpid()}")
@@ -185,11 +184,11 @@ def find_checkpoint(directory: Path) -> Path:
         raise MetaslacError(f"{directory} does not exist") from None
     except OSError as error:
         raise MetaslacError(f"cannot read {directory}: {error.strerror or error}") from None
+    for candidate in (directory, directory / "checkpoints" / LAST, directory / LAST):
+        if (found := followed(candidate)) is not None:
+            return found
     if not directory.is_dir():
         raise MetaslacError(f"{directory} is not a directory")
-    for candidate in (directory, directory / "checkpoints" / LAST, directory / LAST):
-        if os.path.exists(candidate / MANIFEST):  # unlike Path.exists, False where it may not be looked at
-            return candidate.resolve()
     for parent in (directory / "checkpoints", directory):
         if names := ", ".join(path.name for path in checkpoints_in(parent)):
             raise MetaslacError(
@@ -245,14 +244,6 @@ def _unused(directory: Path) -> Path:
         directory = directory.with_name(f"{name}-{number}")
         number += 1
     return directory
-
-
-def _point_last_at(directory: Path) -> None:
-    link = directory.with_name(f".{LAST}.tmp-{os.getpid()}")
-    link.unlink(missing_ok=True)
-    link.symlink_to(directory.name)
-    os.replace(link, directory.with_name(LAST))
-    sync_directory(directory.parent)
 
 
 def _parse_config(path: Path, data: bytes) -> Config:

@@ -9,6 +9,8 @@ import errno
 import os
 from pathlib import Path
 
+NO_SYNC = errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF  # said by file systems that cannot
+
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` beside `path`, flush it to disk, then rename it into place."""
@@ -26,16 +28,26 @@ def write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        _sync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:
-    """Make the renames inside a directory last through a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Make the renames inside a directory last through a power cut, where the file system can."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in (*NO_SYNC, errno.EACCES, errno.EPERM, errno.EISDIR):
+            raise
+        return
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some file systems sync no directories
+        if error.errno not in NO_SYNC:
             raise
-    finally:
-        os.close(descriptor)

@@ -5,11 +5,10 @@ Rows and events go there through `run_log.py`, checkpoints through `checkpoint.p
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,10 @@ from typing import Any
 from metaslac.config.sections import Config
 from metaslac.config.text import differences, from_yaml, listed, to_dict, to_yaml
 from metaslac.errors import MetaslacError
-from metaslac.storage.checkpoint import (
-    LAST,
-    checkpoints_in,
-    mend_last,
-    remove_leftovers,
-    verified_config,
-)
+from metaslac.storage.checkpoint import checkpoints_in, mend_last, remove_leftovers, verified_config
 from metaslac.storage.files import write_atomically
+from metaslac.storage.last import command_to_point_at, last_in
+from metaslac.storage.locks import InUse, lock, owner_of
 from metaslac.storage.manifest import CONFIG, MANIFEST, read_manifest
 from metaslac.storage.provenance import source_commit
 from metaslac.storage.version import library_versions
@@ -81,8 +76,7 @@ def saved_config(run_dir: Path) -> Config:
     if not os.path.exists(run_dir):
         raise MetaslacError(f"{run_dir} does not exist")
     _refuse_checkpoint(run_dir)
-    path, last = run_dir / CONFIG, run_dir / CHECKPOINTS / LAST
-    checkpoint = last.resolve() if os.path.exists(last / MANIFEST) else None
+    path, checkpoint = run_dir / CONFIG, last_in(run_dir / CHECKPOINTS)
     mend = f"; its last checkpoint's is to be trusted: {_copy(checkpoint, path)}" if checkpoint else ""
     try:
         found = from_yaml(path.read_text(encoding="utf-8"))
@@ -109,8 +103,8 @@ def last_checkpoint(run_dir: Path) -> Path | None:
 
     Raises MetaslacError for one that had got further and has lost its checkpoints.
     """
-    last = run_dir / CHECKPOINTS / LAST
-    if os.path.exists(last / MANIFEST):
+    last = last_in(run_dir / CHECKPOINTS)
+    if last is not None:
         return last
     rows = run_dir / "progress.csv"
     if rows.exists() and rows.stat().st_size:
@@ -123,18 +117,18 @@ def last_checkpoint(run_dir: Path) -> Path | None:
 
 def other_checkpoints(path: Path) -> str:
     """For an error with the checkpoint at `path`: the run's others, and how to go on from one of them."""
-    others = [other.name for other in checkpoints_in(path.parent) if other != path]
+    others = [other for other in checkpoints_in(path.parent) if other != path]
     if not others:
         return ""
-    command = f"ln -sfn {others[-1]} {shlex.quote(str(path.parent / LAST))}"
-    return f"; others are {', '.join(others)}: to go on from the newest of them, {command}"
+    names = ", ".join(other.name for other in others)
+    return f"; others are {names}: to go on from the newest of them, {command_to_point_at(others[-1])}"
 
 
 @contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path, warn: Callable[[str], None] = lambda text: None) -> Iterator[None]:
     """Keep other processes out of the run; the lock ends with the process, however that ends.
 
-    What an earlier process had half written is deleted first.
+    What an earlier process had half written is deleted first. `warn` is told what the file system cannot do.
 
     Raises:
         MetaslacError: another process has the run, or the directory cannot be written to.
@@ -142,23 +136,29 @@ def locked(run_dir: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((run_dir / LOCK).open("w"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for folder in (run_dir, run_dir / CHECKPOINTS):
-                remove_leftovers(folder)
+            stack.enter_context(lock(run_dir / LOCK, warn))
+            _remove_leftovers(run_dir, warn)
             mend_last(run_dir / CHECKPOINTS)
-        except BlockingIOError:
-            raise MetaslacError(f"{run_dir} is in use: another process is training there") from None
+        except InUse as owner:
+            raise MetaslacError(f"{run_dir} is in use: another process is training there{owner}") from None
         except OSError as error:
             reason = error.strerror or error
             raise MetaslacError(f"cannot use {run_dir} as run directory: {reason}") from None
         yield
 
 
+def _remove_leftovers(run_dir: Path, warn: Callable[[str], None]) -> None:
+    for folder in (run_dir, run_dir / CHECKPOINTS):
+        try:
+            remove_leftovers(folder)
+        except OSError as error:  # such as files that NFS keeps while somebody has them open
+            warn(f"cannot delete what an earlier process left in {folder}: {error.strerror or error}")
+
+
 def _check_contents(path: Path, config: Config, resuming: bool) -> bool:
     _refuse_checkpoint(path)
     # Not counted: what is left of a process that was killed before it had written anything whole.
-    ours = [path / LOCK, *path.glob(".*.tmp-*")]
+    ours = [path / LOCK, owner_of(path / LOCK), *path.glob(".*.tmp-*")]
     names = sorted(entry.name for entry in path.iterdir() if entry not in ours)
     if not names:
         return False

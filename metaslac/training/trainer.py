@@ -22,6 +22,8 @@ from metaslac.learning.learner import Learner
 from metaslac.replay.files import ReplayFiles
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import Checkpoint, prune, save_checkpoint
+from metaslac.storage.last import LAST
+from metaslac.storage.manifest import CONFIG
 from metaslac.training.ahead import CollectorAhead
 from metaslac.training.collection import CollectedFamily, Collector
 from metaslac.training.columns import Split, split_in
@@ -93,6 +95,7 @@ class MetaTrainer:
         )
         self.progress = self.state.progress
         self.split: Split = "validation" if family.validation_tasks else "test"
+        self._told_of_links = False  # that there are none
 
     @property
     def evaluated_tasks(self) -> Sequence[Task]:
@@ -162,11 +165,14 @@ class MetaTrainer:
             self.state.contents(log.state()),
         )
         self.state.files.commit(saved)
+        if not self._told_of_links and not (parent / LAST).is_symlink():
+            self._told_of_links = True
+            log.warning(f"no symbolic links in {parent}: {LAST} is a text file with the checkpoint's name")
         try:
             prune(parent, self.config.checkpoint.keep)
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
-        return (parent / "last").resolve()
+        return saved[CONFIG].path.parent.resolve()
 
 
 def state_size(config: Config, family: Family) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import inspect
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -93,6 +96,26 @@ def test_an_evaluation_says_how_m_was_drawn(trained: tuple[Path, Path], tmp_path
 def test_an_unknown_split_is_refused(trained: tuple[Path, Path]) -> None:
     with pytest.raises(metaslac.MetaslacError, match="split must be one of validation, test, got 'train'"):
         metaslac.evaluate(trained[1], split="train")
+
+
+def test_a_disk_without_links_and_locks_is_told_and_will_do(
+    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    run_dir = Path(shutil.copytree(trained[1], tmp_path / "run", symlinks=True))
+    for module, name in ((os, "symlink"), (fcntl, "flock")):
+        monkeypatch.setattr(module, name, refused)
+    told: list[str] = []
+    more = {"train.updates": 4}
+    assert metaslac.meta_train(resume=run_dir, settings=more, quiet=True, tell=told.append).finished
+    assert len([line for line in told if "no locks in" in line]) == 1
+    last = run_dir / "checkpoints" / "last"
+    assert last.read_text() == "00000004\n" and not list(run_dir.glob(".lock.*"))
+    few = {"episodes": 1, "trials": 1, "training_tasks": False, "threads": 1}
+    assert metaslac.evaluate(last, **few).path == last.with_name("00000004.evaluation.json")
+    assert metaslac.load(last).observation_shape == (32, 32, 3)
 
 
 def test_a_call_goes_on_with_a_run_until_it_is_stopped(trained: tuple[Path, Path]) -> None:
