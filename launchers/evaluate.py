@@ -81,6 +81,12 @@ def control_options(command: Command) -> Command:
     show_default="evaluation.json of the run, evaluation-validation.json with --split validation",
     help="Where to write every return and belief.",
 )
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    show_default="off",
+    help="Replace what is there, though it is another evaluation: of fewer trials, or of another checkpoint.",
+)
 @drawing_options
 @device_options
 def evaluate(
@@ -94,6 +100,7 @@ def evaluate(
     blind: Path | None,
     oracle: Path | None,
     json_path: Path | None,
+    overwrite: bool,
     redraw_every: int | None,
     mean_below: float | None,
     device: str,
@@ -106,7 +113,9 @@ def evaluate(
     nothing), and, beside the controls, how much of the gap between them is closed.
 
     Every return and belief is written to evaluation.json in the run directory; `metaslac report` makes a page
-    of such files. To try settings, use --split validation: what held-out tasks chose, they cannot judge.
+    of such files. Another evaluation that is there stays, unless --overwrite is given; --json keeps both.
+
+    To try settings, use --split validation: what held-out tasks chose, they cannot judge.
     """
     evaluated = api.evaluate(
         checkpoint,
@@ -123,6 +132,7 @@ def evaluate(
         threads=threads,
         redraw_every=redraw_every,
         mean_below=mean_below,
+        overwrite=overwrite,
     )
     show(evaluated.evaluation, evaluated.controls)
     click.echo(f"every return and belief: {evaluated.path}")

@@ -47,6 +47,7 @@ def evaluate(
     threads: int = 0,
     redraw_every: int | None = None,
     mean_below: float | None = None,
+    overwrite: bool = False,
 ) -> Evaluated:
     """Evaluate adaptation on every task of a split of an agent's family; what `metaslac evaluate` does.
 
@@ -67,13 +68,20 @@ def evaluate(
         redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is the
             checkpoint's `evaluation.redraw_every`.
         mean_below: likewise of `evaluation.mean_below`.
+        overwrite: whether another evaluation that is in the file may be lost. The same one may be: of the
+            same checkpoint and design, by the same version.
 
     Raises:
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, a
             split that the family does not have, a control that was evaluated differently (other tasks are
-            that too), or a file that cannot be written.
+            that too), a file that cannot be written, or one that holds another evaluation.
     """
-    from metaslac.evidence.evaluation_file import Evaluation, evaluation_path, write_evaluation
+    from metaslac.evidence.evaluation_file import (
+        Evaluation,
+        check_nothing_is_lost,
+        evaluation_path,
+        write_evaluation,
+    )
 
     if split not in CALLED:
         raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
@@ -87,6 +95,8 @@ def evaluate(
     if not tasks:
         raise MetaslacError(f"--split {split}: {trained.family.name} has no {CALLED[split]} tasks")
     about = _about(trained, checkpoint, split, episodes, trials, seed, training_tasks)
+    if not overwrite:
+        check_nothing_is_lost(path, about, training_tasks)
     controls = {name: _control(where, name, about, path) for name, where in given.items()}
     for name, control in controls.items():
         _check_comparable(about, tasks, f"--{name} {given[name]}", control)

@@ -115,6 +115,12 @@ DECIDED = {
     show_default=True,
     help="Trials on each task in the evaluation.",
 )
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    show_default="off",
+    help="Replace evaluations of other episodes, trials or checkpoints that are there.",
+)
 @click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen.")
 def sweep(
     family: str | None,
@@ -129,6 +135,7 @@ def sweep(
     assignments: tuple[str, ...],
     episodes: int,
     trials: int,
+    overwrite: bool,
     quiet: bool,
 ) -> int:
     """Train with the task inferred, given (oracle) and unknown (blind), several seeds each; evaluate, report.
@@ -164,6 +171,7 @@ def sweep(
         trained_options=[f"--family={family}", f"--device={device}", f"--threads={threads}"],
         episodes=episodes,
         trials=trials,
+        overwrite=overwrite,
     )
     plan = checked(plan, names_in(assignments), jobs)
     return work(plan, jobs, threads, quiet)

@@ -62,6 +62,7 @@ class Sweep:
     trained_options: Sequence[str]  # family, device and threads, of evaluate and report
     episodes: int
     trials: int
+    overwrite: bool = False  # whether evaluations that are not as asked may be lost
 
     def runs(self) -> list[Run]:
         """Seed by seed, so that a sweep that was stopped has whole comparisons."""
@@ -81,12 +82,16 @@ class Sweep:
         train += ["--seed", str(run.config.train.seed), "--run-dir", str(run.directory)]
         evaluate = ["evaluate", *self.trained_options, "--checkpoint", str(run.directory)]
         evaluate += ["--episodes", str(self.episodes), "--trials", str(self.trials)]
-        evaluate += ["--json", str(evaluation)]
+        evaluate += ["--json", str(evaluation), *["--overwrite"] * self.overwrite]
         steps = [
             Step(TRAINING, train, lambda: not is_trained(run)),
             Step(EVALUATING, evaluate, lambda: not self.is_evaluated(run.directory)),
         ]
         return Job(run.name, run.log, steps)
+
+    def evaluation(self) -> dict[str, Any]:
+        """What is asked for of the evaluation of every run."""
+        return {"split": "test", "episodes": self.episodes, "trials": self.trials}
 
     def is_evaluated(self, directory: Path) -> bool:
         """Whether a run has one of its last checkpoint, on held-out tasks, of as many episodes and trials."""
@@ -97,8 +102,7 @@ class Sweep:
         try:
             newest = (find_checkpoint(directory) / MANIFEST).stat().st_mtime_ns
             about = read_evaluation(path).about
-            found = about["split"], about["episodes"], about["trials"]
-            same = found == ("test", self.episodes, self.trials)
+            same = all(about[name] == value for name, value in self.evaluation().items())
             return same and path.stat().st_mtime_ns >= newest
         except (OSError, MetaslacError):
             return False  # evaluate says what is wrong, if it still is
@@ -136,6 +140,7 @@ def is_trained(run: Run) -> bool:
 
 def check_out(sweep: Sweep) -> None:
     """Raise MetaslacError unless the directory is free for the sweep or holds it; writes nothing."""
+    from metaslac.evidence.evaluation_file import check_nothing_is_lost
     from metaslac.training.run_directory import prepare_run_directory
 
     try:
@@ -148,6 +153,10 @@ def check_out(sweep: Sweep) -> None:
         raise MetaslacError(f"cannot use {sweep.out}: {error.strerror or error}") from None
     for run in sweep.runs():
         prepare_run_directory(run.directory, run.config)
+        # Now, or evaluate would refuse once all is trained.
+        if not sweep.overwrite and not sweep.is_evaluated(run.directory):
+            asked = {"update": run.config.train.updates, **sweep.evaluation()}
+            check_nothing_is_lost(run.directory / EVALUATION, asked, training=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.acting.adaptation import TaskAdaptation
+from metaslac.config.text import listed
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import followed
@@ -66,6 +67,9 @@ DESIGN = (
     *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
     *("redraw_every", "mean_below", "privileged"),
 )
+
+INCIDENTAL = ("command", "hardware")  # to whether two evaluations are the same
+MOST_SHOWN = 24  # characters of what differs
 
 # What is filled in for evaluations that are older than an entry.
 OLDER = {"split": "test", "redraw_every": 0, "mean_below": 0.0, "privileged": False}
@@ -148,6 +152,37 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
         write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
     except OSError as error:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_nothing_is_lost(path: Path, about: Mapping[str, Any], training: bool) -> None:
+    """Raise MetaslacError if there is an evaluation at `path` that a new one would not replace like for like.
+
+    Args:
+        path: of the file that the new one is for.
+        about: what the new one will say, or a part of it; of its command and machine nothing is asked.
+        training: whether the new one has training tasks.
+    """
+    if not path.exists():
+        return
+    try:
+        found = read_evaluation(path)
+    except MetaslacError as error:
+        raise MetaslacError(f"{error}; --overwrite replaces it") from None
+    different = [
+        _difference(name, found.about[name], about[name])
+        for name in ABOUT
+        if name in about and name not in INCIDENTAL and found.about[name] != about[name]
+    ]
+    different += ["training tasks (played, not asked for)"] * (found.training is not None and not training)
+    if different:
+        shown = f"{listed(different)} (there, asked for)"
+        raise MetaslacError(f"{path} holds another evaluation: {shown}; --overwrite replaces it")
+
+
+def _difference(name: str, one: Any, other: Any) -> str:
+    if isinstance(one, dict):
+        return name
+    return f"{name} ({str(one)[:MOST_SHOWN]}, {str(other)[:MOST_SHOWN]})"
 
 
 def read_evaluation(path: Path, split: str = "test") -> Evaluation:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reports import ONE_THREAD, run
+from reports import ONE_THREAD, refusal, run
 from runs import TINY, assert_equal
 
 import metaslac
@@ -73,6 +73,21 @@ def test_evaluation_is_the_commands(trained: tuple[Path, Path], tmp_path: Path) 
         evaluation = read_evaluation(path)
         assert evaluation.about == found.evaluation.about
         np.testing.assert_allclose(evaluation.held_out.returns, found.evaluation.held_out.returns, rtol=1e-6)
+
+
+def test_another_evaluation_is_not_lost(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    out, like = tmp_path / "e.json", {"episodes": 1, "training_tasks": False, "threads": 1}
+    metaslac.evaluate(trained[1], trials=2, out=out, **like)
+    kept = out.read_bytes()
+    for split in ("test", "validation"):
+        with pytest.raises(metaslac.MetaslacError, match=r"e.json holds another evaluation: .*trials \(2, 1"):
+            metaslac.evaluate(trained[1], trials=1, out=out, split=split, **like)
+    arguments = ["--json", str(out), "--episodes", "1", "--trials", "1", "--no-training-tasks", *ONE_THREAD]
+    assert "--overwrite replaces it" in refusal("evaluate", "--checkpoint", str(trained[1]), *arguments)
+    assert out.read_bytes() == kept
+    metaslac.evaluate(trained[1], trials=2, out=out, **like)  # the same may be made again
+    run("evaluate", "--checkpoint", str(trained[1]), *arguments, "--overwrite")
+    assert read_evaluation(out).about["trials"] == 1
 
 
 def test_an_evaluation_says_how_m_was_drawn(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from metaslac.acting.adaptation import TaskAdaptation
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import (
     Trials,
+    check_nothing_is_lost,
     evaluation_path,
     read_evaluation,
     trials_of,
@@ -139,3 +140,28 @@ def test_trials_are_gathered_task_by_task() -> None:
     assert gathered.belief_mean.shape == (2, 2, 3, 2) and gathered.belief_mean[1, 0, 0, 0] == 9
     # 1 and 3 are 2 wide on average; only one of the two trials has three transitions, and none has four
     np.testing.assert_allclose(gathered.belief_width, [[2.0, 1.0, 0.5, 0.25, np.nan]] * 2)
+
+
+def loss(path: Path, training: bool = True, **about: Any) -> str:
+    """The line with which an evaluation of the same agent, but for `about`, is not put there."""
+    with pytest.raises(MetaslacError) as caught:
+        check_nothing_is_lost(path, {**evaluation().about, **about}, training)
+    assert str(caught.value).endswith("; --overwrite replaces it") and "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_an_evaluation_is_replaced_by_its_like_only(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    check_nothing_is_lost(path, evaluation().about, training=False)  # there is none
+    write_evaluation(path, evaluation())
+    check_nothing_is_lost(path, {**evaluation().about, "command": "another", "hardware": {}}, training=True)
+    assert f"{path} holds another evaluation: trials (3, 2) (there, asked for)" in loss(path, trials=2)
+    assert "update (10, 20), commit (None, ab)" in loss(path, update=20, commit="ab")
+    settings = {**evaluation().about["settings"], "task": {}}
+    assert "evaluation: settings (there" in loss(path, settings=settings)
+    assert "train_seed (0, 1)" in loss(path, train_seed=1)
+    assert "training tasks (played, not asked for)" in loss(path, training=False)
+    write_evaluation(path, replace(evaluation(), training=None))
+    check_nothing_is_lost(path, evaluation().about, training=True)
+    path.write_text("a letter")
+    assert f"{path} is not the JSON of an evaluation" in loss(path)
