@@ -92,13 +92,19 @@ class Agent:
         """Where the networks are."""
         return next(self._actor.parameters()).device
 
+    @torch.no_grad()
     def begin_task(self, slots: int, params: NDArray[np.float64] | None = None) -> None:
-        """Meet a new task on every slot: the belief is the prior. The oracle needs the true params (N, P)."""
-        self._belief = TaskBelief.prior(slots, self.task_size, self.config.task.prior_factor, self.device)
+        """Meet a new task on every slot: the belief is the prior. The oracle needs the true params (N, P).
+
+        Raises MetaslacError, and changes nothing, where they are missing or make an m that is not finite.
+        """
         if self.config.task.inference == "oracle":
             if params is None:
                 raise MetaslacError("an agent trained with task.inference=oracle needs the task's parameters")
-            self._params = torch.as_tensor(params, dtype=torch.float32, device=self.device)
+            given = torch.as_tensor(params, dtype=torch.float32, device=self.device)
+            _check_finite(f"m of the task's parameters {params[0].tolist()}", self._task_params(given))
+            self._params = given
+        self._belief = TaskBelief.prior(slots, self.task_size, self.config.task.prior_factor, self.device)
 
     @torch.no_grad()
     def begin_episode(
@@ -128,9 +134,13 @@ class Agent:
 
     @torch.no_grad()
     def act(self, deterministic: bool = False) -> NDArray[np.float32]:
-        """Actions (N, A) in [-1, 1]: a sample of the policy, or the tanh of its mean."""
+        """Actions (N, A) in [-1, 1]: a sample of the policy, or the tanh of its mean.
+
+        Raises MetaslacError where they are not finite.
+        """
         policy = self._actor(self._history.f, self._history.a, self.m)
         action = policy.mean.tanh() if deterministic else squash(policy, self._noise(self.action_size))[0]
+        _check_finite("an action", action)
         return action.cpu().numpy()
 
     @torch.no_grad()
@@ -143,7 +153,8 @@ class Agent:
     ) -> None:
         """Take in one step of every slot: actions (N, A), rewards (N,), the frames (N, H, W, 3) they led to.
 
-        Slots that are not `active` (N,), whose episode is already over, learn nothing from it.
+        Slots that are not `active` (N,), whose episode is already over, learn nothing from it. Raises
+        MetaslacError, and changes nothing, where the belief would not be finite.
         """
         f, f_next = self._history.f[:, -1], self._encode(frames)
         a = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
@@ -151,7 +162,9 @@ class Agent:
             r = torch.as_tensor(rewards, dtype=torch.float32, device=self.device)
             weight = None if active is None else torch.as_tensor(active, device=self.device)[:, None]
             factors = self._context_encoder(f[:, None], a[:, None], r[:, None], f_next[:, None])
-            self._belief = self._belief.update(factors, weight)
+            belief = self._belief.update(factors, weight)
+            _check_finite(f"the belief after a reward of {np.abs(rewards).max():g}", *belief.gaussian)
+            self._belief = belief
             self._decisions += 1
             if self._drawing.every and self._decisions % self._drawing.every == 0:
                 self.m = self._drawn()
@@ -178,6 +191,12 @@ class Agent:
         """Standard normal noise (N, size), each slot's from its own generator."""
         rows = np.stack([rng.standard_normal(size, dtype=np.float32) for rng in self._rngs])
         return torch.from_numpy(rows).to(self.device)
+
+
+def _check_finite(what: str, *values: Tensor) -> None:
+    """Raise MetaslacError unless all of it is; from numbers that are finite something may come that is not."""
+    if not torch.stack([value.isfinite().all() for value in values]).all():
+        raise MetaslacError(f"{what} is not finite: it is too far from all that this agent was trained on")
 
 
 def load_agent(path: Path, device: torch.device) -> Agent:

@@ -128,8 +128,8 @@ class Shapes:
         features, hidden = self.config.model.feature_size, self.config.task.hidden_size
         inputs = 2 * features + self.step - self.task_size + 1
         size, rank = self.task_size, self.config.task.factor_rank
-        # Outputs of the encoder and the factors in double precision, weighted or not.
-        factors = rank * (size + 1) * (FLOAT + 3 * DOUBLE) if rank else size * (size + 1) * 3 * DOUBLE
+        # Outputs of the encoder and the factors in double precision, bounded, and weighted or not.
+        factors = rank * (size + 1) * (FLOAT + 4 * DOUBLE) if rank else size * (size + 1) * 4 * DOUBLE
         return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size) + factors)
 
     def filter(self, windows: int) -> int:

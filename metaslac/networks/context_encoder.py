@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from metaslac.networks.blocks import Gaussian, mlp
 
 VARIANCE_FLOOR = 1e-7
+# What one observation can say at most: m within that variance, and as far out as ten deviations of the prior.
+LONGEST = VARIANCE_FLOOR**-0.5
+LARGEST_VALUE = 10 * LONGEST
 
 
 class Factors(NamedTuple):
@@ -27,6 +30,17 @@ class Factors(NamedTuple):
 
     directions: Tensor  # U (..., R, M)
     values: Tensor  # y (..., R)
+
+    def bounded(self) -> Factors:
+        """The same in double precision, but for observations that say more than any could.
+
+        Those, of transitions unlike all in training, say what they say less surely. Or a few of them would
+        take all digits of a precision, and the belief of other directions were lost in rounding.
+        """
+        directions, values = self.directions.double(), self.values.double()
+        excess = (directions.norm(dim=-1) / LONGEST).clamp_min(1.0)
+        values = (values / excess).clamp(-LARGEST_VALUE, LARGEST_VALUE)
+        return Factors(directions / excess[..., None], values)
 
 
 class TaskBelief(NamedTuple):
@@ -47,8 +61,11 @@ class TaskBelief(NamedTuple):
         return cls(precision, torch.zeros(batch, size, dtype=torch.float64, device=device))
 
     def update(self, factors: Factors, weight: Tensor | None = None) -> TaskBelief:
-        """The belief after more factors, N of each row; weight (B, N) zero leaves a factor out."""
-        directions, values = (part.double() for part in factors)  # (B, N, R, M), (B, N, R)
+        """The belief after more factors, N of each row; weight (B, N) zero leaves a factor out.
+
+        None counts for more than `Factors.bounded` lets it.
+        """
+        directions, values = factors.bounded()  # (B, N, R, M), (B, N, R)
         weighted = directions if weight is None else directions * weight[..., None, None]
         precision = weighted.flatten(1, 2).mT @ directions.flatten(1, 2)
         shift = (weighted * values[..., None]).sum((1, 2))

@@ -108,6 +108,46 @@ def test_what_was_refused_changes_nothing() -> None:
     assert np.array_equal(agent.act(deterministic=False), other.act(deterministic=False))
 
 
+@pytest.mark.parametrize("redraw_every", [0, 1])
+@pytest.mark.parametrize("reward", [1e9, -1e15, 1e30])
+def test_a_reward_that_is_far_too_large_leaves_the_agent_finite(reward: float, redraw_every: int) -> None:
+    untrained = make_agent(tiny_config(size=5, factor_rank=1))
+    agent = begun(SingleTaskAgent(untrained, redraw_every=redraw_every))
+    for _ in range(50):
+        agent.observe([0.0], reward, FRAME)
+        assert np.isfinite(agent.act()).all() and np.isfinite(agent.act(deterministic=False)).all()
+    assert np.isfinite(agent.belief).all() and (agent.belief.std > 0).all()
+    agent.begin_episode(FRAME, explore=False)
+    assert np.isfinite(observed(agent).act()).all()
+
+
+def test_a_belief_that_would_not_be_finite_is_refused_and_changes_nothing() -> None:
+    agent, other = begun(), begun()
+    with torch.no_grad():
+        for each in (agent, other):
+            each._agent._context_encoder.network[0].weight *= 1e4  # so that float32 is not enough
+    line = refusal([0.0], -1e36, FRAME, of=agent.observe)
+    assert line.startswith("the belief after a reward of 1e+36 is not finite")
+    for each in (agent, other):
+        observed(each).begin_episode(FRAME)
+    assert np.array_equal(agent.belief, other.belief)
+    assert np.array_equal(agent.act(deterministic=False), other.act(deterministic=False))
+
+
+def test_an_oracle_refuses_parameters_that_lead_nowhere() -> None:
+    agent = SingleTaskAgent(make_agent(tiny_config(inference="oracle")))
+    agent.begin_task([7.0])
+    agent.begin_episode(FRAME)
+    action = agent.act()
+    with torch.no_grad():
+        agent._agent._task_params.network[0].weight *= 1e4
+    assert refusal([3e38], of=agent.begin_task).startswith("m of the task's parameters [3")
+    assert np.array_equal(agent.act(), action)
+    with torch.no_grad():
+        agent._agent._actor.network[0].weight.fill_(np.nan)
+    assert refusal(of=agent.act).startswith("an action is not finite")
+
+
 def test_the_oracle_wants_the_parameters() -> None:
     agent = SingleTaskAgent(make_agent(tiny_config(inference="oracle")))
     assert "task.inference=oracle and needs the task's 1 true parameters" in refusal(of=agent.begin_task)

@@ -167,6 +167,32 @@ def test_long_trials_with_large_factors_stay_exact(size: float) -> None:
     torch.testing.assert_close(belief.mean, m.float(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e6, 1e8, 1e15, 1e37])
+def test_evidence_that_is_too_large_for_its_directions_leaves_the_others_theirs(size: float) -> None:
+    """Of five directions two are told of, far too surely: those are known and the rest is the prior's."""
+    generator = torch.Generator().manual_seed(0)
+    m = torch.tensor([0.5, -1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    directions = torch.zeros(1, 300, 2, 5, dtype=torch.float64)
+    directions[..., :2] = torch.randn(1, 300, 2, 2, dtype=torch.float64, generator=generator)
+    turned = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=generator)).Q
+    observed = Factors((size * directions @ turned).float(), (size * (directions @ m)).float())
+    belief = belief_of(observed)
+    torch.testing.assert_close(turned @ belief.gaussian.mean[0].double(), m, rtol=1e-3, atol=1e-3)
+    covariance = turned @ belief.precision[0].inverse() @ turned.T
+    torch.testing.assert_close(
+        covariance, torch.diag(torch.tensor([0.0, 0, 1, 1, 1])).double(), atol=1e-4, rtol=0
+    )
+    for values in (belief.sample(torch.ones(1, 5)), belief.kl_to_prior()):
+        assert values.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [1e9, 1e30])
+def test_what_an_observation_says_is_bounded_too(value: float) -> None:
+    directions = torch.tensor([[[[1.0, 0.0]]]])
+    belief = belief_of(Factors(directions, torch.full((1, 1, 1), value)))
+    assert 1e4 < belief.gaussian.mean[0, 0] < 1e5  # half of ten deviations at the finest there are
+
+
 def test_a_precision_lost_in_rounding_is_not_a_number() -> None:
     """Which losses and actions notice; a partial factorisation would look like a belief."""
     bad = torch.tensor([[[1.0, 2.0], [2.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]], dtype=torch.float64)
