@@ -118,10 +118,7 @@ def test_context_transitions_keep_their_order_in_time() -> None:
             f, f_next = learner.networks.encoder(context.frames[k, s, t : t + 2])
             torch.testing.assert_close(transitions.f[k, n], f)
             torch.testing.assert_close(transitions.f_next[k, n], f_next)
-            assert (
-                transitions.r[k, n] == context.r[k, s, t]
-                and transitions.valid[k, n] == counted[k, s, t]
-            )
+            assert transitions.r[k, n] == context.r[k, s, t] and transitions.valid[k, n] == counted[k, s, t]
             assert torch.equal(transitions.a[k, n], context.a[k, s, t])
 
 
