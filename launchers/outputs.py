@@ -6,6 +6,7 @@ Videos are drawn in `video.py`.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,11 +32,20 @@ def check_writable(path: Path | None) -> None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write `values` as indented JSON, whole or not at all."""
+    """Write `values` as indented JSON, whole or not at all; what is not a finite number is null there."""
+    text = json.dumps(_numbers_only(values), indent=2, allow_nan=False)
     try:
-        write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())
+        write_atomically(path, f"{text}\n".encode())
     except OSError as error:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _numbers_only(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _numbers_only(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_numbers_only(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -112,7 +112,8 @@ def learning_curve(evaluation: Evaluation) -> dict[int, float]:
     """The return of the last episode, by update, of a run's progress.csv."""
     rows = progress_of(evaluation)
     column = return_columns(rows[0], split_in(rows[0]) or "test")[-1]
-    return {int(row["update"]): float(row[column]) for row in rows if row[column]}
+    values = {int(row["update"]): float(row[column] or "nan") for row in rows}
+    return {update: value for update, value in values.items() if not math.isnan(value)}
 
 
 def progress_of(evaluation: Evaluation) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ How far a run is, is read from the files it writes; nothing here knows its proce
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import sys
@@ -239,9 +240,9 @@ def _returns(rows: Sequence[dict[str, str]]) -> tuple[tuple[str, ...], str]:
     if split is None:
         return (), ""
     for row in reversed(rows):
-        cells = [row[name] for name in return_columns(row, split) if row[name]]
-        if cells:
-            return tuple(f"{float(cell):.2f}" for cell in cells), CALLED[split]
+        cells = {name: float(row[name] or "nan") for name in row if name.startswith(f"{split}/")}
+        if not all(map(math.isnan, cells.values())):  # returns alone may be, of episodes that diverged
+            return tuple(f"{cells[name]:.2f}" for name in return_columns(row, split)), CALLED[split]
     return (), ""
 
 

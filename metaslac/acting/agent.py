@@ -194,7 +194,7 @@ class Agent:
 
 
 def _check_finite(what: str, *values: Tensor) -> None:
-    """Raise MetaslacError unless all of it is; from numbers that are finite something may come that is not."""
+    """Raise MetaslacError unless all of it is: what is made of finite numbers need not be."""
     if not torch.stack([value.isfinite().all() for value in values]).all():
         raise MetaslacError(f"{what} is not finite: it is too far from all that this agent was trained on")
 

@@ -10,12 +10,15 @@ from typing import Literal
 
 Split = Literal["validation", "test"]
 
+AVERAGE_RETURN = "AverageReturn"  # of last episodes; what viskit shows when it is opened
+
 CALLED: dict[Split, str] = {"validation": "validation", "test": "held-out"}  # tasks, as in "held-out return"
 
 
 def evaluation_columns(split: Split, episodes: int) -> list[str]:
-    """Names for the mean return of each episode, then for the belief's width after each."""
-    return [f"{split}/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
+    """Names for the mean return of each episode, the belief's width after each, and the last return again."""
+    numbered = [f"{split}/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
+    return [*numbered, AVERAGE_RETURN]
 
 
 def return_columns(columns: Iterable[str], split: Split) -> list[str]:

@@ -270,7 +270,7 @@ def evaluation_metrics(adaptations: Sequence[TaskAdaptation], split: Split) -> d
     returns = returns_array(adaptations).mean((0, 1))
     stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
     columns = evaluation_columns(split, len(returns))
-    return dict(zip(columns, map(float, (*returns, *stds)), strict=True))
+    return dict(zip(columns, map(float, (*returns, *stds, returns[-1])), strict=True))
 
 
 def _why(family: Family) -> str:

@@ -54,8 +54,13 @@ def prepare_run_directory(path: Path, config: Config, resuming: bool = False) ->
 
 
 def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any]) -> None:
-    """Create the directory and write config.yaml and variant.json: settings, versions, commit and `extra`."""
-    variant = {**to_dict(config), "versions": library_versions(), "commit": source_commit(), **extra}
+    """Create the directory and write config.yaml and variant.json: settings, versions, commit and `extra`.
+
+    The latter also has `algorithm` and `seed` at its top, the names by which viskit tells runs apart.
+    """
+    grouped = {"algorithm": f"metaslac-{config.task.inference}", "seed": config.train.seed}
+    about = {"versions": library_versions(), "commit": source_commit()}
+    variant = {**grouped, **to_dict(config), **about, **extra}
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(run_dir / "config.yaml", to_yaml(config).encode())

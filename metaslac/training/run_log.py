@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from metaslac.training.columns import CALLED, return_columns, split_in
+from metaslac.training.columns import AVERAGE_RETURN, CALLED, return_columns, split_in
 from metaslac.training.log_files import Events, GrowingFile
 
 TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
@@ -73,9 +73,14 @@ class RunLog:
         return LogState(self._file.content.decode(), self._seconds(), self._last_update)
 
     def row(self, update: int, values: Mapping[str, float | None]) -> None:
-        """Append one row; a column with None or no value stays blank, a name without a column is an error."""
+        """Append one row; a column with None or no value is nan, a name without a column is an error.
+
+        But for the average return: runs that were begun before there was such a column go on without.
+        """
         if not self._columns:
             self._write_header(list(values))
+        elif AVERAGE_RETURN not in self._columns:
+            values = {name: value for name, value in values.items() if name != AVERAGE_RETURN}
         unknown = [name for name in values if name not in self._columns]
         if unknown:
             raise ValueError(f"progress.csv has no column {', '.join(unknown)}")
@@ -179,9 +184,9 @@ class RunLog:
 
 
 def _cell(value: float | None) -> str:
-    """The shortest text that reads back as the same number."""
+    """The shortest text that reads back as the same number; viskit takes a blank for zero."""
     if value is None:
-        return ""
+        return "nan"
     return str(value) if isinstance(value, int) else repr(float(value))
 
 

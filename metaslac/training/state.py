@@ -121,7 +121,7 @@ def is_finished(checkpoint: Checkpoint, updates: int) -> bool:
 
 
 def logged_rows(checkpoint: Checkpoint) -> list[dict[str, float]]:
-    """The rows of progress.csv at a checkpoint, oldest first; a blank cell is NaN. Raises MetaslacError."""
+    """The rows of progress.csv at a checkpoint, oldest first. Raises MetaslacError."""
     with _blamed_on(checkpoint.path / ROWS):
         rows = checkpoint.read(ROWS).decode()
         header, lines = _parsed(rows) if rows else ([], [])
@@ -203,7 +203,10 @@ def _check_rows(rows: str, update: int, metrics: Iterable[str]) -> None:
 
 
 def _parsed(rows: str) -> tuple[list[str], list[list[float]]]:
-    """Names of columns and lines of numbers; a blank cell is NaN. Raises ValueError or csv.Error."""
+    """Names of columns and lines of numbers; a blank cell, which older runs have, is NaN.
+
+    Raises ValueError or csv.Error.
+    """
     header, *lines = csv.reader(io.StringIO(rows, newline=""), strict=True)
     numbers = [[float(cell or "nan") for cell in line] for line in lines]
     if any(len(line) != len(header) for line in lines) or not rows.endswith("\n"):

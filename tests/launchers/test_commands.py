@@ -65,7 +65,7 @@ def test_a_run_leaves_all_that_was_promised(run_dir: Path) -> None:
     assert list(run_dir.glob("events.out.tfevents.*"))
     rows = rows_but_the_times(run_dir)
     assert [row["update"] for row in rows] == ["1", "2", "3"]
-    assert rows[0]["validation/return_1"] == "" and float(rows[2]["validation/return_2"]) < 0
+    assert rows[0]["validation/return_1"] == "nan" and float(rows[2]["validation/return_2"]) < 0
     family = make_family("point_robot")
     assert json.loads((run_dir / "variant.json").read_text())["task_hash"] == family.task_hash
     saved = load_checkpoint(run_dir)

@@ -57,6 +57,7 @@ def test_the_two_files_say_what_the_run_is(tmp_path: Path) -> None:
     assert from_yaml((run_dir / "config.yaml").read_text()) == CONFIG
     variant = json.loads((run_dir / "variant.json").read_text())
     assert to_dict(CONFIG).items() <= variant.items()
+    assert (variant["algorithm"], variant["seed"]) == ("metaslac-infer", CONFIG.train.seed)
     assert variant["task_hash"] == "ab" and variant["versions"]["metaslac"]
     assert sorted(path.name for path in run_dir.iterdir()) == ["config.yaml", "variant.json"]
 

@@ -11,7 +11,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from metaslac.training import run_log
-from metaslac.training.run_log import TIME_COLUMNS, RunLog
+from metaslac.training.run_log import TIME_COLUMNS, LogState, RunLog
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:
@@ -47,13 +47,45 @@ def test_a_row_can_be_read_as_soon_as_it_was_logged(tmp_path: Path) -> None:
         assert len(rows(tmp_path)) == 1
 
 
-def test_the_first_row_fixes_the_columns_and_blanks_fill_the_gaps(tmp_path: Path) -> None:
+def as_viskit_reads(run_dir: Path) -> dict[str, list[float]]:
+    """Columns of numbers; what is no number is taken for zero."""
+    columns: dict[str, list[float]] = {}
+    for row in rows(run_dir):
+        for name, cell in row.items():
+            try:
+                number = float(cell)
+            except ValueError:
+                number = 0.0
+            columns.setdefault(name, []).append(number)
+    return columns
+
+
+def test_other_tools_take_what_is_not_there_for_no_number(tmp_path: Path) -> None:
+    with RunLog(tmp_path, total_updates=3, quiet=True) as log:
+        log.row(1, {"test/return_1": None, "AverageReturn": None})
+        log.row(2, {"test/return_1": -9.0, "AverageReturn": -9.0})
+        log.row(3, {})
+    read = as_viskit_reads(tmp_path)
+    for name in ("test/return_1", "AverageReturn"):
+        before, there, after = read[name]
+        assert there == -9.0 and math.isnan(before) and math.isnan(after)
+    assert not any(cell == "" for row in rows(tmp_path) for cell in row.values())
+
+
+def test_a_run_from_before_there_was_an_average_return_goes_on_without(tmp_path: Path) -> None:
+    older = LogState("update,test/return_1,time/seconds,time/updates_per_second\n1,,1.0,1.0\n", 1.0, 1)
+    with RunLog(tmp_path, total_updates=2, quiet=True, state=older) as log:
+        log.row(2, {"test/return_1": -9.0, "AverageReturn": -9.0})
+    assert [row["test/return_1"] for row in rows(tmp_path)] == ["", "-9.0"]
+
+
+def test_the_first_row_fixes_the_columns_and_nan_fills_the_gaps(tmp_path: Path) -> None:
     with RunLog(tmp_path, total_updates=3, quiet=True) as log:
         log.row(1, {"a": 1.0, "b": None})
         log.row(2, {"b": 2.0})
         with pytest.raises(ValueError, match="no column c"):
             log.row(3, {"a": 1.0, "c": 3.0})
-    assert [(row["a"], row["b"]) for row in rows(tmp_path)] == [("1.0", ""), ("", "2.0")]
+    assert [(row["a"], row["b"]) for row in rows(tmp_path)] == [("1.0", "nan"), ("nan", "2.0")]
 
 
 def test_only_the_times_differ_between_equal_runs(tmp_path: Path) -> None:

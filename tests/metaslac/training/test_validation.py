@@ -62,7 +62,10 @@ def test_training_plays_training_and_validation_tasks_alone(
     assert family.played == {0, 1, 2, 3, 6, 7, 8}
     assert set(evaluation_columns("validation", 2)) <= set(columns(tmp_path))
     assert not [name for name in columns(tmp_path) if name.startswith("test/")]
-    assert [bool(row["validation/return_2"]) for row in rows(tmp_path)] == [False, True, False, True]
+    assert [row["validation/return_2"] != "nan" for row in rows(tmp_path)] == [False, True, False, True]
+    assert [row["AverageReturn"] for row in rows(tmp_path)] == [
+        row["validation/return_2"] for row in rows(tmp_path)
+    ]
     assert warnings(capsys) == []
     manifest = load_checkpoint(tmp_path).manifest
     assert (manifest["train_tasks"], manifest["test_tasks"], manifest["validation_tasks"]) == (4, 2, 3)
