@@ -178,7 +178,7 @@ def returns_table(held_out: Trials, training: Trials | None) -> str:
 
 def gap_table(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> str:
     """Gap closed of each episode, with the controls' means."""
-    from metaslac.evidence.evaluation import gap_closed
+    from metaslac.evidence.evaluation import gap_closed, gap_in_words
 
     blind, oracle = (controls[name].held_out.returns for name in CONTROLS)
     rows = [
@@ -186,8 +186,7 @@ def gap_table(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> str
             str(row.episode),
             f"{blind[..., row.episode - 1].mean():.2f}",
             f"{oracle[..., row.episode - 1].mean():.2f}",
-            f"{row.value:.2f}",
-            f"{row.low:.2f} to {row.high:.2f}",
+            *gap_in_words(row),
         )
         for row in gap_closed(evaluation.held_out.returns, blind, oracle)
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metaslac.evidence.evaluation import difference, gap_closed, summarise
+from metaslac.evidence.evaluation import difference, gap_closed, gap_in_words, summarise
 from metaslac.evidence.evaluation_file import Evaluation, read_evaluation
 from metaslac.evidence.probe import best_read, probe_scores
 from metaslac.training.columns import return_columns, split_in
@@ -74,10 +74,7 @@ def comparison_table(runs: Runs) -> str:
     closed = gap_closed(infer, blind, returns_of(runs["oracle"])) if "oracle" in runs else []
     if any(np.isfinite(gap.value) for gap in closed):
         header += ["gap closed", "95 % interval"]
-        rows = [
-            [*cells, f"{gap.value:.2f}", f"{gap.low:.2f} to {gap.high:.2f}"]
-            for cells, gap in zip(rows, closed, strict=True)
-        ]
+        rows = [[*cells, *gap_in_words(gap)] for cells, gap in zip(rows, closed, strict=True)]
     return markdown(header, rows)
 
 

@@ -122,14 +122,14 @@ def adaptation(
     )
     svg = plots.adaptation(rows, means)
     charts = [Chart(data_uri(SVG, svg), "Return of each episode", f"Interquartile mean return. {words}.")]
-    for title, values, scale, ends in (
-        ("Gap closed, %", gains.gaps, 100.0, (0.0, 100.0)),
-        ("infer − blind", gains.differences, 1.0, (0.0,)),
+    for title, values, ends in (
+        ("Gap closed", gains.gaps, (0.0, 1.0)),
+        ("infer − blind", gains.differences, (0.0,)),
     ):
         values = [row for row in values if math.isfinite(row.low + row.value + row.high)]
         if values:
-            words = ", ".join(f"{number(scale * row.value)} in episode {row.episode}" for row in values)
-            svg = plots.gain(values, title, scale, ends)
+            words = ", ".join(f"{number(row.value)} in episode {row.episode}" for row in values)
+            svg = plots.gain(values, title, ends)
             charts.append(Chart(data_uri(SVG, svg), title, f"{title}: {words}."))
     return Part(charts)
 

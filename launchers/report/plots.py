@@ -104,15 +104,13 @@ def adaptation(summaries: Mapping[str, Sequence[EpisodeSummary]], means: Mapping
     return _svg(draw)
 
 
-def gain(rows: Sequence[Comparison], label: str, scale: float, ends: Sequence[float]) -> bytes:
+def gain(rows: Sequence[Comparison], label: str, ends: Sequence[float]) -> bytes:
     """A value per episode with its interval, lines at the values that mean something."""
 
     def draw(axes: Axes) -> None:
         for end in ends:
             axes.axhline(end, color=GREY, linewidth=1)
-        value, low, high = (
-            scale * np.array(part) for part in zip(*[_numbers(row) for row in rows], strict=True)
-        )
+        value, low, high = (np.array(part) for part in zip(*[_numbers(row) for row in rows], strict=True))
         x = [row.episode for row in rows]
         axes.errorbar(
             x, value, np.abs([value - low, high - value]), fmt="o-", color=COLOURS["infer"], capsize=4

@@ -15,7 +15,14 @@ import numpy as np
 
 from metaslac.config.presets import resolve
 from metaslac.config.text import to_dict
-from metaslac.evidence.evaluation import Comparison, EpisodeSummary, difference, gap_closed, summarise
+from metaslac.evidence.evaluation import (
+    Comparison,
+    EpisodeSummary,
+    difference,
+    gap_closed,
+    gap_in_words,
+    summarise,
+)
 from metaslac.launchers.report.gather import KINDS, Run, returns_of
 from metaslac.launchers.report.words import NOTHING, duration, number
 
@@ -73,9 +80,9 @@ class Gains:
     @property
     def rows(self) -> list[GapRow]:
         """As text."""
-        gaps = [_comparison(row, percent=True) for row in self.gaps] or [NOTHING] * len(self.differences)
+        gaps = [_gap(row) for row in self.gaps] or [NOTHING] * len(self.differences)
         pairs = zip(gaps, self.differences, strict=True)
-        return [GapRow(gained.episode, gap, _comparison(gained)) for gap, gained in pairs]
+        return [GapRow(gained.episode, gap, _difference(gained)) for gap, gained in pairs]
 
 
 @dataclass(frozen=True)
@@ -185,10 +192,13 @@ def flattened(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _comparison(row: Comparison, percent: bool = False) -> str:
-    scale, unit, digits = (100, " %", 1) if percent else (1, "", 2)
-    value, low, high = (number(scale * part, digits) for part in (row.value, row.low, row.high))
-    return f"{value}{unit} ({low} to {high})"
+def _gap(row: Comparison) -> str:
+    value, interval = gap_in_words(row, number)
+    return f"{value} ({interval})" if interval else value
+
+
+def _difference(row: Comparison) -> str:
+    return f"{number(row.value)} ({number(row.low)} to {number(row.high)})"
 
 
 def _seconds(run: Run) -> float:

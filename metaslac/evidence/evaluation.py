@@ -6,6 +6,7 @@ here plays an episode.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from metaslac.acting.adaptation import TaskAdaptation
 
 BOOTSTRAP_STREAM = 2
 LEVEL = (2.5, 97.5)  # percentiles of a 95 % interval
+UNDEFINED = "undefined: oracle is not above blind"
 
 Returns = NDArray[np.float64]
 Statistic = Callable[[Sequence[Returns]], NDArray[np.float64]]
@@ -34,12 +36,17 @@ class EpisodeSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A statistic of the mean returns of one episode index of several agents, with its 95 % interval."""
+    """A statistic of the mean returns of one episode index of several agents, with its 95 % interval.
+
+    The interval is that of the resamples that have such a value; `undefined` is the share of the others.
+    All are not a number where a return is none.
+    """
 
     episode: int  # 1 is the first
     value: float
     low: float
     high: float
+    undefined: float
 
 
 def returns_array(adaptations: Sequence[TaskAdaptation]) -> Returns:
@@ -70,10 +77,18 @@ def gap_closed(
 ) -> list[Comparison]:
     """(infer - blind) / (oracle - blind) of the mean returns, per episode: 0 is like blind, 1 like an oracle.
 
-    Each argument is (runs, tasks, trials, episodes), or one run's, on the same tasks. Not a number where the
+    Each argument is (runs, tasks, trials, episodes), or one run's, on the same tasks. Undefined where the
     oracle is no better than blind: there is no gap to close then.
     """
     return _compare([infer, blind, oracle], _gap, seed, resamples)
+
+
+def gap_in_words(row: Comparison, number: Callable[[float], str] = "{:.2f}".format) -> tuple[str, str]:
+    """A gap closed, as a share and not in percent, and its interval with how many resamples have none."""
+    if math.isnan(row.value) and row.undefined > 0:
+        return UNDEFINED, ""
+    without = f"; undefined in {100 * row.undefined:.2g} % of resamples" if row.undefined > 0 else ""
+    return number(row.value), f"{number(row.low)} to {number(row.high)}{without}"
 
 
 def difference(infer: Returns, blind: Returns, *, seed: int = 0, resamples: int = 2_000) -> list[Comparison]:
@@ -112,6 +127,14 @@ def bootstrap(
         groups: returns (runs, tasks, trials, episodes) each, of the same tasks and episodes.
         statistic: of the resampled groups, each (runs x tasks x trials, episodes), a value per episode.
     """
+    low, high = np.percentile(_resampled(groups, statistic, seed, resamples), LEVEL, axis=0)
+    return low, high
+
+
+def _resampled(
+    groups: Sequence[Returns], statistic: Statistic, seed: int, resamples: int
+) -> NDArray[np.float64]:
+    """The statistic of every resample, (resamples, episodes)."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, BOOTSTRAP_STREAM)))
     tasks, episodes = groups[0].shape[1], groups[0].shape[-1]
     statistics = []
@@ -124,8 +147,7 @@ def bootstrap(
             drawn_trials = rng.integers(trials, size=(runs, tasks, trials))
             drawn.append(returns[drawn_runs, drawn_tasks, drawn_trials].reshape(-1, episodes))
         statistics.append(statistic(drawn))
-    low, high = np.percentile(np.stack(statistics), LEVEL, axis=0)
-    return low, high
+    return np.stack(statistics)
 
 
 def _compare(
@@ -139,8 +161,17 @@ def _compare(
 
     groups = [_with_runs(returns) for returns in groups]
     value = of_returns([returns.reshape(-1, returns.shape[-1]) for returns in groups])
-    low, high = bootstrap(groups, of_returns, seed=seed, resamples=resamples)
-    return [Comparison(e + 1, float(value[e]), float(low[e]), float(high[e])) for e in range(len(value))]
+    found = _resampled(groups, of_returns, seed, resamples)
+    rows = []
+    for e in range(len(value)):
+        defined = found[np.isfinite(found[:, e]), e]
+        if any(np.isnan(returns[..., e]).any() for returns in groups):
+            rows.append(Comparison(e + 1, math.nan, math.nan, math.nan, math.nan))
+        else:
+            low, high = np.percentile(defined, LEVEL) if len(defined) else (math.nan, math.nan)
+            undefined = 1 - len(defined) / resamples
+            rows.append(Comparison(e + 1, float(value[e]), float(low), float(high), undefined))
+    return rows
 
 
 def _gap(means: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -164,9 +164,10 @@ def test_evaluate_shows_how_much_of_the_gap_is_closed(run_dir: Path, tmp_path: P
     options = [*ONE_THREAD, "--episodes", "2", "--trials", "2", "--no-training-tasks"]
     run("evaluate", *options, "--checkpoint", str(run_dir), "--json", str(tmp_path / "infer.json"))
     infer, paths = read_evaluation(tmp_path / "infer.json"), {}
-    for name, above in (("blind", -2.0), ("oracle", 6.0)):
+    for name, above in (("blind", -2.0), ("oracle", 6.0), ("low", -3.0)):
         returns = infer.held_out.returns + above
-        control = replace(infer, about={**infer.about, "inference": name})
+        inference = "blind" if name == "blind" else "oracle"
+        control = replace(infer, about={**infer.about, "inference": inference})
         control = replace(control, held_out=replace(infer.held_out, returns=returns))
         paths[name] = tmp_path / f"{name}.json"
         write_evaluation(paths[name], control)
@@ -176,6 +177,9 @@ def test_evaluate_shows_how_much_of_the_gap_is_closed(run_dir: Path, tmp_path: P
     both = ["--blind", str(paths["blind"]), "--oracle", str(paths["oracle"])]
     text = run("evaluate", *asked, *both).stdout
     assert "gap closed" in text and "0.25" in text
+    assert (
+        "undefined: oracle is not above blind" in run("evaluate", *asked, *both[:3], str(paths["low"])).stdout
+    )
     assert "needs --blind" in run("evaluate", *asked, "--oracle", str(paths["oracle"])).stdout
     fewer = read_evaluation(paths["blind"])
     part = Trials(fewer.held_out.tasks[:-1], *(values[:-1] for values in arrays(fewer.held_out)))

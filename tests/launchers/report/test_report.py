@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import math
 import re
 import shlex
 import shutil
@@ -22,6 +23,7 @@ from reports import EPISODES, ONE_THREAD, changed, evaluate, run
 from metaslac.config.presets import resolve
 from metaslac.config.text import from_yaml, to_dict
 from metaslac.envs import make_family
+from metaslac.evidence.evaluation import Comparison
 from metaslac.evidence.evaluation_file import read_evaluation
 from metaslac.launchers.api.trained import load_trained
 from metaslac.launchers.cli import cli
@@ -35,6 +37,7 @@ from metaslac.launchers.report.recordings import (
     first_action_spread,
     long_exposure,
 )
+from metaslac.launchers.report.tables import Gains
 
 
 class Page(HTMLParser):
@@ -158,11 +161,27 @@ def test_the_numbers_are_those_of_the_evaluations(page: Page, evaluated_run: Pat
 
 
 def test_the_gap_is_that_of_the_means(page: Page) -> None:
-    rows = [row for row in rows_of(page) if len(row) == 3 and "%" in row[1]]
+    rows = [row for row in rows_of(page) if len(row) == 3 and "(" in row[1] and "(" in row[2]]
     assert len(rows) == EPISODES
     for row in rows:  # 0.5 above the run that all are made of, between -2 and +6
-        assert value(row[1].split(" %")[0]) == pytest.approx(100 * 2.5 / 8, abs=0.06)
+        assert value(row[1].split(" (")[0]) == pytest.approx(2.5 / 8, abs=0.006)
         assert value(row[2].split(" (")[0]) == pytest.approx(2.5, abs=0.006)
+
+
+def test_where_there_is_no_gap_the_table_says_so() -> None:
+    gaps = [
+        Comparison(1, math.nan, 0.1, 0.2, 0.75),
+        Comparison(2, 0.5, -1.0, 0.75, 0.031),
+        Comparison(3, *[math.nan] * 4),
+    ]
+    gained = [Comparison(e, -1.0, -2.0, 0.5, 0.0) for e in (1, 2, 3)]
+    rows = Gains(gaps, gained, "").rows
+    assert [row.gap for row in rows] == [
+        "undefined: oracle is not above blind",
+        "0.50 (−1.00 to 0.75; undefined in 3.1 % of resamples)",
+        "n/a (n/a to n/a)",
+    ]
+    assert {row.difference for row in rows} == {"−1.00 (−2.00 to 0.50)"}
 
 
 def test_films_are_the_first_trials_of_the_evaluation(page: Page, evaluated_run: Path) -> None:

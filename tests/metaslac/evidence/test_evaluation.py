@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from metaslac.evidence.evaluation import bootstrap, bootstrap_interval, difference, gap_closed, iqm, summarise
+from metaslac.evidence.evaluation import (
+    bootstrap,
+    bootstrap_interval,
+    difference,
+    gap_closed,
+    gap_in_words,
+    iqm,
+    summarise,
+)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 7, 20, 101])
@@ -128,7 +136,32 @@ def test_runs_are_drawn_independently_in_each_group() -> None:
 def test_no_gap_at_all_is_no_number() -> None:
     blind = np.ones((1, 3, 2, 1))
     (result,) = gap_closed(blind, blind, blind, resamples=10)
-    assert np.isnan([result.value, result.low, result.high]).all()
+    assert np.isnan([result.value, result.low, result.high]).all() and result.undefined == 1
+
+
+def test_where_some_resamples_have_no_gap_the_interval_is_that_of_the_others() -> None:
+    """Two tasks, one without a gap: a quarter of the resamples are of that alone."""
+    blind = np.zeros((1, 2, 1, 1))
+    oracle, infer = (np.array(level).reshape(1, 2, 1, 1) for level in ([0.0, 4.0], [-1.0, 3.0]))
+    (row,) = gap_closed(infer, blind, oracle, resamples=4_000)
+    # both tasks: (3 - 1) / 4, half of the time; the second alone: 3 / 4, a quarter
+    assert (row.value, row.low, row.high) == (0.5, 0.5, 0.75)
+    assert row.undefined == pytest.approx(0.25, abs=0.03)
+    value, interval = gap_in_words(row)
+    assert value == "0.50"
+    assert interval == f"0.50 to 0.75; undefined in {100 * row.undefined:.2g} % of resamples"
+
+
+def test_a_missing_return_is_not_taken_for_a_missing_gap() -> None:
+    infer, blind, oracle = three_agents()
+    infer[0, 3, 1, 0] = np.nan
+    missing, other = gap_closed(infer, blind, oracle, resamples=200)
+    assert np.isnan([missing.value, missing.low, missing.high, missing.undefined]).all()
+    assert gap_in_words(missing) == ("nan", "nan to nan")
+    assert other.undefined == 0 and gap_in_words(other) == (
+        f"{other.value:.2f}",
+        f"{other.low:.2f} to {other.high:.2f}",
+    )
 
 
 def test_an_oracle_that_is_no_better_than_blind_leaves_no_gap_to_close() -> None:
@@ -136,3 +169,4 @@ def test_an_oracle_that_is_no_better_than_blind_leaves_no_gap_to_close() -> None
     infer, blind, oracle = (np.full((1, 3, 2, 1), value) for value in (-13.0, -10.0, -14.0))
     (result,) = gap_closed(infer, blind, oracle, resamples=10)
     assert np.isnan(result.value)
+    assert gap_in_words(result) == ("undefined: oracle is not above blind", "")
