@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
-from metaslac.launchers.api.process import keep_large_blocks
+from metaslac.launchers.api.process import chosen_threads, keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -24,7 +24,6 @@ from benchmarks.learner import Ours, milliseconds
 from benchmarks.work import timed
 from metaslac.config.presets import resolve
 from metaslac.replay.task_replay import replay_bytes
-from metaslac.storage.provenance import usable_cores
 
 matplotlib.use("agg")
 from matplotlib import pyplot
@@ -103,7 +102,7 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="CPU threads")
+    parser.add_argument("--threads", type=int, default=chosen_threads(0).number, help="CPU threads")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")

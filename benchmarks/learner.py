@@ -23,7 +23,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
-from metaslac.launchers.api.process import allow_tf32, keep_large_blocks
+from metaslac.launchers.api.process import allow_tf32, chosen_threads, keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -39,7 +39,7 @@ from metaslac.learning.batch import windows_per_update
 from metaslac.learning.cuda_graph import WARM_UP, GraphedStep
 from metaslac.learning.learner import Batch, Learner
 from metaslac.replay.task_replay import Episode, TaskReplay
-from metaslac.storage.provenance import usable_cores
+from metaslac.storage.provenance import machine
 from metaslac.training.kept_features import KeptFeatures
 
 SLAC = [
@@ -307,7 +307,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="slac,full,quick-cheetah_vel,quick-point_robot", help="by commas")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="CPU threads")
+    parser.add_argument("--threads", type=int, default=chosen_threads(0).number, help="CPU threads")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
@@ -335,7 +335,7 @@ def main() -> None:
             "settings": {key: value for key, value in vars(options).items() if key != "json"},
             "versions": {name: importlib.metadata.version(name) for name in ("metaslac", "torch", "numpy")},
             "ceiling": ceiling,
-            "cores": usable_cores(),
+            "cores": machine()["cores"],
             "load_average": os.getloadavg(),
             "rows": rows,
         }

@@ -18,7 +18,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
-from metaslac.launchers.api.process import keep_large_blocks
+from metaslac.launchers.api.process import chosen_threads, keep_large_blocks
 
 keep_large_blocks()  # as the command does, before the first large tensor
 
@@ -34,7 +34,7 @@ from metaslac.envs.simulation import Simulation
 from metaslac.launchers.api.training import train
 from metaslac.learning.learner import Batch, Learner
 from metaslac.replay.task_replay import TaskReplay
-from metaslac.storage.provenance import usable_cores
+from metaslac.storage.provenance import machine
 from metaslac.training.run_log import RunLog
 from metaslac.training.trainer import MetaTrainer
 
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--family", default="cheetah_vel")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--share", type=float, default=1.0, help="of the preset's updates")
-    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser.add_argument("--threads", type=int, default=chosen_threads(0).number)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
     options = parser.parse_args()
@@ -132,7 +132,7 @@ def main() -> None:
         report = {
             "settings": {key: value for key, value in vars(options).items() if key != "json"},
             "versions": {name: importlib.metadata.version(name) for name in ("metaslac", "torch", "mujoco")},
-            "cores": usable_cores(),
+            "cores": machine()["cores"],
             "load_average": os.getloadavg(),
             "wall_seconds": wall,
             "cpu_seconds": cpu,

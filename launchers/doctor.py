@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from metaslac.storage.provenance import usable_cores
+from metaslac.launchers.api.process import chosen_threads, threads_line
+from metaslac.storage.provenance import machine
 from metaslac.storage.version import library_versions
 
 BACK_ENDS = ("egl", "osmesa")
@@ -44,7 +45,8 @@ def doctor(timeout: int) -> int:
     """
     for name, version in library_versions().items():
         click.echo(f"{name:<12} {version}")
-    click.echo(f"{'system':<12} {platform.platform()}, {usable_cores()} cores")
+    click.echo(f"{'system':<12} {platform.platform()}, {machine()['cores']} cores")
+    click.echo(f"{'threads':<12} {threads_line(chosen_threads(0))}")
     click.echo(f"{'device':<12} {_devices()}")
     chosen = try_rendering(None, timeout)
     click.echo(f"{'rendering':<12} {chosen.text}")
@@ -98,6 +100,6 @@ def _devices() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return f"cpu ({torch.get_num_threads()} threads); no CUDA device"
+        return "cpu; no CUDA device"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return f"cuda: {', '.join(names)}"

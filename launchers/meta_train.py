@@ -66,7 +66,10 @@ def _default(name: str) -> str:
     help="Infer the task, be given it (oracle) or never know it (blind).",
 )
 @click.option(
-    "--threads", type=int, show_default=_default("runtime.threads"), help="CPU threads; 0 takes every core."
+    "--threads",
+    type=int,
+    show_default=_default("runtime.threads"),
+    help="CPU threads; 0 takes as many as this process may use.",
 )
 @click.option(
     "--set",

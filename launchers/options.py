@@ -44,7 +44,7 @@ def device_options(command: Command) -> Command:
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="CPU threads; 0 takes every core.",
+        help="CPU threads; 0 takes as many as this process may use.",
     )
     return device(threads(command))
 

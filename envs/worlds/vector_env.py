@@ -3,10 +3,8 @@
 What is played in them is in batch.py and suite.py, pictures in pixels/; a single world is single_env.py.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +16,7 @@ from gymnasium.vector.utils import batch_space
 from metaslac.envs.arrays import Array, Flags, Frames, Ids
 from metaslac.envs.errors import FamilyError, SimulationDiverged
 from metaslac.envs.family import Family, Task
+from metaslac.envs.machine import cpu_threads
 from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.worlds import arguments
 from metaslac.envs.worlds.arguments import Seed
@@ -52,7 +51,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     Args:
         family: what the worlds play.
         num_envs: how many worlds.
-        threads: threads for physics and for drawing; 0 takes as many as pay off on this machine.
+        threads: threads for physics and for drawing; 0 takes as many as pay off and as this process may use.
         raise_on_divergence: whether a simulation that cannot go on is an error or an end like others.
         states: whether info["state"] gives the state observations (num_envs, S) whatever is observed.
 
@@ -77,7 +76,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             raise FamilyError(f"num_envs must be at least 1, got {num_envs}")
         if threads < 0:
             raise FamilyError(f"threads must be 0 (choose) or more, got {threads}")
-        threads = min(threads or _default_threads(num_envs), num_envs)
+        self._usable = cpu_threads().number
+        threads = min(threads or _default_threads(num_envs, self._usable), num_envs)
         self.family = family
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = spaces(family)
@@ -257,7 +257,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     def _parts(self, worlds: Ids) -> list[Ids]:
         """The worlds in parts to be stepped one after the other, each drawn while the next is stepped."""
         # Without a core to spare, stepping and drawing at once would only slow each other down.
-        drawn, spare = self.family.observation == "pixels", self._threads < _cores()
+        drawn, spare = self.family.observation == "pixels", self._threads < self._usable
         overlaps = drawn and spare and self._stack is None and len(worlds) >= 2 * _WORLDS_PER_THREAD
         return np.array_split(worlds, 2 if overlaps else 1)
 
@@ -338,11 +338,5 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         return f"the simulation diverged in {'; '.join(named)}"
 
 
-def _default_threads(num_envs: int) -> int:
-    return max(1, min(_cores(), num_envs // _WORLDS_PER_THREAD))
-
-
-@cache
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _default_threads(num_envs: int, usable: int) -> int:
+    return max(1, min(usable, num_envs // _WORLDS_PER_THREAD))

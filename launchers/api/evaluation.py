@@ -64,7 +64,7 @@ def evaluate(
         out: the file; None is evaluation.json of the run, evaluation-validation.json on validation tasks.
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
         device: "auto", "cpu" or "cuda".
-        threads: CPU threads; 0 takes every core.
+        threads: CPU threads; 0 takes as many as this process may use.
         redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is the
             checkpoint's `evaluation.redraw_every`.
         mean_below: likewise of `evaluation.mean_below`.

@@ -1,4 +1,4 @@
-"""The process a command runs in: memory allocator, CPU threads and the torch device.
+"""The process that a command or a call runs in: memory allocator, CPU threads and the torch device.
 
 None of it changes what is computed, but for the device.
 """
@@ -6,13 +6,17 @@ None of it changes what is computed, but for the device.
 from __future__ import annotations
 
 import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from metaslac.errors import MetaslacError
-from metaslac.storage.provenance import usable_cores
 
 if TYPE_CHECKING:
     import torch
+
+    from metaslac.envs.machine import CpuThreads
 
 # <malloc.h>
 M_TRIM_THRESHOLD = -1
@@ -62,10 +66,28 @@ def draw_on(device: torch.device) -> None:
         draw_on_cuda_device(device.index or 0)
 
 
-def use_threads(threads: int) -> int:
-    """Give torch that many CPU threads, 0 for every core this process may use; returns how many."""
+def chosen_threads(asked: int) -> CpuThreads:
+    """CPU threads to compute with: as many as were asked for, or for 0 as many as this process may use."""
+    from metaslac.envs.machine import CpuThreads, cpu_threads
+
+    return CpuThreads(asked, "as asked for") if asked else cpu_threads()
+
+
+def threads_line(chosen: CpuThreads) -> str:
+    """How many CPU threads there are, why, and what they do while they wait, in a line."""
+    policy = os.environ.get("OMP_WAIT_POLICY")
+    waiting = f"OMP_WAIT_POLICY={policy}" if policy else "OMP_WAIT_POLICY not set"
+    return f"{chosen.number}: {chosen.why}; {waiting}"
+
+
+@contextmanager
+def torch_threads(asked: int) -> Iterator[int]:
+    """Within, torch has that many CPU threads, chosen as above; gives how many. Afterwards as before."""
     import torch
 
-    number = threads or usable_cores()
+    number, before = chosen_threads(asked).number, torch.get_num_threads()
     torch.set_num_threads(number)
-    return number
+    try:
+        yield number
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import configured_family
-from metaslac.launchers.api.process import choose_device, draw_on, use_threads
+from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on, torch_threads
 
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import TaskAdaptation
@@ -70,7 +70,7 @@ def load_trained(
         )
     drawing = drawing_of(saved.config, redraw_every, mean_below)
     agent = agent_from_checkpoint(saved, saved.path, device)
-    return Trained(agent, family, saved.config, saved.manifest, use_threads(threads), drawing)
+    return Trained(agent, family, saved.config, saved.manifest, chosen_threads(threads).number, drawing)
 
 
 def play(
@@ -95,7 +95,11 @@ def play(
     jobs = len(tasks) * trials
     worlds = slots_for(jobs, trained.config.runtime.worlds)
     bar = tqdm(total=jobs, unit=" trials", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None)
-    with bar, closing(make_vector_env(trained.family, worlds, trained.threads)) as env:
+    with (
+        torch_threads(trained.threads),
+        bar,
+        closing(make_vector_env(trained.family, worlds, trained.threads)) as env,
+    ):
         return adapt(
             trained.agent,
             env,

@@ -18,8 +18,16 @@ from metaslac.config.sections import Config
 from metaslac.config.text import Changes, apply_settings
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError, TrainingFault
+from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, family_option, try_out
-from metaslac.launchers.api.process import allow_tf32, choose_device, draw_on, use_threads
+from metaslac.launchers.api.process import (
+    allow_tf32,
+    choose_device,
+    chosen_threads,
+    draw_on,
+    threads_line,
+    torch_threads,
+)
 
 if TYPE_CHECKING:
     from metaslac.storage.checkpoint import Checkpoint
@@ -130,7 +138,7 @@ def train(
 
     from metaslac.config.limits import check_tasks
     from metaslac.envs import FamilyError, make_vector_env
-    from metaslac.learning.memory import available_bytes, check_memory, memory_line, memory_need
+    from metaslac.learning.memory import check_memory, memory_line, memory_need
     from metaslac.training import online
     from metaslac.training.run_directory import locked, prepare_run_directory, start_run_directory
     from metaslac.training.state import is_finished
@@ -140,14 +148,14 @@ def train(
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_tasks(config, family)
     begun = prepare_run_directory(run_dir, config, resuming)
-    need, available = memory_need(config, family, device), available_bytes(device)
+    need, available = memory_need(config, family, device), memory.available_bytes(device)
     check_memory(need, available, config, device, resuming=begun)
     try_out(family, options.name)  # what cannot be played or rendered says so before anything is written
-    use_threads(config.runtime.threads)
+    threads = chosen_threads(config.runtime.threads)
     if note:
         tell(note)
     stopping = stop if isinstance(stop, AbstractContextManager) else nullcontext(stop)
-    with locked(run_dir, tell), stopping as asked_to_stop:
+    with locked(run_dir, tell), torch_threads(threads.number), stopping as asked_to_stop:
         # Once more, as another process may have had the directory since.
         resumes = prepare_run_directory(run_dir, config, resuming)
         checkpoint = load_last(run_dir, tell) if resumes else None
@@ -159,8 +167,13 @@ def train(
             return Outcome(run_dir, finished=True)
         if not quiet:
             tell(memory_line(need, available, device))
-        hashes = {"task_hash": family.task_hash, "validation_hash": family.validation_hash}
-        start_run_directory(run_dir, config, hashes)
+            tell(f"CPU threads {threads_line(threads)}")
+        about = {
+            "task_hash": family.task_hash,
+            "validation_hash": family.validation_hash,
+            "threads": threads._asdict(),
+        }
+        start_run_directory(run_dir, config, about, note=f"CPU threads {threads_line(threads)}")
         try:
             online.meta_train(
                 config,

@@ -14,6 +14,7 @@ import click
 from metaslac.config.sections import PRIVILEGED
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
+from metaslac.launchers.api.process import torch_threads
 from metaslac.launchers.api.trained import load_trained
 from metaslac.launchers.options import device_options, same_family_option
 from metaslac.launchers.outputs import check_writable
@@ -51,7 +52,8 @@ def report(
     from metaslac.launchers.report.page import render
 
     runs = read_runs(directories)
-    values = contents(runs, family, device, threads)
+    with torch_threads(threads) as number:
+        values = contents(runs, family, device, number)
     page = render({"title": title or f"metaslac: {runs[0].about['family']}", **values}).encode()
     try:
         write_atomically(out, page)

@@ -16,8 +16,9 @@ import click
 from metaslac.config.presets import PRESETS, fit_to_tasks, resolve
 from metaslac.config.sections import DEVICES, TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
+from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, try_out
-from metaslac.launchers.api.process import choose_device, draw_on
+from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on
 from metaslac.launchers.api.training import file_name, names_in
 from metaslac.launchers.errors import FAULT
 from metaslac.launchers.options import SETTINGS
@@ -26,7 +27,6 @@ from metaslac.launchers.signals import stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Job, Jobs
 from metaslac.launchers.sweep.plan import REPORT, Sweep, begun, check_out, is_trained
 from metaslac.launchers.sweep.view import Reader, View, results
-from metaslac.storage.provenance import usable_cores
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family
@@ -79,7 +79,7 @@ DECIDED = {
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    show_default="cores / jobs",
+    show_default="cores it may use / jobs",
     help="CPU threads of each run. On CPU, the same number gives the same numbers.",
 )
 @click.option(
@@ -149,7 +149,7 @@ def sweep(
     refuse_decided(assignments)
     inferences = [name for name in TASK_INFERENCE if name in (task_inference or TASK_INFERENCE)]
     jobs = min(jobs, len(inferences) * seeds)
-    threads = threads or max(1, usable_cores() // jobs)
+    threads = threads or max(1, chosen_threads(0).number // jobs)
     flags = {"family": family, "device": device, "threads": threads}
     given = {name: str(value) for name, value in flags.items() if value is not None}
     changes = [f"{SETTINGS[name]}={value}" for name, value in given.items()]
@@ -215,10 +215,10 @@ def check_memory_of(jobs: int, configs: Sequence[Config], family: Family) -> Non
     """
     import torch
 
-    from metaslac.learning.memory import available_bytes, check_memory, memory_need, size
+    from metaslac.learning.memory import check_memory, memory_need, size
 
     device = torch.device("cpu")
-    available = available_bytes(device)
+    available = memory.available_bytes(device)
     config = max(configs, key=lambda config: memory_need(config, family, device).certain)
     need = memory_need(config, family, device)
     check_memory(need, available, config, device)

@@ -1,12 +1,11 @@
-"""What a run needs of its device's memory and what there is, asked before any work starts.
+"""What a run needs of its device's memory, and whether it fits into what there is, before any work starts.
 
 What one update takes while it runs is estimated in activations.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -30,8 +29,6 @@ WEIGHT_SETTINGS = (
     "actor_critic.hidden_size",
     "task.hidden_size",
 )
-
-NO_LIMIT = 2**60  # bytes: version 1 of control groups writes a number of this size where there is none
 
 
 class SizedFamily(Protocol):
@@ -165,67 +162,3 @@ def size(count: float) -> str:
             break
         count /= 1024
     return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-
-
-def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Memory that can still be had on a device, in bytes; None where that cannot be found out.
-
-    On a CPU, the least of what Linux takes for available (MemAvailable of proc(5)) and what the process's
-    control groups leave of their limits (cgroups(7), versions 1 and 2). `root` is where both are mounted.
-    """
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    known = [*_machine(root / "proc/meminfo"), *_control_groups(root)]
-    return max(0, min(known)) if known else None
-
-
-def _machine(meminfo: Path) -> Iterator[int]:
-    kibibytes = _table(meminfo).get("MemAvailable:")
-    if kibibytes is not None:
-        yield 1024 * kibibytes
-
-
-def _control_groups(root: Path) -> Iterator[int]:
-    """What is left in each group that the process is in, and in those around it."""
-    mount = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, group = line.split(":", 2)
-        if controllers == "":
-            for top in (mount, mount / "unified"):
-                for directory in _upwards(top, group):
-                    yield from _left(directory, "memory.max", "memory.current", "")
-        elif "memory" in controllers.split(","):
-            for directory in _upwards(mount / "memory", group):
-                yield from _left(directory, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-
-
-def _upwards(top: Path, group: str) -> Iterator[Path]:
-    """The directory of a group, and those above it. In a container only the last may be there."""
-    directory = top / group.lstrip("/")
-    while directory != top and top in directory.parents:
-        yield directory
-        directory = directory.parent
-    yield top
-
-
-def _left(directory: Path, limit: str, used: str, prefix: str) -> Iterator[int]:
-    """What a group's limit leaves. Files in memory count as free, since they make way."""
-    texts = [_read(directory / name).strip() for name in (limit, used)]
-    if all(text.isdecimal() for text in texts):
-        most, now = map(int, texts)
-        if most < NO_LIMIT:
-            table = _table(directory / "memory.stat")
-            yield most - now + sum(table.get(f"{prefix}{kind}_file", 0) for kind in ("active", "inactive"))
-
-
-def _table(path: Path) -> dict[str, int]:
-    """A file of names and whole numbers, a pair a line; empty if there is none."""
-    pairs = (line.split()[:2] for line in _read(path).splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

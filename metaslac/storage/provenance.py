@@ -42,13 +42,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, and number of its cores that this process may use."""
-    return {"processor": _processor(), "cores": usable_cores()}
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a container can limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor, and number of its cores that this process may run on."""
+    return {"processor": _processor(), "cores": _cores()}
 
 
 def _git(*words: str) -> str | None:
@@ -60,6 +55,10 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

@@ -53,17 +53,19 @@ def prepare_run_directory(path: Path, config: Config, resuming: bool = False) ->
     return found
 
 
-def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any]) -> None:
+def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any], note: str = "") -> None:
     """Create the directory and write config.yaml and variant.json: settings, versions, commit and `extra`.
 
-    The latter also has `algorithm` and `seed` at its top, the names by which viskit tells runs apart.
+    The latter also has `algorithm` and `seed` at its top, the names by which viskit tells runs apart. `note`
+    is a line about the process, a comment of config.yaml.
     """
     grouped = {"algorithm": f"metaslac-{config.task.inference}", "seed": config.train.seed}
     about = {"versions": library_versions(), "commit": source_commit()}
     variant = {**grouped, **to_dict(config), **about, **extra}
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        write_atomically(run_dir / "config.yaml", to_yaml(config).encode())
+        comment = f"# {note}\n" if note else ""
+        write_atomically(run_dir / "config.yaml", (comment + to_yaml(config)).encode())
         write_atomically(run_dir / "variant.json", (json.dumps(variant, indent=2) + "\n").encode())
     except OSError as error:
         raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from fakes import make_agent, tiny_config
 
-import metaslac.learning.memory
+import metaslac.launchers.api.memory
 from metaslac.config.sections import Config
 from metaslac.config.text import apply_settings, with_values
 from metaslac.envs import make_family
@@ -181,7 +181,7 @@ def test_cuda_where_there_is_none(command: list[str], monkeypatch: pytest.Monkey
 def test_a_run_that_cannot_fit_says_what_it_needs_and_what_to_lower(
     setting: str, lower: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 4 * 2**30)
+    monkeypatch.setattr(metaslac.launchers.api.memory, "available_bytes", lambda device: 4 * 2**30)
     line = refusal("meta-train", "--preset", "quick", "--set", setting, "--device", "cpu")
     assert "the run does not fit: replay " in line and "cpu has 4.0 GiB available; lower " in line
     assert lower in line
@@ -190,7 +190,7 @@ def test_a_run_that_cannot_fit_says_what_it_needs_and_what_to_lower(
 def test_a_run_that_fits_no_more_is_not_to_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = with_values(tiny_config(), {"family.name": "point_robot"})
     start_run_directory(Path("run"), config, {})
-    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 2**20)
+    monkeypatch.setattr(metaslac.launchers.api.memory, "available_bytes", lambda device: 2**20)
     line = refusal("meta-train", "--resume", "run")
     assert "go on where there is more, or in a new run lower replay.episodes_per_task" in line
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from runs import TINY
 
-import metaslac.learning.memory
+import metaslac.launchers.api.memory
 import metaslac.training.online
 from metaslac.config.text import describe
 from metaslac.envs import make_family
@@ -74,7 +74,7 @@ def test_a_run_leaves_all_that_was_promised(run_dir: Path) -> None:
 
 
 def test_a_run_says_what_memory_it_will_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 2**40)
+    monkeypatch.setattr(metaslac.launchers.api.memory, "available_bytes", lambda device: 2**40)
     monkeypatch.setattr(metaslac.training.online, "meta_train", lambda *_, **__: None)
     command = ["meta-train", "--preset", "quick", "--device", "cpu", "--run-dir", str(tmp_path / "run")]
     parts = "replay [0-9.]+ [MG]iB, weights [0-9.]+ MiB, activations [0-9.]+ MiB"

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from runs import STOPPABLE, assert_equal, rows
 from terminals import alive, descendants, read_until, set_size, wait_for
 
-import metaslac.learning.memory
+import metaslac.launchers.api.memory
 from metaslac.config.sections import TASK_INFERENCE
 from metaslac.launchers.cli import cli
 from metaslac.launchers.sweep.plan import EVALUATING, TRAINING, Run, Sweep
@@ -201,7 +201,7 @@ def test_bad_input_is_refused_before_any_work(
 def test_runs_that_do_not_fit_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ["sweep", "--preset", "quick", "--family", "point_robot", "--device", "cpu"]
     run += ["--set", "replay.episodes_per_task=200"]  # 80 tasks x 200 x 21 frames of 3 KiB are 984 MiB
-    monkeypatch.setattr(metaslac.learning.memory, "available_bytes", lambda device: 5 * 2**29)
+    monkeypatch.setattr(metaslac.launchers.api.memory, "available_bytes", lambda device: 5 * 2**29)
     line = refusal(*run, "--out", str(tmp_path / "out"), "--jobs", "3")
     assert "3 runs side by side do not fit" in line and line.endswith("lower --jobs to 2")
 

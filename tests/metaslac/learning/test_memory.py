@@ -1,10 +1,9 @@
-"""What a run is said to need, against the tensors of real updates, and what a machine is said to have."""
+"""What a run is said to need, against the tensors of real updates."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +21,6 @@ from metaslac.learning.batch import windows_per_update
 from metaslac.learning.learner import Learner
 from metaslac.learning.memory import (
     MemoryNeed,
-    available_bytes,
     check_memory,
     memory_line,
     memory_need,
@@ -228,75 +226,3 @@ def test_the_line_says_what_is_known() -> None:
     expected = "memory on cpu: replay 8.0 GiB, weights 100.0 MiB, activations 1.0 GiB"
     assert memory_line(NEED, None, CPU) == expected
     assert memory_line(NEED, 20 * GIB, CPU) == f"{expected}, of 20.0 GiB available"
-
-
-class Machine:
-    """The files that Linux shows, in a directory."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def has(self, path: str, text: str) -> None:
-        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).write_text(text)
-
-    def available(self) -> int | None:
-        return available_bytes(CPU, self.root)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    """One with 8 GiB available and no control groups."""
-    machine = Machine(tmp_path)
-    machine.has(
-        "proc/meminfo", "MemTotal:       16777216 kB\nMemAvailable:    8388608 kB\nHugePages_Free: 0\n"
-    )
-    return machine
-
-
-def test_where_nothing_is_known_nothing_is_said(tmp_path: Path) -> None:
-    assert available_bytes(CPU, tmp_path) is None
-    Machine(tmp_path).has("proc/meminfo", "MemTotal: 16777216 kB\n")
-    assert available_bytes(CPU, tmp_path) is None
-
-
-def test_without_limits_it_is_what_the_machine_has(machine: Machine) -> None:
-    assert machine.available() == 8 * GIB
-    machine.has("proc/self/cgroup", "0::/\n")
-    machine.has("sys/fs/cgroup/memory.max", "max\n")
-    machine.has("sys/fs/cgroup/memory.current", "1000\n")
-    assert machine.available() == 8 * GIB
-
-
-@pytest.mark.parametrize("where", ["", "/job/step", "/job"])
-@pytest.mark.parametrize("top", ["sys/fs/cgroup", "sys/fs/cgroup/unified"])
-def test_the_limit_of_a_group_or_one_around_it_holds(machine: Machine, where: str, top: str) -> None:
-    machine.has("proc/self/cgroup", "0::/job/step\n")
-    machine.has(f"{top}{where}/memory.max", f"{3 * GIB}\n")
-    machine.has(f"{top}{where}/memory.current", f"{2 * GIB}\n")
-    assert machine.available() == GIB
-    machine.has(f"{top}{where}/memory.stat", f"anon 5\nactive_file {GIB // 4}\ninactive_file {GIB // 4}\n")
-    assert machine.available() == GIB * 3 // 2
-
-
-def test_version_one_of_control_groups(machine: Machine) -> None:
-    group = "sys/fs/cgroup/memory/job"
-    machine.has("proc/self/cgroup", "4:cpu,cpuacct:/\n3:memory:/job\n0::/\n")
-    machine.has(f"{group}/memory.limit_in_bytes", f"{2 * GIB}\n")
-    machine.has(f"{group}/memory.usage_in_bytes", f"{GIB}\n")
-    machine.has(f"{group}/memory.stat", f"inactive_file 7\ntotal_inactive_file {MIB}\n")
-    assert machine.available() == GIB + MIB
-    machine.has(f"{group}/memory.limit_in_bytes", "9223372036854771712\n")
-    assert machine.available() == 8 * GIB
-
-
-def test_more_used_than_allowed_leaves_nothing(machine: Machine) -> None:
-    machine.has("proc/self/cgroup", "0::/\n")
-    machine.has("sys/fs/cgroup/memory.max", "1000\n")
-    machine.has("sys/fs/cgroup/memory.current", "2000\n")
-    assert machine.available() == 0
-
-
-def test_a_gpu_has_what_its_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * GIB, 8 * GIB))
-    assert available_bytes(torch.device("cuda")) == 5 * GIB
