@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metaslac.errors import MetaslacError
 
@@ -56,6 +56,24 @@ def allow_tf32(device: torch.device, precision: str) -> None:
 
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "auto"
+
+
+@contextmanager
+def tf32_allowed(device: torch.device, precision: str) -> Iterator[None]:
+    """Within, matrix products on CUDA are as allow_tf32 has them; then as they were before."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    flags: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [flag.allow_tf32 for flag in flags]
+    allow_tf32(device, precision)
+    try:
+        yield
+    finally:
+        for flag, was in zip(flags, before, strict=True):
+            flag.allow_tf32 = was
 
 
 def draw_on(device: torch.device) -> None:

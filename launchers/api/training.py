@@ -21,10 +21,10 @@ from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, family_option, try_out
 from metaslac.launchers.api.process import (
-    allow_tf32,
     choose_device,
     chosen_threads,
     draw_on,
+    tf32_allowed,
     threads_line,
     torch_threads,
 )
@@ -134,7 +134,6 @@ def train(
     """
     device = choose_device(config.runtime.device)
     draw_on(device)
-    allow_tf32(device, config.runtime.precision)
 
     from metaslac.config.limits import check_tasks
     from metaslac.envs import FamilyError, make_vector_env
@@ -155,7 +154,12 @@ def train(
     if note:
         tell(note)
     stopping = stop if isinstance(stop, AbstractContextManager) else nullcontext(stop)
-    with locked(run_dir, tell), torch_threads(threads.number), stopping as asked_to_stop:
+    with (
+        locked(run_dir, tell),
+        torch_threads(threads.number),
+        tf32_allowed(device, config.runtime.precision),
+        stopping as asked_to_stop,
+    ):
         # Once more, as another process may have had the directory since.
         resumes = prepare_run_directory(run_dir, config, resuming)
         checkpoint = load_last(run_dir, tell) if resumes else None

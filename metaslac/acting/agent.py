@@ -215,9 +215,11 @@ def networks_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.d
     """Every network in a checkpoint that was read and verified already, those that do not act too."""
     action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
     state_size = checkpoint.manifest.get("state_size", 0)
-    networks = MetaSLAC(checkpoint.config, action_size, num_params, state_size)
+    with torch.device("meta"):  # no weights are drawn: the caller's generator stays where it is
+        networks = MetaSLAC(checkpoint.config, action_size, num_params, state_size)
+    networks.to_empty(device=device)
     load_weights(networks, checkpoint.tensors, path)
-    return networks.to(device)
+    return networks
 
 
 def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -40,9 +40,12 @@ class Chance:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's default generator seeded for building networks, and put back as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    """The CPU's default generator seeded for building networks there, and put back as it was.
+
+    Those of other devices are not touched.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -7,17 +7,25 @@ import fcntl
 import inspect
 import json
 import os
+import random
 import re
 import shutil
+import signal
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from reports import ONE_THREAD, refusal, run
 from runs import TINY, assert_equal
 
 import metaslac
+from metaslac.envs import make_vector_env
 from metaslac.evidence.evaluation_file import read_evaluation
+from metaslac.launchers.api.process import tf32_allowed
 
 SETTINGS = [argument.removeprefix("--set=") for argument in TINY]
 
@@ -88,6 +96,74 @@ def test_another_evaluation_is_not_lost(trained: tuple[Path, Path], tmp_path: Pa
     metaslac.evaluate(trained[1], trials=2, out=out, **like)  # the same may be made again
     run("evaluate", "--checkpoint", str(trained[1]), *arguments, "--overwrite")
     assert read_evaluation(out).about["trials"] == 1
+
+
+def global_state() -> list[Any]:
+    """Whatever of the process belongs to the program that calls."""
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    return [
+        *(torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()),
+        *(torch.get_num_threads(), torch.get_num_interop_threads(), flags),
+        *(torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()),
+        *(torch.get_default_dtype(), torch.is_grad_enabled(), np.geterr()),
+        *(dict(os.environ), os.getcwd(), [signal.getsignal(number) for number in signal.valid_signals()]),
+    ]
+
+
+def play_a_suite_task() -> None:
+    with closing(make_vector_env("dmc:cartpole-swingup", 1)) as env:
+        env.reset(seed=0, options={"task": [0]})
+        env.step(np.zeros((1, 1)))
+
+
+@pytest.mark.parametrize("name", ["load", "adapt", "evaluate", "meta_train", "worlds"])
+def test_no_call_moves_what_is_the_whole_process(
+    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def train() -> None:
+        settings = [*SETTINGS, "train.updates=1", "runtime.threads=1", "runtime.device=cpu"]
+        metaslac.meta_train("point_robot", "quick", tmp_path / "run", settings=settings, quiet=True)
+
+    calls: dict[str, Callable[[], object]] = {
+        "load": lambda: metaslac.load(trained[0]),
+        "adapt": lambda: metaslac.adapt(trained[0], task=85, episodes=1, threads=1),
+        "evaluate": lambda: metaslac.evaluate(
+            trained[0],
+            episodes=1,
+            trials=1,
+            training_tasks=False,
+            threads=1,
+            out=tmp_path / "evaluation.json",
+        ),
+        "meta_train": train,
+        "worlds": play_a_suite_task,
+    }
+    seeds: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        state = global_state()
+        calls[name]()
+        assert global_state() == state and not seeds
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_the_precision_of_products_is_put_back(before: bool) -> None:
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    own = [flag.allow_tf32 for flag in flags]
+    try:
+        for precision, within in (("auto", True), ("float32", False)):
+            for flag in flags:
+                flag.allow_tf32 = before
+            with tf32_allowed(torch.device("cuda"), precision):
+                assert [flag.allow_tf32 for flag in flags] == [within, within]
+            assert [flag.allow_tf32 for flag in flags] == [before, before]
+    finally:
+        for flag, was in zip(flags, own, strict=True):
+            flag.allow_tf32 = was
 
 
 def test_an_evaluation_says_how_m_was_drawn(trained: tuple[Path, Path], tmp_path: Path) -> None:
