@@ -32,6 +32,8 @@ from metaslac.launchers.api.process import (
 if TYPE_CHECKING:
     from metaslac.storage.checkpoint import Checkpoint
 
+QUICK_HINT = "; on a CPU --preset quick is there for a first try"
+
 Stop = Callable[[], bool]
 Tell = Callable[[str], None]
 
@@ -84,7 +86,8 @@ def meta_train(
     else:
         config = resolve(preset or "default", changes)
         run_dir = Path(run_dir or default_run_dir(config, preset or "default"))
-    return train(config, run_dir, quiet, names_in(settings), stop, tell, resuming=resume is not None)
+    hint = QUICK_HINT if resume is None and preset in (None, "default") else ""
+    return train(config, run_dir, quiet, names_in(settings), stop, tell, resume is not None, hint)
 
 
 def with_family(family: str | None, settings: Changes) -> Changes:
@@ -127,10 +130,12 @@ def train(
     stop: Stop | AbstractContextManager[Stop] = lambda: False,
     tell: Tell = print,
     resuming: bool = False,
+    hint: str = "",
 ) -> Outcome:
     """Check device, family, run directory, memory and renderer in turn, then run; see meta_train.
 
     `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
+    `hint` is said where a run on a CPU will take hours.
     """
     device = choose_device(config.runtime.device)
     draw_on(device)
@@ -188,6 +193,7 @@ def train(
                 quiet=quiet,
                 checkpoint=checkpoint,
                 stop=asked_to_stop,
+                hint=hint if device.type == "cpu" else "",
             )
         except online.StopRequested as where:
             command = f"metaslac meta-train --resume {shlex.quote(str(run_dir))}{family_option(options.name)}"

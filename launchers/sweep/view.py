@@ -153,6 +153,8 @@ class View:
         return next(reader for reader in self.readers if reader.run.name == job.name)
 
     def _cells(self, job: Job, reader: Reader) -> tuple[str, ...]:
+        from metaslac.training.log_outlets import duration
+
         progress, updates = reader.progress(), reader.run.config.train.updates
         trains = job.state == TRAINING
         update = f"{progress.update}/{updates}" if progress.update else ""
@@ -163,6 +165,8 @@ class View:
         return job.name, job.state, update, rate, " ".join(progress.returns), left
 
     def _summary(self) -> str:
+        from metaslac.training.log_outlets import duration
+
         counts = {state: sum(job.state == state for job in self.jobs) for state in OVER}
         parts = [f"{counts[DONE]} of {len(self.jobs)} runs done"]
         parts += [f"{counts[state]} {state}" for state in (FAILED, STOPPED) if counts[state]]
@@ -201,16 +205,6 @@ def results(readers: Sequence[Reader], jobs: Sequence[Job]) -> str:
         for job, progress in zip(jobs, found, strict=True)
     ]
     return table(header, rows)
-
-
-def duration(seconds: float) -> str:
-    """For people, who need no more than two digits of it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    return f"{minutes // 60:.0f} h {minutes % 60:02.0f} min"
 
 
 def _read(rows: Path, log: Path) -> Progress:

@@ -23,7 +23,7 @@ from metaslac.storage.checkpoint import Checkpoint
 from metaslac.training.columns import Split, evaluation_columns
 from metaslac.training.refresh import Refresh
 from metaslac.training.run_directory import other_checkpoints
-from metaslac.training.run_log import LogState, RunLog
+from metaslac.training.run_log import LogState, Pace, RunLog
 from metaslac.training.saving import Saver
 from metaslac.training.trainer import Family, MetaTrainer
 from metaslac.training.updates import NonFiniteUpdate, Updates
@@ -52,6 +52,7 @@ class OnlineTraining:
         stop: asked between any two steps of the work; once it says yes, a checkpoint is written and
             StopRequested raised.
         begun: the checkpoint that the run goes on from, if it does.
+        hint: what is said together with its duration where the run will take hours.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class OnlineTraining:
         log: RunLog,
         stop: Callable[[], bool] = lambda: False,
         begun: Path | None = None,
+        hint: str = "",
     ) -> None:
         self.config = trainer.config
         self.trainer = trainer
         self.progress = trainer.progress
         self.run_dir = run_dir
         self.log = log
+        self.pace = Pace(self.config.train, log.message, hint)
         self.saver = Saver(self._write, self.config.checkpoint.grace_minutes, log.warning, begun)
         self.updates = Updates(
             trainer.learner, trainer.batches, run_dir, lambda: self.progress.updates, log.warning
@@ -115,12 +118,15 @@ class OnlineTraining:
     def _pretrain(self) -> None:
         """Model-only updates on what has been collected."""
         train, progress, learner = self.config.train, self.progress, self.trainer.learner
+        self.pace.begin(progress.pretrained)
         while progress.pretrained < train.pretrain_updates:
+            self.log.pretraining(progress.pretrained, train.pretrain_updates)
             self._between()
             learner.anneal_pretraining(progress.pretrained / train.pretrain_updates)
             metrics = self.updates.make(learner.pretrain, train.pretrain_windows)
             progress.pretrained += 1
             self.saver.behind = True
+            self.pace.pretraining(progress.pretrained)
             last = progress.pretrained == train.pretrain_updates
             if last or progress.pretrained % self.config.runtime.log_every == 0:
                 told = self.updates.numbers(metrics)
@@ -132,9 +138,11 @@ class OnlineTraining:
         train, progress, learner = self.config.train, self.progress, self.trainer.learner
         if not progress.updates:
             self.trainer.kept.begin()
+        self.pace.begin(progress.updates)
         if progress.unlogged is not None:
             self._after_update(evaluation_env)
         while progress.updates < train.updates:
+            self.log.progress(progress.updates)
             self._between()
             self.refresh.if_due()
             self._collect(env)
@@ -143,6 +151,7 @@ class OnlineTraining:
             progress.updates += 1
             progress.until_visit -= 1
             self.saver.behind = True
+            self.pace.updates(progress.updates)
             if self._due(self.config.runtime.log_every) or self._due(self.config.evaluation.every):
                 progress.unlogged = self.updates.numbers(metrics)
             self._after_update(evaluation_env)
@@ -232,6 +241,7 @@ def meta_train(
     quiet: bool = False,
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
+    hint: str = "",
 ) -> None:
     """Meta-train in a run directory that is ready; rows, events and checkpoints go into it.
 
@@ -259,7 +269,7 @@ def meta_train(
         if trainer.split == "test":
             log.warning(f"this run is evaluated on the held-out tasks of {family.name}: {_why(family)}")
         begun = checkpoint.path if checkpoint else None
-        OnlineTraining(trainer, run_dir, log, stop, begun).run(make_env)
+        OnlineTraining(trainer, run_dir, log, stop, begun, hint).run(make_env)
 
 
 def evaluation_metrics(adaptations: Sequence[TaskAdaptation], split: Split) -> dict[str, float | None]:

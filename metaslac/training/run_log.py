@@ -1,6 +1,6 @@
-"""What a run writes for people to read: progress.csv, TensorBoard events and a progress bar.
+"""What a run writes for people to read: progress.csv, TensorBoard events and its progress on the screen.
 
-How it gets to the disk is in `log_files.py`; the directory is prepared in `run_directory.py`.
+How it gets to disk and screen is in `log_outlets.py`; the directory is prepared in `run_directory.py`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,29 @@ import csv
 import io
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from metaslac.config.sections import TrainConfig
 from metaslac.training.columns import AVERAGE_RETURN, CALLED, return_columns, split_in
-from metaslac.training.log_files import Events, GrowingFile
+from metaslac.training.log_outlets import (
+    PRETRAINING,
+    UPDATES,
+    Bar,
+    Events,
+    GrowingFile,
+    Lines,
+    duration,
+)
 
 TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
-SECONDS_BETWEEN_LINES = 30.0
+
+# After so many updates of pre-training, or fewer in so many seconds, it is said how long the run will take.
+FIRST_UPDATES, FIRST_SECONDS, FEWEST_UPDATES = 10, 60.0, 2
+LONG_SECONDS = 3600.0
 
 
 class LogState(NamedTuple):
@@ -57,10 +67,11 @@ class RunLog:
         run_dir.mkdir(parents=True, exist_ok=True)
         self._file = GrowingFile(run_dir / "progress.csv", state.rows.encode())
         self._events = Events(run_dir, state.update)
-        self._screen: _Bar | _Lines | None = None
+        self._screen: Bar | Lines | None = None
         if not quiet:
-            screen = _Bar if sys.stderr.isatty() else _Lines
-            self._screen = screen(total_updates, state.update)
+            self._screen = Bar() if sys.stderr.isatty() else Lines(state.update)
+        self._total_updates = total_updates
+        self._words: Mapping[str, str] = {}
         self._last_time = time.monotonic()
         self._started = self._last_time - state.seconds
         self._last_update = state.update
@@ -90,17 +101,27 @@ class RunLog:
         self._write_events({name: value for name, value in cells.items() if name != "update"}, update)
         self._show_row(update, numbers)
 
-    def pretraining(self, update: int, total: int, values: Mapping[str, float]) -> None:
-        """Show and log an update before the first counted one: events only, progress.csv starts later."""
-        # At steps up to 0, or going on from the first counted ones would hide them.
-        self._write_events({f"pretraining/{name}": value for name, value in values.items()}, update - total)
-        self.progress(0, {"pre-training": f"{update}/{total}", **_losses(values)})
+    def pretraining(self, update: int, total: int, values: Mapping[str, float] | None = None) -> None:
+        """Show an update before the first counted one, and log its numbers, if they are given.
 
-    def progress(self, update: int, text: Mapping[str, str]) -> None:
-        """Show where the run is: `{"env steps": "12000", "model": "310.2"}`; cheap enough for each update."""
-        if self._screen is not None:
-            with suppress(OSError):  # the screen may be a file on a full disk, or gone
-                self._screen.show(update, text)
+        They are events only: progress.csv starts later.
+        """
+        if values is not None:
+            # At steps up to 0, or going on from the first counted ones would hide them.
+            self._write_events(
+                {f"pretraining/{name}": value for name, value in values.items()}, update - total
+            )
+            self._words = _losses(values)
+        self._show(PRETRAINING, update, total)
+
+    def progress(self, update: int, text: Mapping[str, str] | None = None) -> None:
+        """Show where the run is; cheap enough for each update.
+
+        `text` is such as `{"env steps": "12000", "model": "310.2"}`; None leaves what was shown last.
+        """
+        if text is not None:
+            self._words = text
+        self._show(UPDATES, update, self._total_updates)
 
     def message(self, text: str) -> None:
         """Print one line that stays, such as the result of an evaluation."""
@@ -136,6 +157,11 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _show(self, phase: str, done: int, total: int) -> None:
+        if self._screen is not None:
+            with suppress(OSError):  # the screen may be a file on a full disk, or gone
+                self._screen.show(phase, done, total, self._words)
 
     def _show_row(self, update: int, values: Mapping[str, float]) -> None:
         split = split_in(values)
@@ -194,57 +220,56 @@ def _losses(values: Mapping[str, float]) -> dict[str, str]:
     return {name: f"{value:.3g}" for name, value in values.items() if name.endswith("/loss")}
 
 
-class _Bar:
-    """One live line on a terminal."""
+class Pace:
+    """Tells once, after the first updates of a phase, how long the run will take.
 
-    def __init__(self, total_updates: int, update: int) -> None:
-        self._bar = tqdm(
-            total=total_updates,
-            initial=update,
-            unit="update",
-            file=sys.stderr,
-            dynamic_ncols=True,
-            leave=True,
-        )
+    Args:
+        train: of the run.
+        tell: is given the line.
+        hint: what the line ends with where the run will take hours.
+    """
 
-    def show(self, update: int, text: Mapping[str, str]) -> None:
-        self._bar.set_postfix(dict(text), refresh=False)
-        # update() alone keeps tqdm's own limit on redraws; at a standstill the words still change
-        self._bar.update(update - self._bar.n) if update != self._bar.n else self._bar.refresh()
+    def __init__(self, train: TrainConfig, tell: Callable[[str], None], hint: str = "") -> None:
+        self._train = train
+        self._tell = tell
+        self._hint = hint
+        self._begun: tuple[float, int] | None = None
+        self._told: set[str] = set()
 
-    def line(self, text: str) -> None:
-        self._bar.write(text, file=sys.stderr)
+    def begin(self, done: int) -> None:
+        """A phase begins, of whose updates so many were made before."""
+        self._begun = time.monotonic(), done
 
-    def close(self) -> None:
-        self._bar.close()
-
-
-class _Lines:
-    """The same in a log file: a plain line now and then."""
-
-    def __init__(self, total_updates: int, update: int) -> None:
-        self._total = total_updates
-        self._printed_time = time.monotonic()
-        self._printed_update = update
-        self._unprinted: tuple[int, Mapping[str, str]] | None = None
-
-    def show(self, update: int, text: Mapping[str, str]) -> None:
-        self._unprinted = (update, text)
-        if update >= self._total or time.monotonic() - self._printed_time >= SECONDS_BETWEEN_LINES:
-            self._print()
-
-    def line(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        self._print()
-
-    def _print(self) -> None:
-        if self._unprinted is None:
+    def pretraining(self, done: int) -> None:
+        """So many updates of pre-training are made."""
+        train, seconds = self._train, self._seconds_each(PRETRAINING, done, FIRST_UPDATES)
+        if seconds is None:
             return
-        update, text = self._unprinted
-        now = time.monotonic()
-        rate = (update - self._printed_update) / max(now - self._printed_time, 1e-9)
-        words = "  ".join(f"{name} {value}" for name, value in text.items())
-        self.line(f"update {update}/{self._total}  {rate:.2f} updates/s  {words}".rstrip())
-        self._printed_time, self._printed_update, self._unprinted = now, update, None
+        left = (train.pretrain_updates - done) * seconds
+        line = f"pre-training: {1 / seconds:.2f} updates/s, about {duration(left)} more"
+        if not train.freeze_encoder:  # an update trains the model on so many windows, and then all the rest
+            least = train.updates * seconds * train.model_windows / train.pretrain_windows
+            line += f", then {train.updates} updates in at least {duration(least)}"
+            left += least
+        self._say(line, left)
+
+    def updates(self, done: int) -> None:
+        """So many updates are made; their first visit counts, as there is one to so many of them."""
+        seconds = self._seconds_each(UPDATES, done, self._train.updates_per_visit)
+        count = self._train.updates - done
+        if seconds is not None and count:
+            line = f"updates left: {count}, at {1 / seconds:.2f} updates/s about {duration(count * seconds)}"
+            self._say(f"{line} without evaluations", count * seconds)
+
+    def _seconds_each(self, phase: str, done: int, first: int) -> float | None:
+        if phase in self._told or self._begun is None:
+            return None
+        since, before = self._begun
+        seconds, count = time.monotonic() - since, done - before
+        if count < first and (seconds < FIRST_SECONDS or count < FEWEST_UPDATES):
+            return None
+        self._told.add(phase)
+        return seconds / count
+
+    def _say(self, line: str, seconds: float) -> None:
+        self._tell(line + self._hint * (seconds >= LONG_SECONDS))

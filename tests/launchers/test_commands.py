@@ -83,6 +83,26 @@ def test_a_run_says_what_memory_it_will_need(tmp_path: Path, monkeypatch: pytest
         assert len(re.findall(line, run(*again).stdout, re.MULTILINE)) == expected
 
 
+def test_a_run_says_how_long_it_will_take(tmp_path: Path) -> None:
+    start = ["meta-train", "--family", "point_robot", "--preset", "quick", *ONE_THREAD, "--updates", "3"]
+    slow = ("--set", "train.pretrain_updates=11", "--run-dir", str(tmp_path / "run"))
+    told = run(*start, *TINY, *slow).stderr
+    assert re.search(r"^pre-training: [0-9.]+ updates/s, about \d+ s more, then 3 updates in", told, re.M)
+    assert re.search(r"^pre-training 11/11  [0-9.]+ updates/s  model/loss ", told, re.M)
+    assert re.search(r"^updates left: 1, at [0-9.]+ updates/s about \d+ s without evaluations$", told, re.M)
+
+
+def test_who_knows_no_presets_yet_is_told_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hints: list[str] = []
+    monkeypatch.setattr(metaslac.launchers.api.memory, "available_bytes", lambda device: 2**40)
+    monkeypatch.setattr(metaslac.training.online, "meta_train", lambda *_, hint, **__: hints.append(hint))
+    start = ["meta-train", "--device", "cpu", "--quiet"]
+    for number, preset in enumerate(([], ["--preset", "default"], ["--preset", "quick"])):
+        run(*start, *preset, "--run-dir", str(tmp_path / str(number)))
+    run(*start, "--resume", str(tmp_path / "0"))
+    assert ["--preset quick" in hint for hint in hints] == [True, True, False, False]
+
+
 def test_the_same_seed_gives_the_same_numbers(run_dir: Path, tmp_path: Path) -> None:
     assert rows_but_the_times(tiny_run(tmp_path / "again")) == rows_but_the_times(run_dir)
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import struct
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from metaslac.training import run_log
-from metaslac.training.run_log import TIME_COLUMNS, LogState, RunLog
+from metaslac.config.sections import Config, TrainConfig
+from metaslac.training import log_outlets, run_log
+from metaslac.training.log_outlets import duration
+from metaslac.training.run_log import TIME_COLUMNS, LogState, Pace, RunLog
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:
@@ -128,7 +133,7 @@ def test_without_a_terminal_progress_is_a_few_plain_lines(
 def test_a_line_is_printed_every_so_often(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_log, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(log_outlets, "SECONDS_BETWEEN_LINES", 0.0)
     with RunLog(tmp_path, total_updates=100) as log:
         log.progress(1, {})
         log.progress(2, {})
@@ -144,7 +149,7 @@ def test_an_evaluation_is_told_and_stays_in_the_progress(
     called: str,
 ) -> None:
     found = {f"{split}/return_1": -15.0, f"{split}/return_2": -9.0}
-    monkeypatch.setattr(run_log, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(log_outlets, "SECONDS_BETWEEN_LINES", 0.0)
     with RunLog(tmp_path, total_updates=9) as log:
         log.row(1, {"env_steps": 20, "model/loss": 3.25, **found})
         log.row(2, {"env_steps": 40, "model/loss": 3.0})
@@ -163,7 +168,8 @@ def test_on_a_terminal_progress_is_one_live_line(
         for update in range(1, 5):
             log.row(update, {"env_steps": update, "validation/return_1": -1.0})
     printed = capsys.readouterr().err
-    assert "pre-training=1/2" in printed and "4/4" in printed and "validation=-1.0" in printed
+    assert "pre-training" in printed and "1/2" in printed and "model/loss=1" in printed
+    assert "4/4" in printed and "validation=-1.0" in printed
 
 
 def test_quiet_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,3 +178,119 @@ def test_quiet_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         log.progress(1, {"a": "b"})
         log.message("nothing")
     assert capsys.readouterr() == ("", "")
+
+
+class Clock:
+    """Time as the test has it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (run_log, log_outlets):
+        monkeypatch.setattr(module.time, "monotonic", clock)
+    return clock
+
+
+def test_lines_say_how_fast_it_goes_and_what_is_left_in_pretraining_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    with RunLog(tmp_path, total_updates=1000) as log:
+        clock.now += 500  # of episodes
+        for update in range(201):
+            log.pretraining(update, 200, {"model/loss": 2.0} if update == 50 else None)
+            clock.now += 0.5
+        clock.now += 99.5
+        for update in range(0, 101):
+            log.progress(update)
+            clock.now += 4 if update < 50 else 12
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pre-training 60/200  2.00 updates/s  70 s left  model/loss 2"
+    assert lines[3].startswith("pre-training 200/200  2.00 updates/s  model/loss 2")
+    # Fast at first and slow since: the rate is of the time since the line before, what is left of all.
+    assert lines[4].startswith("update 8/1000  0.25 updates/s  66 min left  ")
+    assert lines[-1].startswith("update 100/1000  0.08 updates/s  2 h 00 min left  ")
+    assert not [line for line in lines if " 0.00 updates/s" in line]
+
+
+def test_a_standstill_is_no_rate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    with RunLog(tmp_path, total_updates=100) as log:
+        log.progress(0)
+        clock.now += 31
+        log.progress(5)
+        clock.now += 300  # an evaluation
+        log.row(5, {"validation/return_1": -1.0})
+    told, evaluated = capsys.readouterr().err.splitlines()
+    assert told == "update 5/100  0.16 updates/s  10 min left" and "validation return" in evaluated
+
+
+def test_a_terminal_shows_how_fast_pretraining_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with RunLog(tmp_path, total_updates=100) as log:
+        for update in range(4):
+            log.pretraining(update, 8)
+            time.sleep(0.15)  # the bar is drawn ten times a second
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert re.search(r"pre-training: .*3/8 \[00:00<00:0\d, +\d+\.\d+update/s", last), last
+
+
+def told(
+    clock: Clock, train: TrainConfig, pretraining: float, updates: float, hint: str = "; hint"
+) -> list[str]:
+    """What a whole run says where each update of pre-training, and each later one, takes so many seconds."""
+    lines: list[str] = []
+    pace = Pace(train, lines.append, hint)
+    pace.begin(0)
+    for done in range(1, train.pretrain_updates + 1):
+        clock.now += pretraining
+        pace.pretraining(done)
+    pace.begin(0)
+    for done in range(1, train.updates + 1):
+        clock.now += updates
+        pace.updates(done)
+    return lines
+
+
+def test_how_long_a_run_will_take_is_said_after_its_first_updates(clock: Clock) -> None:
+    assert told(clock, Config().train, 0.5, 1.25) == [
+        # 990 updates more; then 20,000 that train the model on twice as many windows
+        "pre-training: 2.00 updates/s, about 8 min more, then 20000 updates in at least 5 h 33 min; hint",
+        "updates left: 19960, at 0.80 updates/s about 6 h 56 min without evaluations; hint",
+    ]
+    assert told(clock, replace(Config().train, updates=1000, freeze_encoder=True), 0.1, 0.125) == [
+        "pre-training: 10.00 updates/s, about 2 min more",
+        "updates left: 960, at 8.00 updates/s about 2 min without evaluations",
+    ]
+
+
+def test_slow_first_updates_are_not_waited_for(clock: Clock) -> None:
+    first, second = told(clock, replace(Config().train, pretrain_updates=20, updates=100), 25, 40)
+    assert first.startswith(
+        "pre-training: 0.04 updates/s, about 7 min more, then 100 updates in at least 83 min"
+    )  # after 3
+    assert second == "updates left: 98, at 0.03 updates/s about 65 min without evaluations; hint"  # after 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (5399, "90 min"),
+        (5400, "1 h 30 min"),
+        (7260, "2 h 01 min"),
+        (3e5, "3.5 days"),
+    ],
+)
+def test_durations_are_short(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
