@@ -7,7 +7,7 @@ import mujoco
 import numpy as np
 
 from metaslac.envs.family import Family, Task, TaskFamily
-from metaslac.envs.pixels.back_end import make_context
+from metaslac.envs.pixels.contexts import make_context
 from metaslac.envs.pixels.rendering import make_fast, make_scene
 from metaslac.envs.simulation import State
 

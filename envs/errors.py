@@ -15,7 +15,7 @@ class UnknownFamilyError(FamilyError):
 
 
 class RenderingUnavailable(FamilyError):
-    """Pixels were asked for where OpenGL cannot start; the message names the packages to install."""
+    """Pixels were asked for where OpenGL cannot start; the message says why, and what would help."""
 
 
 class SimulationDiverged(FamilyError):

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import click
@@ -19,6 +21,7 @@ from metaslac.storage.provenance import machine
 from metaslac.storage.version import library_versions
 
 BACK_ENDS = ("egl", "osmesa")
+CHOOSE = ("MUJOCO_GL", "PYOPENGL_PLATFORM")
 SECONDS_TO_RENDER = 60
 INSTALL = "sudo apt-get install libegl1 libopengl0 libgl1-mesa-dri"
 
@@ -41,7 +44,7 @@ class Attempt(NamedTuple):
 def doctor(timeout: int) -> int:
     """Check what a run needs: rendering back ends, GL vendor, frames per second, torch device, versions.
 
-    Exits with 1, and says what to install, when nothing can be rendered.
+    Exits with 1, and says what to do about it, when a run could render nothing.
     """
     for name, version in library_versions().items():
         click.echo(f"{name:<12} {version}")
@@ -50,12 +53,25 @@ def doctor(timeout: int) -> int:
     click.echo(f"{'device':<12} {_devices()}")
     chosen = try_rendering(None, timeout)
     click.echo(f"{'rendering':<12} {chosen.text}")
-    for name in BACK_ENDS:
-        click.echo(f"{'  ' + name:<12} {try_rendering(name, timeout).text}")
+    each = {name: try_rendering(name, timeout) for name in BACK_ENDS}
+    for name, attempt in each.items():
+        click.echo(f"{'  ' + name:<12} {attempt.text}")
     if not chosen.works:
-        click.echo(f"nothing can be rendered; on Debian or Ubuntu: {INSTALL}", err=True)
+        click.echo(advice(each), err=True)
         return 1
     return 0
+
+
+def advice(each: Mapping[str, Attempt]) -> str:
+    """What to do where the back end of a run does not render, given what comes of each when it is named."""
+    working = next((name for name, attempt in each.items() if attempt.works), None)
+    if working is not None:
+        variables = [variable for variable in CHOOSE if variable in os.environ] or ["MUJOCO_GL"]
+        settings = " and ".join(f"{variable}={working}" for variable in variables)
+        return f"a run renders nothing, for the reason given above; with {settings} it does"
+    if any("install" in attempt.text for attempt in each.values()):
+        return f"nothing can be rendered; on Debian or Ubuntu: {INSTALL}"
+    return "nothing can be rendered; what stands above says why"
 
 
 def try_rendering(back_end: str | None, timeout: float) -> Attempt:
@@ -92,6 +108,8 @@ def _read(output: str) -> Attempt | None:
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode < 0:
+        return f"{signal.Signals(-done.returncode).name} ends it"
     lines = done.stderr.strip().splitlines()
     return lines[-1] if lines else f"exit code {done.returncode}"
 

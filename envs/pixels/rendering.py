@@ -16,8 +16,9 @@ import numpy as np
 
 from metaslac.envs.arrays import Frames, Ids
 from metaslac.envs.errors import FamilyError, RenderingUnavailable
-from metaslac.envs.pixels.back_end import BACK_END, GLContext, make_context, require_pixels
+from metaslac.envs.pixels.back_end import BACK_END, another_way, require_pixels
 from metaslac.envs.pixels.capsules import Capsules
+from metaslac.envs.pixels.contexts import GLContext, make_context, make_drawing_context
 from metaslac.envs.pixels.job_thread import JobThread
 
 # A driver that hangs is given up after this long: for its first picture, for the pictures of one call, and
@@ -66,7 +67,7 @@ class RenderPool:
             # One after the other: the first context of a process initialises the display for all of them.
             for worker in self._workers:
                 start = partial(worker.start_drawing, pictures, camera, size)
-                self._wait([worker.submit(start)], FIRST_FRAME_SECONDS, "; try MUJOCO_GL=osmesa")
+                self._wait([worker.submit(start)], FIRST_FRAME_SECONDS, f"; {another_way()}")
         except RenderingUnavailable:
             self.close()
             raise
@@ -88,8 +89,7 @@ class RenderPool:
         """As draw(), but returns at once; until finish() these worlds must not change."""
         if self._failure:
             raise RenderingUnavailable(self._failure)
-        if not self._finalizer.alive:
-            raise FamilyError("the environment was closed")
+        self._require_open()
         waiting = iter(worlds.tolist())  # the threads share it: whoever is free takes the next world
         for worker in self._workers[: len(worlds)]:
             self._jobs.append(worker.submit(partial(worker.draw, waiting, frames)))
@@ -101,6 +101,7 @@ class RenderPool:
 
     def gl_strings(self) -> dict[str, str]:
         """Who draws: the back end and OpenGL's own vendor and renderer strings."""
+        self._require_open()
         strings = self._workers[0].submit(_gl_strings)
         self._wait([strings], DRAW_SECONDS)
         return {"back_end": BACK_END, **strings.result()}
@@ -109,6 +110,10 @@ class RenderPool:
         """Free the contexts and end the threads. May be called twice."""
         self._finalizer()
         atexit.unregister(self._finalizer)
+
+    def _require_open(self) -> None:
+        if not self._finalizer.alive:
+            raise FamilyError("the environment was closed")
 
     def _wait(self, jobs: "list[Future[Any]]", seconds: float, advice: str = "") -> None:
         deadline = time.monotonic() + seconds
@@ -184,9 +189,10 @@ class _Canvas:
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._camera.fixedcamid = camera
         try:
-            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        except mujoco.FatalError as error:
-            raise RenderingUnavailable(f"OpenGL ({BACK_END}) does not start: {error}") from error
+            self._context = make_drawing_context(model)
+        except RenderingUnavailable:
+            self._gl.free()
+            raise
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
         self._capsules = Capsules(model, self._scene, self._context)
         self._viewport = mujoco.MjrRect(0, 0, size, size)
@@ -203,7 +209,8 @@ class _Canvas:
             mujoco.mjr_render(self._viewport, self._scene, self._context)
             mujoco.mjr_readPixels(self._rows, None, self._viewport, self._context)
         except mujoco.FatalError as error:
-            raise RenderingUnavailable(f"OpenGL ({BACK_END}) does not draw any more: {error}") from error
+            said = f"OpenGL ({BACK_END}) does not draw any more: {error}; {another_way()}"
+            raise RenderingUnavailable(said) from error
         out[...] = self._rows[::-1]  # OpenGL's first row is the lowest
 
     def free(self) -> None:

@@ -16,7 +16,7 @@ from gymnasium.utils.env_checker import check_env
 
 from metaslac import envs
 from metaslac.envs.families import suite as ours
-from metaslac.envs.pixels.back_end import loads
+from metaslac.envs.pixels.back_end import obstacle
 from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.worlds.suite import SuiteWorlds
 
@@ -328,7 +328,7 @@ print(envs.make_vector_env(family, 1).reset(seed=0)[0].shape, os.environ["MUJOCO
     assert run(program, back_end).stdout == f"(1, 101) {back_end}\n"
 
 
-@pytest.mark.skipif(not loads("egl"), reason="EGL is not installed")
+@pytest.mark.skipif(obstacle("egl") is not None, reason="EGL is not installed")
 def test_dm_control_leaves_open_environments_to_us_at_exit() -> None:
     program = """
 from metaslac import envs

@@ -15,6 +15,7 @@ from typing import Any, cast
 import mujoco
 import numpy as np
 import pytest
+from scripts import run_program
 
 from metaslac import envs
 from metaslac.envs.arrays import Frames
@@ -57,8 +58,8 @@ def episode(name):
         digest.update(env.step(rng.uniform(-1, 1, (4, family.action_size)))[0])
     env.close()
     return digest.hexdigest()
-from metaslac.envs.pixels.back_end import UNAVAILABLE
-told = {"unavailable": UNAVAILABLE} if UNAVAILABLE else {}
+from metaslac.envs.pixels.back_end import OBSTACLE
+told = {"unavailable": OBSTACLE.cause} if OBSTACLE else {}
 if not told:
     told |= {name: [episode(name), episode(name)] for name in (*envs.family_names(), "dmc:humanoid-run")}
 print(json.dumps(told))
@@ -258,9 +259,4 @@ def _episodes(back_end: str, threads: int) -> dict[str, Any]:
 
 def _run(program: str, back_end: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a program in a fresh process that names `back_end`, or none if ''."""
-    hidden = ("MUJOCO_GL", "PYOPENGL_PLATFORM", "LP_NUM_THREADS")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
-    if back_end:
-        environment["MUJOCO_GL"] = back_end
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    return run_program(program, *arguments, **({"MUJOCO_GL": back_end} if back_end else {}))
