@@ -15,6 +15,7 @@ from mujoco.batch import DATA_FIELDS, MODEL_FIELDS, Batch, SimulationError
 
 from metaslac.envs.arrays import Array, Ids
 from metaslac.envs.errors import FamilyError
+from metaslac.envs.forks import Origin, keep_in_children
 
 # All that mjv_updateScene reads of a state: of every model, and of models with skins, flexes or tendons.
 PICTURE_FIELDS = (
@@ -111,7 +112,11 @@ class Simulation:
         randomises: Sequence[str] = (),
     ) -> None:
         _check_fields(model, reads, randomises)
+        self._origin = Origin()
+        self._has_threads = threads > 1
         self._batch = Batch(model, num_worlds, threads)
+        if self._has_threads:
+            keep_in_children(self._batch)
         self.model = model
         self.qpos: Array = self._batch.bind("qpos")
         self.qvel: Array = self._batch.bind("qvel")
@@ -135,8 +140,10 @@ class Simulation:
     ) -> None:
         """Put these worlds (rising order) at rest, then into the states qpos (N, nq), qvel (N, nv).
 
-        `model_fields` gives every randomised field its values (N, ...); None leaves them as they are.
+        `model_fields` gives every randomised field its values (N, ...); None leaves them as they are. Raises
+        FamilyError in a forked child that has not got the threads.
         """
+        self._check_threads()
         ids = worlds.astype(np.int32)
         if model_fields:
             for name, live in self._model_fields.items():
@@ -150,7 +157,11 @@ class Simulation:
         self._batch.forward(ids, stage=self._stage)
 
     def step(self, worlds: Ids, substeps: int) -> dict[int, str]:
-        """Advance these worlds (rising order) by `substeps` physics steps; returns failed world -> reason."""
+        """Advance these worlds (rising order) by `substeps` physics steps; returns failed world -> reason.
+
+        Raises FamilyError in a forked child that has not got the threads.
+        """
+        self._check_threads()
         failed: dict[int, str] = {}
         try:
             self._batch.step(worlds.astype(np.int32), substeps, self._stage)
@@ -176,6 +187,10 @@ class Simulation:
         for name, rows in self.picture.items():
             getattr(scratch, name)[...] = rows[world]
         return self.model, scratch
+
+    def _check_threads(self) -> None:
+        if self._has_threads:
+            self._origin.check()
 
     def _reason(self, world: int) -> str:
         raised = [kind.name for kind in _WARNINGS if self._batch.warning[world, int(kind), 1]]

@@ -3,10 +3,12 @@
 Which back end that is was chosen in back_end.py; what is drawn is the business of rendering.py.
 """
 
+import ctypes
 import importlib
 import os
 import sys
 import warnings
+from functools import cache
 from typing import Any, Protocol
 
 import mujoco
@@ -40,6 +42,7 @@ def make_context(width: int, height: int) -> GLContext:
     """
     require_pixels()
     check_loader()
+    _skip_exit_hooks_in_children()
     try:
         if BACK_END in HEADLESS:
             context: GLContext = importlib.import_module(f"mujoco.{BACK_END}").GLContext(width, height)
@@ -100,3 +103,20 @@ def _start_errors() -> tuple[type[BaseException], ...]:
     module: Any = sys.modules.get("OpenGL.error")
     of_opengl = (module.Error,) if module is not None else ()
     return (ImportError, AttributeError, OSError, RuntimeError, ValueError, *of_opengl)
+
+
+@cache
+def _skip_exit_hooks_in_children() -> None:
+    """Have forked children leave without the C library's exit hooks, for OSMesa's would never return.
+
+    It waits for the thread that writes its cache, which is not in the child. What Python has to do at exit is
+    done before.
+    """
+    if BACK_END == "osmesa" and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_leave_at_once)
+
+
+def _leave_at_once() -> None:
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "on_exit"):  # calls _exit with the exit status, before hooks that were set earlier
+        libc.on_exit(libc._exit, None)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from metaslac.envs.forks import Origin
+
 
 class JobThread:
     """Does jobs in the order they come in, and at last `cleanup`, all in one thread.
@@ -15,6 +17,7 @@ class JobThread:
     """
 
     def __init__(self, name: str, cleanup: Callable[[], None]) -> None:
+        self._origin = Origin()
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(cleanup,), name=name, daemon=True)
         self._thread.start()
@@ -25,18 +28,24 @@ class JobThread:
         return self._thread.ident
 
     def submit(self, job: Callable[[], Any]) -> "Future[Any]":
-        """Have a job done; what it returns or raises."""
+        """Have a job done; what it returns or raises.
+
+        Raises FamilyError in a forked child, which has not got the thread.
+        """
+        self._origin.check()
         future: Future[Any] = Future()
         self._jobs.put((job, future))
         return future
 
     def stop(self) -> None:
         """End the thread after the job that runs, if that ever ends. Waits for nothing."""
-        self._jobs.put(None)
+        if self._origin.is_here:
+            self._jobs.put(None)
 
     def join(self, seconds: float) -> None:
         """Wait for the end, not longer than that."""
-        self._thread.join(seconds)
+        if self._origin.is_here:
+            self._thread.join(seconds)
 
     def _run(self, cleanup: Callable[[], None]) -> None:
         while (item := self._jobs.get()) is not None:
