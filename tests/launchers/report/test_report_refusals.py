@@ -52,7 +52,8 @@ def test_runs_that_cannot_be_compared_are_refused(
 def test_runs_of_different_episodes_are_refused(evaluated_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(evaluated_run, other, symlinks=True)
-    run("evaluate", "--checkpoint", str(other), "--episodes", "1", "--trials", str(TRIALS), *ONE_THREAD)
+    asked = ("--episodes", "1", "--trials", str(TRIALS), "--overwrite")
+    run("evaluate", "--checkpoint", str(other), *asked, *ONE_THREAD)
     line = refusal(str(evaluated_run), str(other), "--out", str(tmp_path / "out.html"))
     assert "episodes 2" in line and line.endswith(f"{other} 1")
 
