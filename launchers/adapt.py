@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metaslac.config.sections import PRIVILEGED
+from metaslac.config.sections import LARGEST_SEED, PRIVILEGED
 from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture
@@ -35,7 +35,9 @@ MOST_COLUMNS = 4  # of task parameters
 @click.option(
     "--task", "task_index", type=int, show_default="all held-out tasks", help="Index of one held-out task."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the trial.")
+@click.option(
+    "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True, help="Seed of the trial."
+)
 @click.option(
     "--video",
     type=click.Path(path_type=Path, dir_okay=False),

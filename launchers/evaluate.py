@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from metaslac.config.sections import PRIVILEGED
+from metaslac.config.sections import LARGEST_SEED, PRIVILEGED
 from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
 from metaslac.launchers.options import (
@@ -59,7 +59,9 @@ def control_options(command: Command) -> Command:
     show_default=True,
     help="Independent trials on each task.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the trials.")
+@click.option(
+    "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True, help="Seed of the trials."
+)
 @click.option(
     "--split",
     type=click.Choice(list(CALLED)),

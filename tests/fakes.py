@@ -285,6 +285,7 @@ def evaluation(**about: Any) -> Evaluation:
         "episodes": EPISODES,
         "trials": TRIALS,
         "seed": 0,
+        "stream": 1,
         "exploration_episodes": 1,
         "redraw_every": 0,
         "mean_below": 0.0,

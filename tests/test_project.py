@@ -142,6 +142,14 @@ def test_a_project_may_have_envs_and_launchers_of_its_own(project: Path) -> None
     assert (project / "maze.png").stat().st_size
 
 
+def test_no_two_streams_of_random_numbers_have_one_number() -> None:
+    found: list[str] = []
+    for path in (*(ROOT / "metaslac").rglob("*.py"), *(ROOT / "launchers").rglob("*.py")):
+        for numbers in re.findall(r"^\w+_STREAM\b.* = ([\d, ]+)", path.read_text(), re.MULTILINE):
+            found += re.findall(r"\d+", numbers)
+    assert len(found) > 10 and len(set(found)) == len(found)
+
+
 def test_it_is_a_module_with_the_help_that_people_try_first() -> None:
     short, long = run("-m", "metaslac", "-h"), run("-m", "metaslac", "--help")
     assert short.returncode == 0 and short.stdout == long.stdout and "meta-train" in short.stdout

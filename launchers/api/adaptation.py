@@ -57,9 +57,13 @@ def adapt(
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, or no
             such held-out task.
     """
+    from metaslac.acting.adaptation import ADAPTATION_STREAM
+
     trained = load_trained(Path(checkpoint), family, device, threads, redraw_every, mean_below)
     tasks = _chosen_tasks(trained.family, task)
-    played = play(trained, tasks, episodes=episodes, seed=seed, keep_frames=keep_frames)
+    played = play(
+        trained, tasks, episodes=episodes, stream=ADAPTATION_STREAM, seed=seed, keep_frames=keep_frames
+    )
     return Adapted(trained.family, played, trained.config.privileged)
 
 

@@ -57,7 +57,7 @@ def evaluate(
         checkpoint: a checkpoint directory, or a run directory for its last one.
         episodes: in each trial.
         trials: independent ones on each task.
-        seed: of the trials.
+        seed: of the trials, which are others than those of `adapt` and of the training with that seed.
         split: "test" for the held-out tasks, to judge on; "validation" for those to choose settings on.
         training_tasks: whether to evaluate on the training tasks too; the probe of beliefs needs it.
         blind, oracle: evaluated runs of the two controls, read and checked to be comparable.
@@ -116,6 +116,7 @@ def _about(
     seed: int,
     training_tasks: bool,
 ) -> dict[str, Any]:
+    from metaslac.acting.adaptation import EVALUATION_STREAM
     from metaslac.config.text import to_dict
     from metaslac.storage.provenance import hardware, source_commit
     from metaslac.storage.version import library_versions
@@ -140,6 +141,7 @@ def _about(
         "episodes": episodes,
         "trials": trials,
         "seed": seed,
+        "stream": EVALUATION_STREAM,
         "exploration_episodes": config.evaluation.exploration_episodes,
         "redraw_every": trained.drawing.every,
         "mean_below": trained.drawing.mean_below,
@@ -163,6 +165,7 @@ def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Tri
         episodes=about["episodes"],
         trials=about["trials"],
         seed=about["seed"],
+        stream=about["stream"],
         keep_beliefs=True,
     )
     return trials_of(played, about["decisions"])

@@ -78,12 +78,13 @@ def play(
     tasks: Sequence[Task],
     *,
     episodes: int,
+    stream: int,
     trials: int = 1,
     seed: int = 0,
     keep_frames: bool = False,
     keep_beliefs: bool = False,
 ) -> list[TaskAdaptation]:
-    """Trials of adaptation, exploring as the checkpoint's own configuration says.
+    """Trials of adaptation, exploring as the checkpoint's own configuration says; `stream` as of adapt.
 
     If they take long, a terminal shows how far they are.
     """
@@ -112,6 +113,7 @@ def play(
             keep_beliefs=keep_beliefs,
             drawing=trained.drawing,
             played=bar.update,
+            stream=stream,
         )
 
 

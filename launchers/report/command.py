@@ -85,6 +85,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         exploration=about["exploration_episodes"],
         drawing=Drawing(about["redraw_every"], about["mean_below"]),
         seed=seed,
+        stream=about["stream"],
     )
     sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)
     exploration = None

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.adaptation import EVALUATION_STREAM
 from metaslac.acting.agent import Drawing, networks_from_checkpoint
 from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
@@ -65,11 +64,10 @@ def record(
     exploration: int,
     drawing: Drawing,
     seed: int,
+    stream: int,
 ) -> list[Trial]:
-    """The first trial of `adapt` with the same seed on each task, up to rounding."""
-    keys = [
-        [(seed, EVALUATION_STREAM, task.index, 0, episode) for task in tasks] for episode in range(episodes)
-    ]
+    """The first trial of an evaluation with the same seed and stream on each task, up to rounding."""
+    keys = [[(seed, stream, task.index, 0, episode) for task in tasks] for episode in range(episodes)]
     with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as env:
         trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True, drawing=drawing)
     m = trained.agent.m.cpu().numpy()
@@ -100,7 +98,8 @@ def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: in
 def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sample]:
     """First episodes of one task from one start state, each with an m of its own from the prior."""
     agent = trained.agent
-    rngs = [rng_of(seed, EXPLORATION_STREAM, task.index, sample) for sample in range(samples)]
+    # Counted from 1: a key that ends in 0 is the one without it, of the start.
+    rngs = [rng_of(seed, EXPLORATION_STREAM, task.index, sample + 1) for sample in range(samples)]
     start = int(rng_of(seed, EXPLORATION_STREAM, task.index).integers(2**31))
     first: list[NDArray[np.float32]] = []
 

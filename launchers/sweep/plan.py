@@ -91,7 +91,10 @@ class Sweep:
 
     def evaluation(self) -> dict[str, Any]:
         """What is asked for of the evaluation of every run."""
-        return {"split": "test", "episodes": self.episodes, "trials": self.trials}
+        from metaslac.acting.adaptation import EVALUATION_STREAM
+
+        asked = {"split": "test", "episodes": self.episodes, "trials": self.trials, "seed": 0}
+        return {**asked, "stream": EVALUATION_STREAM}
 
     def is_evaluated(self, directory: Path) -> bool:
         """Whether a run has one of its last checkpoint, on held-out tasks, of as many episodes and trials."""

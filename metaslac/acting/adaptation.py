@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.acting.rollout import Task, VectorEnv, run_trial
+from metaslac.config.validation import check_seed
 
-EVALUATION_STREAM = 1
+ADAPTATION_STREAM = 1  # of `adapt`, and of the returns that a run is watched by
+# Of `evaluate`, whatever the tasks: one who picks a checkpoint by such returns picks its luck there as well.
+EVALUATION_STREAM = 10
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,17 @@ def adapt(
     keep_beliefs: bool = False,
     drawing: Drawing = ONCE,
     played: Callable[[int], object] = lambda trials: None,
+    stream: int = ADAPTATION_STREAM,
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 
-    Actions are the tanh of the policy's mean unless `deterministic` is off. What is
-    random in an episode depends on (seed, task, trial, episode) alone, not on slots or on other tasks.
-    `drawing` says when m is drawn anew within an episode. `played` is told of so many more trials whenever
-    some are over.
+    Actions are the tanh of the policy's mean unless `deterministic` is off. What is random in an episode
+    depends on (seed, stream, task, trial, episode) alone, not on slots or on other tasks. `drawing` says when
+    m is drawn anew within an episode. `played` is told of so many more trials whenever some are over.
+
+    Raises MetaslacError for a seed that is out of range.
     """
+    check_seed(seed)
     jobs = [(task, trial) for task in tasks for trial in range(trials)]
     results = []
     for start in range(0, len(jobs), env.num_envs):
@@ -69,7 +75,7 @@ def adapt(
         # The last chunk may be short: slots left over replay its first job and are dropped by zip.
         slots = chunk + chunk[:1] * (env.num_envs - len(chunk))
         keys = [
-            [(seed, EVALUATION_STREAM, task.index, trial, episode) for task, trial in slots]
+            [(seed, stream, task.index, trial, episode) for task, trial in slots]
             for episode in range(episodes)
         ]
         trials_played = run_trial(

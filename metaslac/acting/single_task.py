@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metaslac.acting.agent import Agent, Drawing, load_agent
 from metaslac.config.sections import DEVICES, Config
+from metaslac.config.validation import check_seed
 from metaslac.errors import MetaslacError
 
 LOOP_STREAM = 7
@@ -53,8 +54,7 @@ class SingleTaskAgent:
         redraw_every: int | None = None,
         mean_below: float | None = None,
     ) -> None:
-        if not isinstance(seed, int | np.integer) or seed < 0:
-            raise MetaslacError(f"seed must be a whole number from 0, not {seed!r}")
+        check_seed(seed)
         self.seed = int(seed)
         self._agent = agent
         self._drawing = drawing_of(agent.config, redraw_every, mean_below)

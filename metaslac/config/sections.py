@@ -22,6 +22,7 @@ PRIVILEGED = "the critic saw the simulator's state in training"
 
 MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
 MOST_COUNT = 10**9
+LARGEST_SEED = 2**32 - 1  # larger ones are several numbers of a key, and could be another key's
 
 
 def setting(
@@ -199,7 +200,7 @@ class ReplayConfig:
 class TrainConfig:
     """The meta-training loop."""
 
-    seed: int = setting(0, "seed of everything random in the run", low=0, high=2**32 - 1)
+    seed: int = setting(0, "seed of everything random in the run", low=0, high=LARGEST_SEED)
     updates: int = count(20_000, "meta-training updates after pre-training")
     initial_episodes: int = count(
         2, "random episodes on every training task at the start; more of short ones, for as many steps"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, fields
+from numbers import Integral
 from typing import Any
 
-from metaslac.config.sections import Config
+from metaslac.config.sections import LARGEST_SEED, Config
 from metaslac.errors import MetaslacError
 
 
@@ -20,6 +21,12 @@ def validate(config: Config) -> None:
         for entry in fields(values):
             _check_limits(f"{section.name}.{entry.name}", getattr(values, entry.name), entry)
     _check_together(config)
+
+
+def check_seed(seed: object) -> None:
+    """Raise MetaslacError for a seed, of something else than a run, that is no whole number in range."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) <= LARGEST_SEED:
+        raise MetaslacError(f"seed must be a whole number from 0 to {LARGEST_SEED}, not {seed!r}")
 
 
 def _check_limits(name: str, value: Any, entry: Field[Any]) -> None:

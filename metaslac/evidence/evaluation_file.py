@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.adaptation import TaskAdaptation
+from metaslac.acting.adaptation import ADAPTATION_STREAM, TaskAdaptation
 from metaslac.config.text import listed
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
@@ -51,9 +51,9 @@ class Evaluation:
     """Trials of one trained agent.
 
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
-    train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed,
-    exploration_episodes, redraw_every, mean_below (how m was drawn), privileged (whether the
-    critic saw the simulator's state in training), decisions (of an episode),
+    train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed, stream (which
+    random numbers of that seed), exploration_episodes, redraw_every, mean_below (how m was drawn),
+    privileged (whether the critic saw the simulator's state in training), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
     """
 
@@ -65,14 +65,20 @@ class Evaluation:
 # What evaluations must have in common to be compared.
 DESIGN = (
     *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
-    *("redraw_every", "mean_below", "privileged"),
+    *("redraw_every", "mean_below", "privileged", "stream"),
 )
 
 INCIDENTAL = ("command", "hardware")  # to whether two evaluations are the same
 MOST_SHOWN = 24  # characters of what differs
 
 # What is filled in for evaluations that are older than an entry.
-OLDER = {"split": "test", "redraw_every": 0, "mean_below": 0.0, "privileged": False}
+OLDER = {
+    "split": "test",
+    "redraw_every": 0,
+    "mean_below": 0.0,
+    "privileged": False,
+    "stream": ADAPTATION_STREAM,
+}
 
 # What `about` must say, and as what kind of value.
 ABOUT: Mapping[str, type | tuple[type, ...]] = {
@@ -87,6 +93,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "episodes": int,
     "trials": int,
     "seed": int,
+    "stream": int,  # of generators
     "exploration_episodes": int,
     "redraw_every": int,
     "mean_below": float,

@@ -20,10 +20,12 @@ import numpy as np
 import pytest
 import torch
 from reports import ONE_THREAD, refusal, run
-from runs import TINY, assert_equal
+from runs import TINY, assert_equal, rows
 
 import metaslac
-from metaslac.envs import make_vector_env
+from metaslac.acting.adaptation import adapt as run_adaptation
+from metaslac.acting.agent import load_agent
+from metaslac.envs import make_family, make_vector_env
 from metaslac.evidence.evaluation_file import read_evaluation
 from metaslac.launchers.api.process import tf32_allowed
 
@@ -81,6 +83,22 @@ def test_evaluation_is_the_commands(trained: tuple[Path, Path], tmp_path: Path) 
         evaluation = read_evaluation(path)
         assert evaluation.about == found.evaluation.about
         np.testing.assert_allclose(evaluation.held_out.returns, found.evaluation.held_out.returns, rtol=1e-6)
+
+
+def test_an_evaluation_draws_what_the_training_did_not(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    family, rows_ = make_family("point_robot"), rows(trained[1])
+    watched = [float(rows_[-1][f"validation/return_{episode}"]) for episode in (1, 2)]  # seed 0, one trial
+    asked = {"episodes": 2, "trials": 1, "seed": 0, "training_tasks": False, "threads": 1}
+    found = metaslac.evaluate(trained[1], split="validation", out=tmp_path / "e.json", **asked).evaluation
+    returns = found.held_out.returns.mean((0, 1))
+    assert found.about["stream"] == 10 and (abs(returns - watched) > 1e-3).all()
+    # Had it the training's generators, it would be the same: these are adapt's, played by hand.
+    agent = load_agent(trained[1], torch.device("cpu"))
+    with closing(make_vector_env(make_family("point_robot", image_size=32), 4)) as env:
+        played = run_adaptation(agent, env, family.validation_tasks, episodes=2, stream=1)
+        again = run_adaptation(agent, env, family.validation_tasks, episodes=2, stream=10)
+    assert np.mean([entry.returns for entry in played], axis=0) == pytest.approx(watched, rel=1e-3)
+    assert np.mean([entry.returns for entry in again], axis=0) == pytest.approx(returns, rel=1e-3)
 
 
 def test_another_evaluation_is_not_lost(trained: tuple[Path, Path], tmp_path: Path) -> None:

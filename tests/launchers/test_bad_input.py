@@ -130,6 +130,9 @@ class TestCheckpoints:
     def test_no_episodes(self, command: str) -> None:
         assert "--episodes" in refusal(command, "--checkpoint", "run", "--episodes", "0")
 
+    def test_a_seed_that_is_several_numbers(self, command: str) -> None:
+        assert "--seed" in refusal(command, "--checkpoint", "run", "--seed", str(2**32))
+
     def test_an_output_that_could_not_be_written(self, command: str) -> None:
         line = refusal(command, "--checkpoint", "run", "--json", "nowhere/out.json")
         assert "nowhere does not exist" in line

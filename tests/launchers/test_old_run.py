@@ -43,6 +43,14 @@ def test_it_is_gone_on_with(old: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "held-out returns of each episode" in run("inspect", str(old), "--verify")
 
 
+def test_it_is_not_evaluated_by_what_it_was_watched_by(old: Path) -> None:
+    trials = ("--episodes", "1", "--trials", "1", "--no-training-tasks")
+    run("evaluate", "--checkpoint", str(old), *trials, *ONE_THREAD)
+    returns = read_evaluation(old).held_out.returns
+    assert returns.shape == (1, 1, 1)
+    assert abs(returns[0, 0, 0] - float(rows(old)[-1]["test/return_1"])) > 1e-3
+
+
 def test_it_is_evaluated_and_reported(old: Path, tmp_path: Path) -> None:
     for split, index in (("test", 1), ("validation", 2)):
         trials = ("--episodes", "1", "--trials", "1", "--no-training-tasks", "--split", split)

@@ -20,6 +20,7 @@ import pytest
 from fakes import untrained_checkpoint
 from reports import EPISODES, ONE_THREAD, changed, evaluate, run
 
+from metaslac.acting.rollout import rng_of
 from metaslac.config.presets import resolve
 from metaslac.config.text import from_yaml, to_dict
 from metaslac.envs import make_family
@@ -311,6 +312,21 @@ def test_samples_of_m_start_alike_and_go_their_own_way(evaluated_run: Path) -> N
     deviation = (sum((action - mean) ** 2 for action in actions) / 3) ** 0.5
     assert first_action_spread(samples) == pytest.approx(deviation.mean(), rel=1e-4)
     assert first_action_spread([samples[0]] * 3) < 1e-7
+
+
+def test_start_and_samples_have_generators_of_their_own(
+    evaluated_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first: list[int] = []
+
+    def noted(*key: int) -> np.random.Generator:
+        first.append(int(rng_of(*key).integers(2**62)))
+        return rng_of(*key)
+
+    monkeypatch.setattr("metaslac.launchers.report.recordings.rng_of", noted)
+    trained = load_trained(evaluated_run, None, "cpu", 1)
+    explore(trained, trained.family.test_tasks[0], 3, seed=0)
+    assert len(set(first)) == len(first) == 4
 
 
 def test_a_long_exposure_shows_light_and_dark_things_that_moved() -> None:

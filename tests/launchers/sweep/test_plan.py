@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fakes import EPISODES, TRIALS, evaluation
 
+from metaslac.acting.adaptation import EVALUATION_STREAM
 from metaslac.config.sections import Config
 from metaslac.config.text import to_dict
 from metaslac.errors import MetaslacError
@@ -50,8 +51,12 @@ def test_evaluations_that_are_not_as_asked_are_not_lost(tmp_path: Path) -> None:
     start_run_directory(run.directory, run.config, {})
     check_out(sweep)
     done = run.config.train.updates
-    for found, said in (({"trials": 9}, "trials (9, 2)"), ({"update": 3}, f"update (3, {done})")):
-        about = {"trials": 2, "update": done, **found}
+    for found, said in (
+        ({"trials": 9}, "trials (9, 2)"),
+        ({"update": 3}, f"update (3, {done})"),
+        ({"stream": 1}, f"stream (1, {EVALUATION_STREAM})"),  # by an earlier version
+    ):
+        about = {"trials": 2, "update": done, "stream": EVALUATION_STREAM, **found}
         given = evaluation(**about)
         part = Trials(given.held_out.tasks, *(resized(values, about["trials"]) for values in arrays(given)))
         write_evaluation(run.directory / "evaluation.json", Evaluation(given.about, part, None))

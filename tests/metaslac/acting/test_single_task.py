@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from fakes import FRAME, SIZE, begun, make_agent, observed, tiny_config, untrained_checkpoint
 
 import metaslac
-from metaslac.acting.adaptation import EVALUATION_STREAM
+from metaslac.acting.adaptation import ADAPTATION_STREAM
 from metaslac.acting.agent import Agent
 from metaslac.acting.rollout import rng_of
 from metaslac.acting.single_task import SingleTaskAgent
@@ -71,7 +71,7 @@ def test_actions_are_those_of_adapt_bit_for_bit(
     agent.begin_task(family.task(TASK).params if inference == "oracle" else None)
     actions, returns, widths = [], [], []
     for episode in range(EPISODES):
-        rng = rng_of(SEED, EVALUATION_STREAM, TASK, 0, episode)
+        rng = rng_of(SEED, ADAPTATION_STREAM, TASK, 0, episode)
         frame, _ = env.reset(seed=int(rng.integers(2**31)), options={"task": TASK})
         agent.begin_episode(frame, rng)
         rewards, over = [], False

@@ -160,9 +160,9 @@ def test_the_oracle_wants_the_parameters() -> None:
 
 def test_generators_and_seeds_that_are_refused() -> None:
     assert refusal(FRAME, 7, of=begun().begin_episode) == "rng must be a numpy.random.Generator, not int"
-    for seed in (-1, 0.5):
+    for seed in (-1, 0.5, 2**32):
         line = refusal(make_agent(), seed, of=SingleTaskAgent)
-        assert line == f"seed must be a whole number from 0, not {seed}"
+        assert line == f"seed must be a whole number from 0 to 4294967295, not {seed}"
 
 
 def test_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
