@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from metaslac.config.sections import TASK_INFERENCE
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
-from metaslac.storage.manifest import MANIFEST
+from metaslac.storage.last import last_in
+from metaslac.storage.manifest import MANIFEST, read_manifest, read_verified
 
 PROGRESS = "progress.csv"
 NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings
@@ -86,7 +87,9 @@ def read_run(directory: Path) -> Run:
             f"`{command}` makes one of those"
         )
     _check_about(directory / NAME, evaluation.about)
-    return Run(directory, evaluation, _columns(directory / PROGRESS, files[PROGRESS]), files)
+    progress = _columns(directory / PROGRESS, files[PROGRESS])
+    _check_rows(directory, files[PROGRESS])
+    return Run(directory, evaluation, progress, files)
 
 
 def by_kind(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -107,6 +110,21 @@ def _check_about(path: Path, about: Mapping[str, Any]) -> None:
     whole = all(isinstance(section, dict) for section in settings.values())
     if not whole or any(entry not in settings.get(section, ()) for section, entry in NEEDED):
         raise MetaslacError(f"{path}: its settings are not those of a run")
+
+
+def _check_rows(directory: Path, rows: bytes) -> None:
+    """Raise MetaslacError if the rows are others than the last checkpoint has, where they have a checksum."""
+    checkpoint = last_in(directory / "checkpoints")
+    entry = read_manifest(checkpoint)["files"].get(PROGRESS) if checkpoint else None
+    if checkpoint is None or entry is None:
+        return
+    saved = read_verified(checkpoint / PROGRESS, entry)
+    if not (rows.startswith(saved) or saved.startswith(rows)):  # a run may be under way
+        copy = shlex.join(["cp", str(checkpoint / PROGRESS), str(directory / PROGRESS)])
+        raise MetaslacError(
+            f"{directory / PROGRESS} was changed: it has not the rows of {checkpoint.name}, the last "
+            f"checkpoint; that one's are to be trusted: {copy}"
+        )
 
 
 def _check_common(first: Run, other: Run) -> None:

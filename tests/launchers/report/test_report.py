@@ -275,6 +275,7 @@ def test_learning_says_which_tasks_it_is_of(page: Page, evaluated_run: Path, tmp
     assert any(image["alt"].startswith("Validation return of episode 2 over") for image in page.all("img"))
     younger = read_run(evaluated_run)
     shutil.copytree(evaluated_run, tmp_path / "older", symlinks=True)
+    shutil.rmtree(tmp_path / "older/checkpoints")  # which have rows of their own
     rows = tmp_path / "older/progress.csv"
     rows.write_text(rows.read_text().replace("validation/", "test/"))
     older = read_run(rows.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from reports import ONE_THREAD, TRIALS, run
 
 from metaslac.envs import make_family
 from metaslac.launchers.cli import cli
+from metaslac.launchers.report.gather import read_run
 
 
 def refusal(*arguments: str) -> str:
@@ -97,6 +99,20 @@ def test_other_bad_input_is_refused(evaluated_run: Path, tmp_path: Path) -> None
         assert words in refusal(str(other), *out)
         shutil.rmtree(other)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_are_not_the_last_checkpoints_are_refused(evaluated_run: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(evaluated_run, tmp_path / "a run", symlinks=True))
+    path, rows = other / "progress.csv", (other / "progress.csv").read_text()
+    lines = rows.splitlines(keepends=True)
+    for under_way in (rows + lines[-1], "".join(lines[:-1]), rows):
+        path.write_text(under_way)
+        assert len(read_run(other).progress["update"]) == under_way.count("\n") - 1
+    path.write_text(rows.replace("\n2,", "\n2,1", 1))
+    line = refusal(str(other), "--out", str(tmp_path / "out.html"))
+    assert "progress.csv was changed: it has not the rows of 00000003, the last checkpoint" in line
+    subprocess.run(line.rpartition(": ")[2], shell=True, check=True)
+    assert path.read_text() == rows
 
 
 def test_a_family_that_is_code_is_not_imported_unasked(evaluated_run: Path, tmp_path: Path) -> None:
