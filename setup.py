@@ -1,9 +1,12 @@
 """Packaging of metaslac; settings of the tools are in pyproject.toml."""
 
 import re
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -23,6 +26,31 @@ PACKAGES = [
     *(f"metaslac.{name}" for name in find_packages(ROOT, include=["envs*", "launchers*"])),
 ]
 
+
+def write_commit(storage: Path) -> None:
+    """Write into a copy of metaslac/storage from which commit it is; nothing where that is not known."""
+    provenance = runpy.run_path(str(ROOT / "metaslac/storage/provenance.py"))
+    if commit := provenance["source_commit"]():
+        (storage / provenance["COMMIT_FILE"]).write_text(f"{commit}\n", encoding="utf-8")
+
+
+class BuildWithCommit(build_py):
+    """Builds the package with the commit it is built from."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:  # which is run from the repository itself
+            write_commit(Path(self.build_lib) / "metaslac/storage")
+
+
+class SourceWithCommit(sdist):
+    """Packs the source with its commit, for what is built from that."""
+
+    def make_release_tree(self, base_dir, files):
+        super().make_release_tree(base_dir, files)
+        write_commit(Path(base_dir) / "metaslac/storage")
+
+
 setup(
     name="metaslac",
     version=VERSION,
@@ -32,6 +60,7 @@ setup(
     author="the metaslac authors",
     license="MIT",
     packages=PACKAGES,
+    cmdclass={"build_py": BuildWithCommit, "sdist": SourceWithCommit},
     package_dir={"metaslac": "metaslac", "metaslac.envs": "envs", "metaslac.launchers": "launchers"},
     package_data={
         "metaslac": ["py.typed"],

@@ -86,7 +86,24 @@ def test_one_name_is_installed_and_each_file_once(tmp_path: Path) -> None:
         for path in (ROOT / package).rglob("*.*")
         if "__pycache__" not in path.parts
     }
-    assert packed == ours
+    assert packed - ours == {Path("storage/commit.txt")} and ours <= packed
+    # Installed elsewhere it knows what it was built from, as it does here.
+    code = "from metaslac.storage.provenance import source_commit; print(source_commit())"
+    here, there = run("-c", code), run("-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "lib"))
+    assert re.fullmatch(r"[0-9a-f]{40}(-changed)?\n", here.stdout), here.stderr
+    assert there.stdout == here.stdout, there.stderr
+
+
+def test_what_is_built_from_packed_source_knows_its_commit_too(tmp_path: Path) -> None:
+    done = run("setup.py", "-q", "egg_info", f"--egg-base={tmp_path}", "sdist", f"--dist-dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    source = next(path for path in tmp_path.iterdir() if (path / "setup.py").exists())
+    done = run("setup.py", "-q", "build_py", f"--build-lib={tmp_path / 'lib'}", cwd=source)
+    assert done.returncode == 0, done.stderr
+    packed = (tmp_path / "lib/metaslac/storage/commit.txt").read_text()
+    assert re.fullmatch(r"[0-9a-f]{40}(-changed)?\n", packed)
 
 
 def test_importing_it_loads_neither_torch_nor_a_simulator() -> None:

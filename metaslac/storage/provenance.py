@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 CHANGED = "-changed"
+COMMIT_FILE = "commit.txt"  # beside this file where it was built from a repository: setup.py writes it
 
 
 @functools.cache
 def source_commit() -> str | None:
-    """The commit of the repository that this package is run from, `-changed` if its files differ from it.
+    """The commit of the repository that this package is run from, or was built in where it is installed.
 
-    None where it is installed elsewhere, or where there is no git.
+    It ends in `-changed` if files of the repository differed from it. None where neither is known.
     """
     name = _git("ls-files", "--error-unmatch", "version.py")
     commit = _git("rev-parse", "HEAD") if name else None
     if not commit:
-        return None
+        return _built_from()
     status = _git("status", "--porcelain", "--untracked-files=no")
     return commit + CHANGED * (status != "")  # also where git cannot say
 
@@ -44,6 +45,13 @@ def hardware(device: torch.device) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Processor, and number of its cores that this process may run on."""
     return {"processor": _processor(), "cores": _cores()}
+
+
+def _built_from() -> str | None:
+    try:
+        return (HERE / COMMIT_FILE).read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
 
 
 def _git(*words: str) -> str | None:
