@@ -31,6 +31,8 @@ class HumanoidDir(TaskFamily):
     PEARL's state (376), all of the state reached: positions but for x and y (22), velocities (23), cinert
     (14 * 10), cvel (14 * 6), qfrc_actuator (23), cfrc_ext (14 * 6). The world counts as a body.
 
+    The model is gymnasium's, in which left_hip_y reaches from -110 degrees; in the one PEARL used, from -120.
+
     Source: katerakelly/oyster, `humanoid_dir`; it draws its directions without a seed, here the seed is 1337.
     Its derived quantities, like gymnasium's, are of one physics step earlier than its positions.
     """
