@@ -74,8 +74,9 @@ def adapt(
 ) -> None:
     """Let a trained agent adapt to one or all held-out tasks of its family.
 
-    Shows the return of every episode and how the belief about the task narrowed: the standard deviation
-    of the task variable after each episode, averaged over its dimensions; it is 1 before the first.
+    Shows the return of every episode and how the belief about the task narrowed, of agents that infer it:
+    the standard deviation of the task variable after each episode, averaged over its dimensions; it is 1
+    before the first.
     """
     check_writable(json_path)
     check_writable(video)
@@ -100,14 +101,17 @@ def adapt(
         click.echo(PRIVILEGED)
     if json_path is not None:
         write_json(json_path, report)
+        click.echo(f"the table as JSON: {json_path}")
     if video is not None:
         write_video(video, _clips(adapted, MOST_TILES))
+        click.echo(f"video: {video}")
     if picture is not None:
         write_picture(picture, _clips(adapted, MOST_ROWS))
+        click.echo(f"picture: {picture}")
 
 
 def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
-    family, results, privileged = adapted
+    family, results, privileged, infers = adapted
     by_episode = zip(*(result.returns for result in results), strict=True)
     return {
         "family": family.name,
@@ -119,7 +123,7 @@ def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
                 "index": result.task.index,
                 "params": [float(value) for value in result.task.params],
                 "returns": [float(value) for value in result.returns],
-                "belief_std": [float(value) for value in result.belief_width[1:]],
+                **({"belief_std": [float(value) for value in result.belief_width[1:]]} if infers else {}),
             }
             for result in results
         ],
@@ -128,7 +132,7 @@ def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
 
 
 def _as_table(family: Family, report: dict[str, Any]) -> str:
-    episodes = range(1, len(report["mean_returns"]) + 1)
+    episodes, infers = range(1, len(report["mean_returns"]) + 1), "belief_std" in report["tasks"][0]
     shown = family.param_names[:MOST_COLUMNS]
     more = ["..."] * (len(shown) < len(family.param_names))
     header = [
@@ -136,7 +140,7 @@ def _as_table(family: Family, report: dict[str, Any]) -> str:
         *shown,
         *more,
         *(f"return {e}" for e in episodes),
-        *(f"belief {e}" for e in episodes),
+        *(f"belief {e}" for e in episodes if infers),
     ]
     rows = [
         [
@@ -144,13 +148,13 @@ def _as_table(family: Family, report: dict[str, Any]) -> str:
             *(f"{value:.3f}" for value in task["params"][:MOST_COLUMNS]),
             *more,
             *(f"{value:.2f}" for value in task["returns"]),
-            *(f"{value:.3f}" for value in task["belief_std"]),
+            *(f"{value:.3f}" for value in task.get("belief_std", ())),
         ]
         for task in report["tasks"]
     ]
     blank = [""] * (len(shown) + len(more))
     means = [f"{value:.2f}" for value in report["mean_returns"]]
-    rows.append(["mean", *blank, *means, *[""] * len(episodes)])
+    rows.append(["mean", *blank, *means, *[""] * len(episodes) * infers])
     return table(header, rows)
 
 

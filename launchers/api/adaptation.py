@@ -23,6 +23,7 @@ class Adapted(NamedTuple):
     family: Family
     tasks: Sequence[TaskAdaptation]  # in the order of the family's held-out tasks
     privileged: bool  # whether the critic saw the simulator's state in training
+    infers: bool  # whether the agent has a belief: those told of the task, or blind to it, have none
 
 
 def adapt(
@@ -64,7 +65,8 @@ def adapt(
     played = play(
         trained, tasks, episodes=episodes, stream=ADAPTATION_STREAM, seed=seed, keep_frames=keep_frames
     )
-    return Adapted(trained.family, played, trained.config.privileged)
+    config = trained.config
+    return Adapted(trained.family, played, config.privileged, config.task.inference == "infer")
 
 
 def _chosen_tasks(family: Family, index: int | None) -> Sequence[Task]:

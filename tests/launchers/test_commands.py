@@ -15,6 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from fakes import untrained_checkpoint
 from runs import TINY
 
 import metaslac.launchers.api.memory
@@ -67,7 +68,7 @@ def test_a_run_leaves_all_that_was_promised(run_dir: Path) -> None:
     assert list(run_dir.glob("events.out.tfevents.*"))
     rows = rows_but_the_times(run_dir)
     assert [row["update"] for row in rows] == ["1", "2", "3"]
-    assert rows[0]["validation/return_1"] == "nan" and float(rows[2]["validation/return_2"]) < 0
+    assert all(float(row[f"validation/return_{episode}"]) < 0 for row in rows for episode in (1, 2))
     family = make_family("point_robot")
     assert json.loads((run_dir / "variant.json").read_text())["task_hash"] == family.task_hash
     saved = load_checkpoint(run_dir)
@@ -123,13 +124,28 @@ def test_adapt_shows_and_saves_every_held_out_task(run_dir: Path, tmp_path: Path
     first = sum(task["returns"][0] for task in report["tasks"]) / len(held_out)
     assert report["mean_returns"][0] == pytest.approx(first)
     lines = result.stdout.splitlines()
-    assert len(lines) == len(held_out) + 2
-    assert lines[-1].split()[:2] == ["mean", f"{first:.2f}"]
+    assert len(lines) == len(held_out) + 3
+    assert lines[-2].split()[:2] == ["mean", f"{first:.2f}"]
+    assert lines[-1] == f"the table as JSON: {path}"
+
+
+@pytest.mark.parametrize("inference", ["oracle", "blind"])
+def test_adapt_shows_no_belief_of_agents_that_have_none(tmp_path: Path, inference: str) -> None:
+    family, path = make_family("point_robot", image_size=32), tmp_path / "table.json"
+    checkpoint = untrained_checkpoint(tmp_path / "one", family, inference=inference)
+    asked = ["--checkpoint", str(checkpoint), "--task", "85", "--json", str(path)]
+    result = run("adapt", *ONE_THREAD, *asked, "--picture", str(tmp_path / "one.png"))
+    header, task, mean, *written = result.stdout.splitlines()
+    assert header.split() == ["task", "goal_x", "goal_y", "return", "1", "return", "2"]
+    assert (len(task.split()), len(mean.split())) == (5, 3)
+    assert written == [f"the table as JSON: {path}", f"picture: {tmp_path / 'one.png'}"]
+    (told,) = json.loads(path.read_text())["tasks"]
+    assert list(told) == ["index", "params", "returns"]
 
 
 def test_adapt_films_one_task(run_dir: Path, tmp_path: Path) -> None:
     path = tmp_path / "one.mp4"
-    run(
+    result = run(
         "adapt",
         *ONE_THREAD,
         "--checkpoint",
@@ -141,6 +157,7 @@ def test_adapt_films_one_task(run_dir: Path, tmp_path: Path) -> None:
         "--video",
         str(path),
     )
+    assert result.stdout.splitlines()[-1] == f"video: {path}"
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     assert frames == 2 * (make_family("point_robot").episode_steps + 1 + 10)
     assert next(imageio_ffmpeg.read_frames(str(path)))["size"] == (256, 288)
