@@ -278,7 +278,9 @@ class TrainConfig:
 class EvaluationConfig:
     """Adaptation to validation tasks during the run."""
 
-    every: int = count(1_000, "updates between evaluations; the last update is always evaluated")
+    every: int = count(
+        1_000, "most updates between evaluations; a run has at least five, the last after its last update"
+    )
     episodes: int = count(3, "episodes per trial")
     exploration_episodes: int = count(1, "first episodes of a trial that act on m ~ N(0, I)", low=0)
     trials: int = count(1, "independent trials per validation task")

@@ -15,10 +15,13 @@ AVERAGE_RETURN = "AverageReturn"  # of last episodes; what viskit shows when it 
 CALLED: dict[Split, str] = {"validation": "validation", "test": "held-out"}  # tasks, as in "held-out return"
 
 
-def evaluation_columns(split: Split, episodes: int) -> list[str]:
-    """Names for the mean return of each episode, the belief's width after each, and the last return again."""
-    numbered = [f"{split}/{what}_{e + 1}" for what in ("return", "belief_std") for e in range(episodes)]
-    return [*numbered, AVERAGE_RETURN]
+def evaluation_columns(split: Split, episodes: int, infers: bool) -> list[str]:
+    """Names for the mean return of each episode and, of agents that infer, the belief's width after each.
+
+    Last comes the last return again.
+    """
+    told = ("return", *["belief_std"] * infers)
+    return [*(f"{split}/{what}_{e + 1}" for what in told for e in range(episodes)), AVERAGE_RETURN]
 
 
 def return_columns(columns: Iterable[str], split: Split) -> list[str]:

@@ -39,6 +39,7 @@ class ClosableVectorEnv(VectorEnv, Protocol):
     def close(self) -> None: ...
 
 
+FEWEST_EVALUATIONS = 5  # of a run
 MakeEnv = Callable[..., ClosableVectorEnv]  # of so many worlds, and with `states` where critics see them
 
 
@@ -152,7 +153,7 @@ class OnlineTraining:
             progress.until_visit -= 1
             self.saver.behind = True
             self.pace.updates(progress.updates)
-            if self._due(self.config.runtime.log_every) or self._due(self.config.evaluation.every):
+            if self._due(self.config.runtime.log_every) or self._due(evaluation_interval(self.config)):
                 progress.unlogged = self.updates.numbers(metrics)
             self._after_update(evaluation_env)
         if self.saver.behind:
@@ -175,12 +176,13 @@ class OnlineTraining:
     def _after_update(self, evaluation_env: VectorEnv) -> None:
         """Evaluate, log and save, each if it is due."""
         progress, evaluation = self.progress, self.config.evaluation
+        infers = self.config.task.inference == "infer"
         if progress.unlogged is not None:
-            if self._due(evaluation.every):
+            if self._due(evaluation_interval(self.config)):
                 played = self.trainer.evaluate(Interruptible(evaluation_env, self._between))
-                found = evaluation_metrics(played, self.trainer.split)
+                found = evaluation_metrics(played, self.trainer.split, infers)
             else:
-                found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes))
+                found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes, infers))
             counts = self.trainer.collector.counts()
             self.log.row(progress.updates, {**counts, **progress.unlogged, **found})
             progress.unlogged = None
@@ -272,15 +274,22 @@ def meta_train(
         OnlineTraining(trainer, run_dir, log, stop, begun, hint).run(make_env)
 
 
-def evaluation_metrics(adaptations: Sequence[TaskAdaptation], split: Split) -> dict[str, float | None]:
-    """Columns of progress.csv: the mean return of each episode, and the belief's width after it.
+def evaluation_interval(config: Config) -> int:
+    """Updates between evaluations: few enough for a learning curve, however short the run."""
+    return min(config.evaluation.every, max(1, config.train.updates // FEWEST_EVALUATIONS))
+
+
+def evaluation_metrics(
+    adaptations: Sequence[TaskAdaptation], split: Split, infers: bool
+) -> dict[str, float | None]:
+    """Columns of progress.csv: the mean return of each episode and, of agents that infer, the belief's width.
 
     Where a simulation diverged, the mean return is not a number rather than that of the other tasks.
     """
     returns = returns_array(adaptations).mean((0, 1))
     stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
-    columns = evaluation_columns(split, len(returns))
-    return dict(zip(columns, map(float, (*returns, *stds, returns[-1])), strict=True))
+    columns = evaluation_columns(split, len(returns), infers)
+    return dict(zip(columns, map(float, (*returns, *[*stds] * infers, returns[-1])), strict=True))
 
 
 def _why(family: Family) -> str:

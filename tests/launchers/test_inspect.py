@@ -36,7 +36,7 @@ def test_manifest_sizes_counters_and_returns(run_dir: Path) -> None:
     assert told["parameters"] > 1_000 and told["update"] == 6 and told["pretraining_update"] == 3
     # 4 tasks x 2 random episodes and 3 visits x 2 tasks x 2 episodes, of 6 steps; a task's ring holds 4
     assert told["env_steps"] == 120 and told["replay_steps"] <= 96
-    assert [row["update"] for row in told["evaluations"]] == [3, 6]
+    assert [row["update"] for row in told["evaluations"]] == [1, 2, 3, 4, 5, 6]
     last = f"{told['evaluations'][-1]['test/return_2']:.2f}"
     assert "held-out returns of each episode" in result.stdout and "4 + 2 tasks\n" in result.stdout
     assert last in result.stdout and "6 after 3 of pre-training" in result.stdout
@@ -46,11 +46,11 @@ def test_manifest_sizes_counters_and_returns(run_dir: Path) -> None:
 def test_it_says_which_tasks_returns_are_of(tmp_path: Path) -> None:
     meta_train(tiny_config(), FakeFamily(validation=True), tmp_path / "run", CPU, quiet=True)
     result = inspect(tmp_path / "run", "--json", tmp_path / "told.json")
-    assert "validation returns of each episode, the last 2 evaluations" in result.stdout
+    assert "validation returns of each episode, the last 5 evaluations" in result.stdout
     assert "fake: 4 + 2 tasks, 3 validation tasks" in result.stdout
     assert [list(row) for row in json.loads((tmp_path / "told.json").read_text())["evaluations"]] == [
         ["update", "validation/return_1", "validation/return_2"]
-    ] * 2
+    ] * 6
 
 
 def test_verify_reads_every_byte(run_dir: Path) -> None:

@@ -34,10 +34,13 @@ def test_a_run_leaves_rows_events_and_checkpoints(tmp_path: Path, inference: str
     config = tiny_config(inference=inference)
     meta_train(config, FakeFamily(), tmp_path, CPU, quiet=True)
     rows = rows_of(tmp_path)
-    assert [row["update"] for row in rows] == ["2", "3", "4", "6"]  # every 2, and the evaluations at 3 and 6
-    assert [row["test/return_2"] != "nan" for row in rows] == [False, True, False, True]
+    assert [row["update"] for row in rows] == ["1", "2", "3", "4", "5", "6"]  # each has its evaluation
+    assert [name for name in rows[0] if name.startswith("test/")] == [
+        *("test/return_1", "test/return_2"),
+        *["test/belief_std_1", "test/belief_std_2"] * (inference == "infer"),  # others have no belief
+    ]
     # 4 tasks x 2 random episodes, then 2 tasks x 2 episodes before every second update; 6 steps each
-    assert [int(row["env_steps"]) for row in rows] == [72, 96, 96, 120]
+    assert [int(row["env_steps"]) for row in rows] == [72, 72, 96, 96, 120, 120]
     assert list(tmp_path.glob("events.out.tfevents.*"))
     assert load_checkpoint(tmp_path).manifest["update"] == 6
     agent = load_agent(tmp_path, CPU)
@@ -45,6 +48,29 @@ def test_a_run_leaves_rows_events_and_checkpoints(tmp_path: Path, inference: str
     trainer.agent = agent
     returns = [entry.returns for entry in trainer.evaluate(FakeFamily().make_vector_env(2))]
     assert np.allclose(np.mean(returns, 0)[1], float(rows[-1]["test/return_2"]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("updates", "every", "evaluated"),
+    [
+        (11, 500, [2, 4, 6, 8, 10, 11]),
+        (11, 4, [2, 4, 6, 8, 10, 11]),
+        (15, 2, [2, 4, 6, 8, 10, 12, 14, 15]),
+        (3, 2, [1, 2, 3]),
+    ],
+)
+def test_any_run_has_a_learning_curve(tmp_path: Path, updates: int, every: int, evaluated: list[int]) -> None:
+    config = tiny_config()
+    config = replace(
+        config,
+        train=replace(config.train, updates=updates),
+        evaluation=replace(config.evaluation, every=every),
+        runtime=replace(config.runtime, log_every=1),
+    )
+    meta_train(config, FakeFamily(), tmp_path, CPU, quiet=True)
+    rows = rows_of(tmp_path)
+    assert len(rows) == updates
+    assert [int(row["update"]) for row in rows if row["test/return_2"] != "nan"] == evaluated
 
 
 def test_two_runs_of_a_seed_are_the_same_and_another_seed_is_not(tmp_path: Path) -> None:
@@ -149,12 +175,12 @@ def test_a_diverged_simulation_is_counted_and_shown_and_ends_no_run(tmp_path: Pa
     columns = list(rows[0])
     assert columns[columns.index("env_steps") + 1] == "diverged_episodes"
     # 4 random episodes of 3 steps to make 12, then a trial of 2 in each visit: 3 + 3 is half of 12
-    assert [int(row["diverged_episodes"]) for row in rows] == [6, 8, 8, 10]
+    assert [int(row["diverged_episodes"]) for row in rows] == [6, 6, 8, 8, 10, 10]
     # a failed step is paid for as well: 4 x 4 and 3 x 12, then 2 x 4 and 3 x 12 in each visit
-    assert [int(row["env_steps"]) for row in rows] == [52 + 44, 52 + 88, 52 + 88, 52 + 132]
+    assert [int(row["env_steps"]) for row in rows] == [52 + paid for paid in (44, 44, 88, 88, 132, 132)]
     shown = [row["test/return_1"] for row in rows] + [row["test/return_2"] for row in rows]
-    assert shown == ["nan"] * 8
-    assert [row["test/belief_std_2"] != "nan" for row in rows] == [False, True, False, True]
+    assert shown == ["nan"] * 12
+    assert all(row["test/belief_std_2"] != "nan" for row in rows)
 
 
 def test_a_task_that_fails_in_every_first_step_is_named() -> None:
