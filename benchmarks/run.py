@@ -2,15 +2,23 @@
 
 The run is the command's own, in the quick preset; `--share 0.1` makes a tenth of its updates (but all of its
 random episodes). How much of an update is spent in torch's operators is measured afterwards, by its profiler.
+
+`python benchmarks/run.py --beside 2 --share 0.02` is about updates/s beside so many busy processes instead,
+of the command as it is and with one thread, in turns; `--beside 0` of threads that spin while waiting, too.
 """
 
 import argparse
+import csv
 import importlib.metadata
 import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -50,6 +58,14 @@ PARTS = {
 }
 ARITHMETIC = ("updates", "sampling", "acting networks", "physics", "rendering")
 PROFILED_UPDATES = 5
+
+# Beside others: options of the command, and what is set in its environment.
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
+CONTENDERS: dict[str, tuple[list[str], dict[str, str]]] = {
+    "default": ([], {}),
+    "one thread": (["--threads", "1"], {}),
+    "spinning": ([], {"GOMP_SPINCOUNT": "300000"}),  # GNU's own default, which takes minutes beside others
+}
 
 
 class Sample:
@@ -94,6 +110,52 @@ def shortened(config: Config, share: float) -> list[str]:
     return [f"{name}={max(1, round(value * share))}" for name, value in values.items()]
 
 
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Within, so many processes do nothing but compute."""
+    processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def updates_per_second(name: str, words: list[str]) -> float:
+    """Of a run of the command with these words, visits included, from its first update to its last."""
+    options, variables = CONTENDERS[name]
+    kept = {key: value for key, value in os.environ.items() if key not in WAITING}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "metaslac", "meta-train", *words, *options]
+        command += [f"--run-dir={folder}/run", "--quiet", "--set=runtime.log_every=1"]
+        environment = {**kept, **variables, "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+        with open(f"{folder}/run/progress.csv", newline="") as file:
+            seconds = [float(row["time/seconds"]) for row in csv.DictReader(file)]
+    return (len(seconds) - 2) / (seconds[-2] - seconds[0])  # the last row has the evaluation
+
+
+def measure_beside(options: argparse.Namespace, settings: list[str]) -> None:
+    """Let the contenders take turns beside busy processes; print updates/s and the ratios of each turn."""
+    words = [f"--family={options.family}", f"--preset={options.preset}", "--device=cpu"]
+    words += [f"--set={setting}" for setting in settings]
+    contenders = [name for name in CONTENDERS if name != "spinning" or not options.beside]
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    with busy(options.beside):
+        for number in range(options.rounds):
+            for name in contenders[:: 1 if number % 2 == 0 else -1]:
+                rates[name].append(updates_per_second(name, words))
+                print(f"{number} {name:12}{rates[name][-1]:8.2f} updates/s", flush=True)
+    for other in contenders[1:]:
+        ratios = [ours / its for ours, its in zip(rates["default"], rates[other], strict=True)]
+        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        print(f"default over {other}: {statistics.median(ratios):.2f} ({shown})")
+    if options.json:
+        about = {"beside": options.beside, "machine": machine(), "load_average": os.getloadavg()}
+        options.json.write_text(json.dumps({**about, "updates_per_second": rates}, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,9 +165,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=chosen_threads(0).number)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    parser.add_argument("--beside", type=int, metavar="N", help="measure beside N busy processes")
+    parser.add_argument("--rounds", type=int, default=3, help="of turns beside them")
     options = parser.parse_args()
     settings = [f"family.name={options.family}", f"runtime.threads={options.threads}", *options.set]
     config = resolve(options.preset, settings)
+    if options.beside is not None:
+        updates = max(3, round(config.train.updates * options.share))
+        few = [f"{name}={updates}" for name in ("train.updates", "evaluation.every", "checkpoint.every")]
+        measure_beside(options, ["train.pretrain_updates=5", *few, *options.set])
+        return
     config = resolve(options.preset, [*settings, *shortened(config, options.share)])
 
     sample, watch = Sample(), Stopwatch(torch.device("cpu"))
