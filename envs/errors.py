@@ -24,7 +24,8 @@ class SimulationDiverged(FamilyError):
     `worlds` lists the slots, in rising order; `result` is what the step returned otherwise.
     """
 
-    def __init__(self, worlds: tuple[int, ...], message: str, result: tuple[Any, ...]) -> None:
+    # Of the message alone it can be made too, as worker processes do with an error that they hand over.
+    def __init__(self, message: object, worlds: tuple[int, ...] = (), result: tuple[Any, ...] = ()) -> None:
         super().__init__(message)
         self.worlds = worlds
         self.result = result

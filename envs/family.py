@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -31,7 +32,7 @@ HOW_TO_FREEZE = (
     "let it draw from a generator of its own with a fixed seed, np.random.default_rng(0), made in that call"
 )
 
-TaskParams = Sequence[Sequence[float]]
+TaskParams = Sequence[Sequence[float]] | Array
 Split = Literal["train", "test", "validation"]
 
 
@@ -154,7 +155,7 @@ class Family(ABC):
 
     @abstractmethod
     def task_params(self) -> tuple[TaskParams, TaskParams]:
-        """Rows of P parameters of the training and of the held-out tasks; the same at every call."""
+        """Rows of P parameters, or arrays (N, P), of the training and the held-out tasks; always the same."""
 
     def validation_params(self) -> TaskParams:
         """Rows of P parameters of the validation tasks, likewise; drawn as the others are. Default: none.
@@ -166,18 +167,30 @@ class Family(ABC):
 
     def _rows(self) -> list[tuple[Split, tuple[float, ...]]]:
         """The parameters of every task, asked for anew."""
-        train, test = self.task_params()
-        validation = self.validation_params() if self._draws_validation_tasks() else ()
-        splits: tuple[tuple[Split, TaskParams], ...]
-        splits = ("train", train), ("test", test), ("validation", validation)
-        rows = [(split, tuple(float(value) for value in row)) for split, part in splits for row in part]
-        if any(len(row) != len(self.param_names) for _, row in rows):
-            raise FamilyError(f"{self.name}: every task needs a value for each of {self.param_names}")
-        if not all(abs(value) <= LARGEST for _, row in rows for value in row):  # nor NaN
-            raise FamilyError(f"{self.name}: every task's values must be finite, up to {LARGEST:.1e}")
+        train, test = self._checked_params("task_params", self.task_params())
+        drawn = self.validation_params() if self._draws_validation_tasks() else ()
+        (validation,) = self._checked_params("validation_params", (drawn,))
         if not train or not test:
             raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
-        return rows
+        splits: tuple[tuple[Split, Sequence[tuple[float, ...]]], ...]
+        splits = ("train", train), ("test", test), ("validation", validation)
+        return [(split, row) for split, part in splits for row in part]
+
+    def _checked_params(self, hook: str, parts: Any) -> list[list[tuple[float, ...]]]:
+        """What a hook gave, lists or arrays, as rows of numbers; FamilyError if it will not do."""
+        wanted = 2 if hook == "task_params" else 1
+        try:
+            checked = [[tuple(float(value) for value in row) for row in part] for part in parts]
+        except (TypeError, ValueError) as error:
+            raise FamilyError(f"{self.name}: {hook} must give rows of numbers: {error}") from error
+        if len(checked) != wanted:
+            raise FamilyError(f"{self.name}: {hook} must give training tasks and held-out tasks")
+        rows = [row for part in checked for row in part]
+        if any(len(row) != len(self.param_names) for row in rows):
+            raise FamilyError(f"{self.name}: every task needs a value for each of {self.param_names}")
+        if not all(abs(value) <= LARGEST for row in rows for value in row):  # nor NaN
+            raise FamilyError(f"{self.name}: every task's values must be finite, up to {LARGEST:.1e}")
+        return checked
 
     def _draws_validation_tasks(self) -> bool:
         hooks = {"task_params", "validation_params"}

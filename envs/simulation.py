@@ -147,6 +147,9 @@ class Simulation:
         ids = worlds.astype(np.int32)
         if model_fields:
             for name, live in self._model_fields.items():
+                given, wanted = np.shape(model_fields[name]), (len(worlds), *live.shape[1:])
+                if given != wanted:
+                    raise FamilyError(f"randomises: {name!r} has shape {given} in place of {wanted}")
                 live[worlds] = model_fields[name]
             if self._derives:
                 self._batch.set_const(ids)

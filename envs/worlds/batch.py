@@ -48,6 +48,8 @@ class BatchWorlds:
         ]
         qpos, qvel = (np.stack(part) for part in zip(*starts, strict=True))
         values = [family.task_model(model, task) for task in tasks]
+        if missing := {name for value in values for name in set(family.randomises) - value.keys()}:
+            raise FamilyError(f"{family.name}: task_model gives no {', '.join(sorted(missing))}")
         fields = {name: np.stack([value[name] for value in values]) for name in family.randomises}
         self._params[worlds] = [task.params for task in tasks]
         self.simulation.reset(worlds, qpos, qvel, fields)

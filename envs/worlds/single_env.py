@@ -13,6 +13,7 @@ from metaslac.envs.errors import FamilyError
 from metaslac.envs.family import Family
 from metaslac.envs.registry import make_family
 from metaslac.envs.worlds.arguments import numbers
+from metaslac.envs.worlds.live import refuse_to_be_copied
 from metaslac.envs.worlds.spaces import spaces, spec_of
 from metaslac.envs.worlds.vector_env import Observations, TaskVectorEnv
 
@@ -29,6 +30,7 @@ class TaskEnv(gymnasium.Env[Any, Any]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
     _spec: EnvSpec | None = None
+    __reduce_ex__ = refuse_to_be_copied
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from metaslac.envs.errors import FamilyError, RenderingUnavailable
 from metaslac.envs.family import Task
 from metaslac.envs.pixels.job_thread import JobThread
 from metaslac.envs.worlds.arguments import Seed
+from metaslac.envs.worlds.live import refuse_to_be_copied
 from metaslac.envs.worlds.protocol import Worlds
 from metaslac.envs.worlds.vector_env import Observations, Remains, TaskVectorEnv
 
@@ -60,6 +61,8 @@ class SupervisedVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     Raises:
         FamilyError: the first env does not come to be; other errors of `make` as they are.
     """
+
+    __reduce_ex__ = refuse_to_be_copied
 
     def __init__(self, make: Callable[[], TaskVectorEnv]) -> None:
         self.restarts = 0

@@ -21,6 +21,7 @@ from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.worlds import arguments
 from metaslac.envs.worlds.arguments import Seed
 from metaslac.envs.worlds.frame_stack import FrameStack
+from metaslac.envs.worlds.live import refuse_to_be_copied
 from metaslac.envs.worlds.of_family import make_worlds
 from metaslac.envs.worlds.spaces import spaces, spec_of
 
@@ -63,6 +64,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"]}
     render_mode = "rgb_array"
     _spec: EnvSpec | None = None
+    __reduce_ex__ = refuse_to_be_copied
 
     def __init__(
         self,
@@ -195,7 +197,7 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         result = (self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info)
         if failed:
             if self._raises:
-                raise SimulationDiverged(tuple(sorted(failed)), self._divergence(failed), result)
+                raise SimulationDiverged(self._divergence(failed), tuple(sorted(failed)), result)
             info["diverged"] = np.isin(np.arange(self.num_envs), list(failed))
         return result
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from metaslac import envs
+from metaslac.envs.families.hopper import HopperRandParams
 from metaslac.envs.families.point_robot import PointRobot
 from metaslac.envs.family import TaskParams
 
@@ -162,3 +164,75 @@ def test_episode_steps_count_decisions() -> None:
 def test_unknown_task_is_refused(index: object) -> None:
     with pytest.raises(envs.FamilyError, match="unknown task .* the tasks are 0 to 159"):
         envs.make_family("cheetah_vel").task(index)  # type: ignore[arg-type]
+
+
+class Lists(PointRobot):
+    """A point robot with whatever lists of tasks."""
+
+    def __init__(self, params: Any, validation: Any = ()) -> None:
+        super().__init__(image_size=32, observation="state")
+        self.given = params, validation
+
+    def task_params(self) -> Any:
+        return self.given[0]
+
+    def validation_params(self) -> Any:
+        return self.given[1]
+
+
+def test_arrays_are_as_good_as_lists() -> None:
+    rows = [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], [[0.7, 0.8]], [[0.9, 1.0], [-0.1, 0.0]]
+    lists = Lists(rows[:2], rows[2])
+    for dtype in (np.float64, object):
+        arrays = Lists(tuple(np.array(part, dtype) for part in rows[:2]), np.array(rows[2], dtype))
+        assert arrays.tasks == lists.tasks
+        assert arrays.task_hash == lists.task_hash and arrays.validation_hash == lists.validation_hash
+        assert all(type(value) is float for task in arrays.tasks for value in task.params)
+    env = envs.make_vector_env(arrays, 2)
+    assert env.reset(seed=0, options={"task": np.array([0, 5])})[1]["task"].tolist() == [0, 5]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (((np.ones(3), np.ones(2)),), "task_params must give rows of numbers"),
+        ((([["a", "b"]], [[1.0, 2.0]]),), "task_params must give rows of numbers"),
+        ((None,), "task_params must give rows of numbers"),
+        ((([[1.0, 2.0]],),), "task_params must give training tasks and held-out tasks"),
+        (((np.ones((2, 3)), np.ones((1, 3))),), "every task needs a value for each of"),
+        (((np.ones((0, 2)), np.ones((1, 2))),), "there must be training tasks and held-out tasks"),
+        (((np.full((2, 2), np.nan), np.ones((1, 2))),), "task_params gives values that are not finite"),
+        (((np.ones((2, 2)), np.ones((1, 2))), [1.0, 2.0]), "validation_params must give rows of numbers"),
+        (((np.ones((2, 2)), np.ones((1, 2))), [[1.0, np.inf]]), "validation_params gives values that are"),
+    ],
+)
+def test_lists_of_tasks_that_cannot_be_are_refused_in_our_words(given: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(envs.FamilyError, match=f"^point_robot: {said}"):
+        _ = Lists(*given).tasks
+
+
+class Scaled(HopperRandParams):
+    """A hopper whose bodies are what a test says."""
+
+    given: dict[str, Any] = {}
+
+    def task_model(self, model: Any, task: envs.Task) -> dict[str, Any]:
+        return {**super().task_model(model, task), **self.given}
+
+
+class Lacking(HopperRandParams):
+    """A hopper of which nothing is randomised."""
+
+    def task_model(self, model: Any, task: envs.Task) -> dict[str, Any]:
+        return {}
+
+
+def test_bodies_that_do_not_fit_the_model_are_refused_in_our_words() -> None:
+    with pytest.raises(envs.FamilyError, match=r"task_model gives no body_inertia, body_mass"):
+        envs.make_vector_env(Lacking(observation="state"), 2).reset(seed=0)
+    family = Scaled(observation="state")
+    family.given = {"body_mass": np.ones(3)}
+    with pytest.raises(
+        envs.FamilyError, match=r"randomises: 'body_mass' has shape \(2, 3\) in place of \(2, "
+    ):
+        envs.make_vector_env(family, 2).reset(seed=0)
