@@ -15,7 +15,13 @@ from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture
 from metaslac.launchers.media.video import Clip, caption, check_video_name, spread, write_video
-from metaslac.launchers.options import checkpoint_option, device_options, drawing_options, same_family_option
+from metaslac.launchers.options import (
+    UserPath,
+    checkpoint_option,
+    device_options,
+    drawing_options,
+    same_family_option,
+)
 from metaslac.launchers.outputs import check_writable, table, write_json
 
 if TYPE_CHECKING:
@@ -40,19 +46,19 @@ MOST_COLUMNS = 4  # of task parameters
 )
 @click.option(
     "--video",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     show_default="none",
     help=f"Write an .mp4 of --task, or of {MOST_TILES} held-out tasks side by side.",
 )
 @click.option(
     "--picture",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     help="Write a .png of --task, or of a few held-out tasks: a row of frames per episode.  [default: none]",
 )
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     show_default="none",
     help="Write the table as JSON.",
 )

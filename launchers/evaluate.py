@@ -18,6 +18,7 @@ from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
 from metaslac.launchers.options import (
     Command,
+    UserPath,
     checkpoint_option,
     device_options,
     drawing_options,
@@ -38,7 +39,7 @@ def control_options(command: Command) -> Command:
     for name in reversed(CONTROLS):
         option = click.option(
             f"--{name}",
-            type=click.Path(path_type=Path),
+            type=UserPath(),
             show_default="none",
             help=f"An evaluated run with task.inference={name}, to compare with.",
         )
@@ -79,7 +80,7 @@ def control_options(command: Command) -> Command:
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     show_default="evaluation.json of the run, evaluation-validation.json with --split validation",
     help="Where to write every return and belief.",
 )

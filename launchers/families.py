@@ -19,6 +19,7 @@ from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import blamed_on, open_family
 from metaslac.launchers.media.picture import MOMENTS, Strip, check_picture_name, write_sheet
 from metaslac.launchers.media.video import Frames, caption, spread
+from metaslac.launchers.options import UserPath
 from metaslac.launchers.outputs import check_writable, table
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ Flags = NDArray[np.bool_]
     "--suite", is_flag=True, show_default="off", help="List the names of dm_control's suite instead."
 )
 @click.option("--show", metavar="NAME", show_default="none", help="Draw a contact sheet of a family instead.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), show_default="none", help="Where --show writes its .png."
-)
+@click.option("--out", type=UserPath(), show_default="none", help="Where --show writes its .png.")
 @click.option(
     "--tasks", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks that --show draws."
 )

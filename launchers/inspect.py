@@ -15,6 +15,7 @@ import click
 
 from metaslac.config.sections import PRIVILEGED
 from metaslac.errors import MetaslacError
+from metaslac.launchers.options import UserPath
 from metaslac.launchers.outputs import check_writable, table, write_json
 from metaslac.training.columns import CALLED, return_columns, split_in
 
@@ -23,12 +24,12 @@ PROBLEMS_SHOWN = 5
 
 
 @click.command(short_help="Show what a checkpoint holds, and verify it.")
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=UserPath())
 @click.option("--verify", is_flag=True, show_default="off", help="Read every file and compare its checksum.")
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(dir_okay=False),
     show_default="none",
     help="Write the same as JSON.",
 )

@@ -14,7 +14,7 @@ from metaslac.config.presets import FAMILY_PRESETS, PRESETS
 from metaslac.config.sections import DEVICES, TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import training as api
-from metaslac.launchers.options import SETTINGS
+from metaslac.launchers.options import SETTINGS, UserPath
 from metaslac.launchers.signals import STOPPED, stop_requested
 
 
@@ -39,13 +39,13 @@ def _default(name: str) -> str:
 )
 @click.option(
     "--run-dir",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     show_default="runs/FAMILY-PRESET-INFERENCE-sSEED",
     help="Where everything is written. A run that is there is gone on with.",
 )
 @click.option(
     "--resume",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     show_default="none",
     help="Go on with the run in this run directory, with its settings. Only train.updates, runtime.* and "
     "checkpoint.* may be changed.",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from metaslac.config.sections import DEVICES
+from metaslac.storage.files import user_path
 
 # named flag -> the setting it is short for
 SETTINGS = {
@@ -23,12 +25,28 @@ SETTINGS = {
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
+class UserPath(click.Path):
+    """A path whose `~` is the home directory also where no shell has seen to that, as in --out=~/x."""
+
+    def __init__(self, dir_okay: bool = True) -> None:
+        super().__init__(dir_okay=dir_okay, path_type=Path)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The Path; MetaslacError for a home directory that is not there."""
+        return super().convert(user_path(value), param, ctx)
+
+
 def checkpoint_option(command: Command) -> Command:
     """--checkpoint, for a command that needs a trained agent."""
     option = click.option(
         "--checkpoint",
         required=True,
-        type=click.Path(path_type=Path),
+        type=UserPath(),
         help="A checkpoint directory, or a run directory for its last one.",
     )
     return option(command)

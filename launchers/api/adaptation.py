@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.trained import load_trained, play
+from metaslac.storage.files import user_path
 
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import TaskAdaptation
@@ -60,7 +61,7 @@ def adapt(
     """
     from metaslac.acting.adaptation import ADAPTATION_STREAM
 
-    trained = load_trained(Path(checkpoint), family, device, threads, redraw_every, mean_below)
+    trained = load_trained(user_path(checkpoint), family, device, threads, redraw_every, mean_below)
     tasks = _chosen_tasks(trained.family, task)
     played = play(
         trained, tasks, episodes=episodes, stream=ADAPTATION_STREAM, seed=seed, keep_frames=keep_frames

@@ -14,6 +14,7 @@ from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
+from metaslac.storage.files import user_path
 from metaslac.training.columns import CALLED
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ def evaluate(
 
     if split not in CALLED:
         raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
-    checkpoint = Path(checkpoint)
-    path = evaluation_path(checkpoint, split) if out is None else Path(out)
-    given = {name: Path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
+    checkpoint = user_path(checkpoint)
+    path = evaluation_path(checkpoint, split) if out is None else user_path(out)
+    given = {name: user_path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
     if out is not None or path.parent.is_dir():  # of anything else, loading says what it is not
         check_writable(path)
     trained = load_trained(checkpoint, family, device, threads, redraw_every, mean_below)

@@ -28,6 +28,7 @@ from metaslac.launchers.api.process import (
     threads_line,
     torch_threads,
 )
+from metaslac.storage.files import user_path
 
 if TYPE_CHECKING:
     from metaslac.storage.checkpoint import Checkpoint
@@ -81,11 +82,11 @@ def meta_train(
     if resume is not None:
         if preset is not None or run_dir is not None:
             raise MetaslacError("resume goes with neither preset nor run_dir: the run has both")
-        run_dir = Path(resume)
+        run_dir = user_path(resume)
         config = changed(run_dir, changes, family is not None)
     else:
         config = resolve(preset or "default", changes)
-        run_dir = Path(run_dir or default_run_dir(config, preset or "default"))
+        run_dir = user_path(run_dir or default_run_dir(config, preset or "default"))
     hint = QUICK_HINT if resume is None and preset in (None, "default") else ""
     return train(config, run_dir, quiet, names_in(settings), stop, tell, resume is not None, hint)
 

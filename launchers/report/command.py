@@ -16,7 +16,7 @@ from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
 from metaslac.launchers.api.process import torch_threads
 from metaslac.launchers.api.trained import load_trained
-from metaslac.launchers.options import device_options, same_family_option
+from metaslac.launchers.options import UserPath, device_options, same_family_option
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import write_atomically
 
@@ -29,10 +29,8 @@ MOMENTS = 12  # frames of a reconstruction
 
 
 @click.command(short_help="One HTML page of what runs of a family came to.")
-@click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .html file to write."
-)
+@click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=UserPath())
+@click.option("--out", required=True, type=UserPath(dir_okay=False), help="The .html file to write.")
 @click.option("--title", show_default="metaslac: FAMILY", help="Heading of the page.")
 @same_family_option
 @device_options

@@ -21,7 +21,7 @@ from metaslac.launchers.api.family import configured_family, try_out
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on
 from metaslac.launchers.api.training import file_name, names_in
 from metaslac.launchers.errors import FAULT
-from metaslac.launchers.options import SETTINGS
+from metaslac.launchers.options import SETTINGS, UserPath
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
 from metaslac.launchers.signals import stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Job, Jobs
@@ -90,7 +90,7 @@ DECIDED = {
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(),
     show_default="sweeps/FAMILY-PRESET",
     help="Where everything is written. A sweep that is there is gone on with.",
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
@@ -19,6 +18,7 @@ from metaslac.acting.agent import Agent, Drawing, load_agent
 from metaslac.config.sections import DEVICES, Config
 from metaslac.config.validation import check_seed
 from metaslac.errors import MetaslacError
+from metaslac.storage.files import user_path
 
 LOOP_STREAM = 7
 ACTION_TOLERANCE = 1e-6
@@ -198,7 +198,7 @@ def load_single_task(
     mean_below: float | None,
 ) -> SingleTaskAgent:
     """What `metaslac.load` returns, and its errors."""
-    agent = load_agent(Path(path), _chosen_device(device))
+    agent = load_agent(user_path(path), _chosen_device(device))
     return SingleTaskAgent(agent, seed, redraw_every, mean_below)
 
 

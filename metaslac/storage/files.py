@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one.
+"""Where files are, in the user's words, and writing them so that a reader never sees half of one.
 
 What the files mean is decided by run_log.py and checkpoint.py.
 """
@@ -9,7 +9,27 @@ import errno
 import os
 from pathlib import Path
 
+from metaslac.errors import MetaslacError
+
 NO_SYNC = errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF  # said by file systems that cannot
+
+
+def user_path(written: str | os.PathLike[str]) -> Path:
+    """A path as users write it: `~` at its start is their home directory, and `./~` a name like any other.
+
+    Raises MetaslacError for the home of somebody who is not there.
+    """
+    text = os.fspath(written)
+    path = Path(text)
+    if text.startswith("~"):
+        try:
+            return path.expanduser()
+        except RuntimeError:
+            raise MetaslacError(
+                f"{text}: there is no home directory of that name; a file called so is ./{text}"
+            ) from None
+    # Path makes ~ of ./~, which the next to read it would take for the home directory.
+    return path.absolute() if path.parts and path.parts[0].startswith("~") else path
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -201,7 +201,7 @@ def test_arrays_are_as_good_as_lists() -> None:
         ((([[1.0, 2.0]],),), "task_params must give training tasks and held-out tasks"),
         (((np.ones((2, 3)), np.ones((1, 3))),), "every task needs a value for each of"),
         (((np.ones((0, 2)), np.ones((1, 2))),), "there must be training tasks and held-out tasks"),
-        (((np.full((2, 2), np.nan), np.ones((1, 2))),), "task_params gives values that are not finite"),
+        (((np.full((2, 2), np.nan), np.ones((1, 2))),), "every task.s values must be finite"),
         (((np.ones((2, 2)), np.ones((1, 2))), [1.0, 2.0]), "validation_params must give rows of numbers"),
         (((np.ones((2, 2)), np.ones((1, 2))), [[1.0, np.inf]]), "validation_params gives values that are"),
     ],
