@@ -311,10 +311,7 @@ class RuntimeConfig:
     )
     cuda_graph: bool = setting(True, "on CUDA, make an update as one graph instead of kernel by kernel")
     threads: int = count(
-        0,
-        "CPU threads for torch and for rendering; 0 takes as many as affinity, CPU quota and OMP_NUM_THREADS "
-        "allow",
-        low=0,
+        0, "CPU threads; 0 takes as many as affinity, CPU quota and OMP_NUM_THREADS allow", low=0
     )
     worlds: int = count(16, "most environments stepped side by side")
     log_every: int = count(50, "updates between rows of progress.csv")

@@ -20,7 +20,7 @@ from metaslac.envs import make_family, make_vector_env
 from metaslac.envs.machine import CpuThreads, cpu_threads
 from metaslac.launchers.api.memory import available_bytes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIB, GIB = 2**20, 2**30
 
 

@@ -19,7 +19,7 @@ from runs import SMALL
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.storage.manifest import damaged_files
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIB = 2**20
 FAULT, BAD_INPUT = 1, 2
 
