@@ -117,7 +117,8 @@ def adapt(
 
 
 def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
-    family, results, privileged, infers = adapted
+    family, results, privileged = adapted
+    infers = adapted.infers
     by_episode = zip(*(result.returns for result in results), strict=True)
     return {
         "family": family.name,

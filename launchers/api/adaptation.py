@@ -24,7 +24,11 @@ class Adapted(NamedTuple):
     family: Family
     tasks: Sequence[TaskAdaptation]  # in the order of the family's held-out tasks
     privileged: bool  # whether the critic saw the simulator's state in training
-    infers: bool  # whether the agent has a belief: those told of the task, or blind to it, have none
+
+    @property
+    def infers(self) -> bool:
+        """Whether a belief left the prior; those of agents told of the task, or blind to it, never do."""
+        return any((task.belief_std[1:] != 1).any() for task in self.tasks)
 
 
 def adapt(
@@ -66,8 +70,7 @@ def adapt(
     played = play(
         trained, tasks, episodes=episodes, stream=ADAPTATION_STREAM, seed=seed, keep_frames=keep_frames
     )
-    config = trained.config
-    return Adapted(trained.family, played, config.privileged, config.task.inference == "infer")
+    return Adapted(trained.family, played, trained.config.privileged)
 
 
 def _chosen_tasks(family: Family, index: int | None) -> Sequence[Task]:

@@ -96,11 +96,11 @@ def evaluate(
     if not tasks:
         raise MetaslacError(f"--split {split}: {trained.family.name} has no {CALLED[split]} tasks")
     about = _about(trained, checkpoint, split, episodes, trials, seed, training_tasks)
-    if not overwrite:
-        check_nothing_is_lost(path, about, training_tasks)
     controls = {name: _control(where, name, about, path) for name, where in given.items()}
     for name, control in controls.items():
         _check_comparable(about, tasks, f"--{name} {given[name]}", control)
+    if not overwrite:
+        check_nothing_is_lost(path, about, training_tasks)
     held_out = _play(trained, tasks, about)
     training = _play(trained, trained.family.train_tasks, about) if training_tasks else None
     evaluation = Evaluation(about, held_out, training)

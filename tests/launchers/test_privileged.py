@@ -64,7 +64,17 @@ def test_it_is_said_wherever_a_result_stands(run: tuple[str, Path], command: lis
 
 def test_a_report_says_it_and_has_no_reconstructions(run: tuple[str, Path], tmp_path: Path) -> None:
     critic_input, directory = run
-    evaluate = ["evaluate", "--episodes", "2", "--trials", "1", "--device", "cpu", "--checkpoint"]
+    evaluate = [
+        "evaluate",
+        "--episodes",
+        "2",
+        "--trials",
+        "1",
+        "--device",
+        "cpu",
+        "--overwrite",
+        "--checkpoint",
+    ]
     assert here(*evaluate, str(directory)).exit_code == 0
     assert (
         here("report", str(directory), "--out", str(tmp_path / "page.html"), "--device", "cpu").exit_code == 0
