@@ -203,7 +203,7 @@ def test_arrays_are_as_good_as_lists() -> None:
         (((np.ones((0, 2)), np.ones((1, 2))),), "there must be training tasks and held-out tasks"),
         (((np.full((2, 2), np.nan), np.ones((1, 2))),), "every task.s values must be finite"),
         (((np.ones((2, 2)), np.ones((1, 2))), [1.0, 2.0]), "validation_params must give rows of numbers"),
-        (((np.ones((2, 2)), np.ones((1, 2))), [[1.0, np.inf]]), "validation_params gives values that are"),
+        (((np.ones((2, 2)), np.ones((1, 2))), [[1.0, np.inf]]), "every task.s values must be finite"),
     ],
 )
 def test_lists_of_tasks_that_cannot_be_are_refused_in_our_words(given: tuple[Any, ...], said: str) -> None:
