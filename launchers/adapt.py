@@ -102,7 +102,7 @@ def adapt(
         keep_frames=bool(video or picture),
     )
     report = _report(adapted, checkpoint)
-    click.echo(_as_table(adapted.family, report))
+    click.echo(_as_table(adapted.family, report, adapted.infers))
     if adapted.privileged:
         click.echo(PRIVILEGED)
     if json_path is not None:
@@ -118,7 +118,6 @@ def adapt(
 
 def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
     family, results, privileged = adapted
-    infers = adapted.infers
     by_episode = zip(*(result.returns for result in results), strict=True)
     return {
         "family": family.name,
@@ -130,7 +129,7 @@ def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
                 "index": result.task.index,
                 "params": [float(value) for value in result.task.params],
                 "returns": [float(value) for value in result.returns],
-                **({"belief_std": [float(value) for value in result.belief_width[1:]]} if infers else {}),
+                "belief_std": [float(value) for value in result.belief_width[1:]],
             }
             for result in results
         ],
@@ -138,8 +137,8 @@ def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def _as_table(family: Family, report: dict[str, Any]) -> str:
-    episodes, infers = range(1, len(report["mean_returns"]) + 1), "belief_std" in report["tasks"][0]
+def _as_table(family: Family, report: dict[str, Any], infers: bool) -> str:
+    episodes = range(1, len(report["mean_returns"]) + 1)
     shown = family.param_names[:MOST_COLUMNS]
     more = ["..."] * (len(shown) < len(family.param_names))
     header = [
@@ -155,7 +154,7 @@ def _as_table(family: Family, report: dict[str, Any]) -> str:
             *(f"{value:.3f}" for value in task["params"][:MOST_COLUMNS]),
             *more,
             *(f"{value:.2f}" for value in task["returns"]),
-            *(f"{value:.3f}" for value in task.get("belief_std", ())),
+            *(f"{value:.3f}" for value in task["belief_std"] if infers),
         ]
         for task in report["tasks"]
     ]

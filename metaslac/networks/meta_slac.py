@@ -37,9 +37,10 @@ class TaskParams(nn.Module):
 
     def fit(self, params: Tensor) -> None:
         """Standardise by the training tasks' params (N, P); one that never differs is only centred."""
+        if not params.numel():  # tasks that nothing tells apart; torch warns that they have no spread
+            return
+        std = params.std(0, correction=0)
         self.mean.copy_(params.mean(0))
-        # Of one task torch warns that it has no spread.
-        std = params.std(0, correction=0) if len(params) > 1 else torch.zeros_like(self.mean)
         self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
 
     def forward(self, params: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import pytest
 import torch
 
 from metaslac.networks.meta_slac import TaskParams
@@ -17,9 +18,18 @@ def test_parameters_are_standardised_by_the_training_tasks() -> None:
     torch.testing.assert_close(shown(params), shown.network(torch.tensor([[-1.0, 0.0], [1.0, 0.0]])))
 
 
-def test_of_one_training_task_parameters_are_only_centred_and_nothing_is_warned_of() -> None:
-    shown = TaskParams(2, 8, 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        shown.fit(torch.tensor([[2.0, -1.0]]))
-    assert shown.mean.tolist() == [2.0, -1.0] and shown.std.tolist() == [1.0, 1.0]
+@pytest.mark.parametrize(("tasks", "size"), [(1, 0), (3, 0), (1, 2)])
+def test_where_tasks_do_not_differ_parameters_are_centred_and_nothing_is_warned_of(
+    tasks: int, size: int
+) -> None:
+    shown, params = TaskParams(size, 8, 3), torch.full((tasks, size), 2.5)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # or only the first test to lead to it would be told
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            shown.fit(params)
+    finally:
+        torch.set_warn_always(always)
+    assert shown.mean.tolist() == [2.5] * size and shown.std.tolist() == [1.0] * size
+    assert shown(params).shape == (tasks, 3)
