@@ -60,14 +60,28 @@ def limits(device: torch.device) -> dict[str, float]:
         "bytes_per_second": (lambda: target.copy_(source), 2.0 * 4 * 2**26)
     }
     for dtype in (torch.float32, torch.bfloat16, torch.float64):  # the last for beliefs, which are small
-        size = 8192 if device.type == "cuda" else 2048  # large enough that a launch is nothing beside it
-        a = torch.randn(size, size, device=device).to(dtype)
-        works[f"{dtype}_flop_per_second"] = (lambda a=a: torch.mm(a, a), 2.0 * size**3)
+        a = square(dtype, device)
+        works[f"{dtype}_flop_per_second"] = (lambda a=a: torch.mm(a, a), 2.0 * len(a) ** 3)
     found = {}
     for name, (work, amount) in works.items():
         tries = [timed(work, 0.3, device) for _ in range(3)]
         found[name] = amount * max(one["count"] / one["wall_seconds"] for one in tries)
     return found
+
+
+def square(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A matrix so large that a launch is nothing beside its product with itself.
+
+    On a CPU, no larger than that product takes half a second: one without instructions for bfloat16 is some
+    300 times slower at it.
+    """
+    most = 8192 if device.type == "cuda" else 2048
+    size = most if device.type == "cuda" else 256
+    while True:
+        a = torch.randn(size, size, device=device).to(dtype)
+        if size == most or 8 * timed(lambda a=a: torch.mm(a, a), 0.0, device)["wall_seconds"] > 0.5:  # type: ignore[misc]
+            return a
+        size *= 2
 
 
 def floor_seconds(work: Work, ceiling: dict[str, float]) -> float:
