@@ -77,7 +77,7 @@ def batch_of_nothing(config: Config, device: torch.device, windows: int, kept: b
             numbers(tasks, segments, length, ACTIONS),
             numbers(tasks, segments, length),
             flags(tasks, segments, length),
-            flags(tasks, segments, length).logical_not(),
+            torch.full((tasks,), segments * length, device=device),
             numbers(tasks, segments, length + 1, config.model.feature_size) if kept else None,
         ),
         numbers(tasks, PARAMS),

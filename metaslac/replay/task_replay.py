@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -66,7 +65,7 @@ class Context(NamedTuple):
     a: Tensor  # (K, S, N, A)
     r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
-    repeated: Tensor  # (K, S, N) bool: of the task's drawn ones an earlier one is the same transition
+    distinct: Tensor  # (K,) transitions in the task's pool; those drawn may repeat some of them
     f: Tensor | None = None  # (K, S, N + 1, F) features, where they are kept
 
 
@@ -236,7 +235,7 @@ class TaskReplay:
             a=gather(self.actions, step),
             r=gather(self.rewards, step),
             valid=valid,
-            repeated=valid & repeats(step.masked_fill(~valid, -1).flatten(1)).view_as(valid),
+            distinct=(lengths * pooled).sum(1),
             f=None if self.features is None else gather(self.features, first + index).float(),
         )
 
@@ -304,13 +303,6 @@ def gather(store: Tensor, place: Tensor) -> Tensor:
     """Rows of a store (tasks, places, ...) at flat places of any shape, as one row gather."""
     rows = store.flatten(0, 1).index_select(0, place.flatten())
     return rows.view(*place.shape, *store.shape[2:])
-
-
-def repeats(places: Tensor) -> Tensor:
-    """Which of the places (K, C) were in their row before, bool (K, C)."""
-    ordered, order = places.sort(dim=1, stable=True)  # so that of equal ones the first stays first
-    same = F.pad(ordered.diff(dim=1) == 0, (1, 0))
-    return torch.zeros_like(same).scatter(1, order, same)
 
 
 def replay_bytes(

@@ -199,16 +199,6 @@ def drawn_segments(context: Context, k: int) -> list[object]:
     return list(zip(*(nested(part.tolist()) for part in parts), strict=True))
 
 
-def told_again(context: Context, k: int) -> list[list[bool]]:
-    """Whether each transition was seen before, from the numbers in its frames; outside an episode none is."""
-    seen: set[int] = set()
-    again = []
-    for frames, valid in zip(numbers_of(context.frames[k]).tolist(), context.valid[k].tolist(), strict=True):
-        again.append([inside and number in seen for number, inside in zip(frames, valid, strict=False)])
-        seen |= {number for number, inside in zip(frames, valid, strict=False) if inside}
-    return again
-
-
 EPISODE = st.tuples(st.integers(0, 1), st.integers(0, STEPS), st.booleans())  # task, steps, marked
 EPISODES = st.lists(EPISODE, min_size=1, max_size=6) | st.lists(EPISODE, min_size=20, max_size=40)
 
@@ -244,7 +234,9 @@ def test_whatever_is_added_is_drawn_as_from_a_plain_list(
         assert [set(drawn_segments(context, k)) for k in range(len(pooled))] == [
             models[task].segments(length) for task in pooled
         ]
-        assert context.repeated.tolist() == [told_again(context, k) for k in range(len(pooled))]
+        assert context.distinct.tolist() == [
+            sum(kept.length for kept in models[task].pool()) for task in pooled
+        ]
 
 
 UNEQUAL = [10, 1, 3, 1, 7, 2]
@@ -289,7 +281,8 @@ def test_short_episodes_fill_the_replay_and_the_context_pool() -> None:
     for _ in range(1_000):
         replay.add(0, counting_episode(0, 9), context=True)
     assert replay.steps() == 40 * 201 // 10 * 9
-    assert replay.lengths[replay.in_context].sum() == 45 * 9  # the fewest that hold 400
+    context = replay.sample_context(torch.tensor([0]), 1, 2, torch.Generator())
+    assert context.distinct.tolist() == [45 * 9]  # the fewest that hold 400
     replay = TaskReplay(1, 3, 2, 1, 4, 2, CPU)
     for number in range(5):
         replay.add(0, counting_episode(number, 1), context=True)
