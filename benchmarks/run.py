@@ -4,7 +4,8 @@ The run is the command's own, in the quick preset; `--share 0.1` makes a tenth o
 random episodes). How much of an update is spent in torch's operators is measured afterwards, by its profiler.
 
 `python benchmarks/run.py --beside 2 --share 0.02` is about updates/s beside so many busy processes instead,
-of the command as it is and with one thread, in turns; `--beside 0` of threads that spin while waiting, too.
+of the command as it is and with one thread, in turns; `--beside 0` of threads that spin for longer, and of
+threads that sleep at once, too.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.simulation import Simulation
 from metaslac.launchers.api.training import train
 from metaslac.learning.learner import Batch, Learner
+from metaslac.openmp import WAITING
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.provenance import machine
 from metaslac.training.run_log import RunLog
@@ -60,11 +62,11 @@ ARITHMETIC = ("updates", "sampling", "acting networks", "physics", "rendering")
 PROFILED_UPDATES = 5
 
 # Beside others: options of the command, and what is set in its environment.
-WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
 CONTENDERS: dict[str, tuple[list[str], dict[str, str]]] = {
     "default": ([], {}),
     "one thread": (["--threads", "1"], {}),
     "spinning": ([], {"GOMP_SPINCOUNT": "300000"}),  # GNU's own default, which takes minutes beside others
+    "sleeping": ([], {"OMP_WAIT_POLICY": "passive"}),
 }
 
 
@@ -125,7 +127,7 @@ def busy(count: int) -> Iterator[None]:
 def updates_per_second(name: str, words: list[str]) -> float:
     """Of a run of the command with these words, visits included, from its first update to its last."""
     options, variables = CONTENDERS[name]
-    kept = {key: value for key, value in os.environ.items() if key not in WAITING}
+    kept = {key: value for key, value in os.environ.items() if key not in (*WAITING, "OMP_NUM_THREADS")}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "metaslac", "meta-train", *words, *options]
         command += [f"--run-dir={folder}/run", "--quiet", "--set=runtime.log_every=1"]
@@ -140,7 +142,7 @@ def measure_beside(options: argparse.Namespace, settings: list[str]) -> None:
     """Let the contenders take turns beside busy processes; print updates/s and the ratios of each turn."""
     words = [f"--family={options.family}", f"--preset={options.preset}", "--device=cpu"]
     words += [f"--set={setting}" for setting in settings]
-    contenders = [name for name in CONTENDERS if name != "spinning" or not options.beside]
+    contenders = list(CONTENDERS)[: 2 if options.beside else None]
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     with busy(options.beside):
         for number in range(options.rounds):

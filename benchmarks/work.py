@@ -3,6 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,7 +62,7 @@ def limits(device: torch.device) -> dict[str, float]:
     }
     for dtype in (torch.float32, torch.bfloat16, torch.float64):  # the last for beliefs, which are small
         a = square(dtype, device)
-        works[f"{dtype}_flop_per_second"] = (lambda a=a: torch.mm(a, a), 2.0 * len(a) ** 3)
+        works[f"{dtype}_flop_per_second"] = (partial(torch.mm, a, a), 2.0 * len(a) ** 3)
     found = {}
     for name, (work, amount) in works.items():
         tries = [timed(work, 0.3, device) for _ in range(3)]
@@ -72,16 +73,14 @@ def limits(device: torch.device) -> dict[str, float]:
 def square(dtype: torch.dtype, device: torch.device) -> Tensor:
     """A matrix so large that a launch is nothing beside its product with itself.
 
-    On a CPU, no larger than that product takes half a second: one without instructions for bfloat16 is some
+    On a CPU no larger than that product takes half a second: one without instructions for bfloat16 is some
     300 times slower at it.
     """
-    most = 8192 if device.type == "cuda" else 2048
-    size = most if device.type == "cuda" else 256
-    while True:
+    for size in (8192,) if device.type == "cuda" else (256, 512, 1024, 2048):
         a = torch.randn(size, size, device=device).to(dtype)
-        if size == most or 8 * timed(lambda a=a: torch.mm(a, a), 0.0, device)["wall_seconds"] > 0.5:  # type: ignore[misc]
-            return a
-        size *= 2
+        if 8 * timed(partial(torch.mm, a, a), 0.0, device)["wall_seconds"] > 0.5:
+            break  # the next would take eight times as long
+    return a
 
 
 def floor_seconds(work: Work, ceiling: dict[str, float]) -> float:

@@ -6,11 +6,11 @@ What a program does with it is here; torch and the simulator are imported when s
 from __future__ import annotations
 
 import os
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from metaslac.errors import MetaslacError
+from metaslac.openmp import let_waiting_threads_sleep
 from metaslac.storage.version import __version__
 
 if TYPE_CHECKING:
@@ -23,24 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MetaslacError", "__version__", "adapt", "evaluate", "load", "meta_train"]
 
-# What decides how threads wait: of every OpenMP, of GNU's and of LLVM's.
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-
 _LATER = {
     "adapt": "metaslac.launchers.api.adaptation",
     "evaluate": "metaslac.launchers.api.evaluation",
     "meta_train": "metaslac.launchers.api.training",
 }
-
-
-def _let_waiting_threads_sleep() -> None:
-    """Have OpenMP's threads sleep while they wait, where nobody has said otherwise.
-
-    By default they spin, and beside other processes everybody waits for whom they keep from a core. The
-    runtime looks at its environment once, when torch loads: after that there is nothing to be done.
-    """
-    if "torch" not in sys.modules and not any(name in os.environ for name in _WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def load(
@@ -69,7 +56,7 @@ def load(
     return load_single_task(path, device, seed, redraw_every, mean_below)
 
 
-_let_waiting_threads_sleep()
+let_waiting_threads_sleep()
 
 
 def __getattr__(name: str) -> Any:

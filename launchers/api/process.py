@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from metaslac.errors import MetaslacError
+from metaslac.openmp import WAITING
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +94,8 @@ def chosen_threads(asked: int) -> CpuThreads:
 
 def threads_line(chosen: CpuThreads) -> str:
     """How many CPU threads there are, why, and what they do while they wait, in a line."""
-    policy = os.environ.get("OMP_WAIT_POLICY")
-    waiting = f"OMP_WAIT_POLICY={policy}" if policy else "OMP_WAIT_POLICY not set"
-    return f"{chosen.number}: {chosen.why}; {waiting}"
+    waiting = [f"{name}={os.environ[name]}" for name in WAITING if name in os.environ]
+    return "; ".join([f"{chosen.number}: {chosen.why}", *waiting])
 
 
 @contextmanager

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
-import os
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+
+from filelock import SoftFileLock, Timeout
 
 # Said by file systems without locks: NFS without its lock daemon, Lustre without -o flock, some FUSE.
 NO_LOCKS = errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL
 OWNER = ".owner"  # added to a lock's name
-MOST_OWNER = 4096  # bytes
 
 
 class InUse(Exception):
@@ -30,8 +27,8 @@ def lock(path: Path, warn: Callable[[str], None]) -> Iterator[int]:
     """Hold the lock of this file, which is made and stays; gives its descriptor, for children to hold too.
 
     The kernel ends a lock with the last process that holds it. Where the file system has none, `warn` is
-    told, and a file beside it names host and process. It is taken from a process of this host that has ended;
-    children do not hold it.
+    told, and a file beside it names host and process. It is taken from a process of this host that has ended,
+    where the file system can exchange two names; children do not hold it.
 
     Raises:
         InUse: another process has it.
@@ -62,76 +59,13 @@ def owner_of(path: Path) -> Path:
 
 @contextmanager
 def _owned(path: Path) -> Iterator[None]:
-    mine = json.dumps(_process(os.getpid())).encode()
+    soft = SoftFileLock(path, timeout=0)
     try:
-        _write_new(path, mine)
-    except FileExistsError:
-        _remove_stale(path)
-        try:
-            _write_new(path, mine)
-        except FileExistsError:
-            raise InUse(_by(path, None)) from None
+        soft.acquire()
+    except Timeout:
+        who = f"process {soft.pid}, " if soft.pid else ""
+        raise InUse(f" ({who}says {path}; if it has ended, delete that file)") from None
     try:
         yield
     finally:
-        with suppress(OSError):
-            if path.read_bytes() == mine:
-                path.unlink()
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Raises FileExistsError if it is there, whoever else is creating it at this moment."""
-    with path.open("xb") as file:
-        file.write(data)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove the file of a process of this host that has ended. Raises InUse for any other."""
-    try:
-        with path.open("rb") as file:
-            found = file.read(MOST_OWNER)
-    except FileNotFoundError:
-        return
-    owner = _read(found)
-    if owner is None or owner["host"] != socket.gethostname() or owner == _process(owner["process"]):
-        raise InUse(_by(path, owner))
-    # Away first, so that of two who find it stale one does not remove the other's new one.
-    aside = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with suppress(FileNotFoundError):
-        os.rename(path, aside)
-        if aside.read_bytes() != found:
-            os.rename(aside, path)
-            raise InUse(_by(path, None))
-        aside.unlink()
-
-
-def _read(data: bytes) -> dict[str, Any] | None:
-    """What is in such a file; None where that makes no sense, as while it is being written."""
-    try:
-        owner = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    kinds = {"host": str, "process": int, "started": str}
-    if not isinstance(owner, dict) or owner.keys() != kinds.keys():
-        return None
-    sound = all(type(owner[name]) is kind for name, kind in kinds.items()) and 0 < owner["process"] < 2**31
-    return owner if sound else None
-
-
-def _process(number: int) -> dict[str, Any] | None:
-    """A process of this host, told from a later one of its number where /proc tells; None if it has ended."""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    started = ""
-    with suppress(OSError, IndexError):
-        started = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19]
-    return {"host": socket.gethostname(), "process": number, "started": started}
-
-
-def _by(path: Path, owner: dict[str, Any] | None) -> str:
-    who = f"process {owner['process']} on {owner['host']!r}, " if owner else ""
-    return f" ({who}says {path}; if it has ended, delete that file)"
+        soft.release()

@@ -35,7 +35,7 @@ def test_one_sweep_at_a_time_without_locks(tmp_path: Path, monkeypatch: pytest.M
     sweep = plan(tmp_path / "sweep")
     for _ in range(2):
         with begun(sweep, told.append):
-            with pytest.raises(MetaslacError, match=f"is in use: .* \\(process {os.getpid()} on "):
+            with pytest.raises(MetaslacError, match=f"is in use: .* \\(process {os.getpid()}, says "):
                 begun(sweep, told.append).__enter__()
             check_out(sweep)
     assert len(told) == 2 and "no locks in" in told[0]
