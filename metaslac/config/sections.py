@@ -1,13 +1,14 @@
 """Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
 
-Which values go together is in validation.py, settings as text in text.py; presets live in presets.py.
+What a field is made of is in fields.py, which values go together in validation.py, settings as text in
+text.py; presets live in presets.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from metaslac.config.fields import count, setting, units
 
 TASK_INFERENCE = ("infer", "oracle", "blind")
 TASK_GRADIENT = ("both", "critic", "model")
@@ -20,37 +21,7 @@ CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
 # What has to stand wherever a result of such a run does.
 PRIVILEGED = "the critic saw the simulator's state in training"
 
-MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
-MOST_COUNT = 10**9
 LARGEST_SEED = 2**32 - 1  # larger ones are several numbers of a key, and could be another key's
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Sequence[Any] = (),
-    older: Any = None,
-) -> Any:
-    """A dataclass field with its default, its line of help and what it may be (`above` is exclusive).
-
-    `older` is for a new one: the value that runs had which were saved before there was such a setting.
-    """
-    limits = {"low": low, "high": high, "above": above, "choices": tuple(choices)}
-    return field(default=default, metadata={"help": help, "older": older, **limits})
-
-
-def units(default: int, help: str, low: int = 1, older: int | None = None) -> Any:
-    """A setting that is the width of something in a network."""
-    return setting(default, help, low=low, high=MOST_UNITS, older=older)
-
-
-def count(default: int, help: str, low: int = 1, older: int | None = None) -> Any:
-    """A setting that counts."""
-    return setting(default, help, low=low, high=MOST_COUNT, older=older)
 
 
 @dataclass(frozen=True)
