@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metaslac.config.sections import LARGEST_SEED, PRIVILEGED
+from metaslac.config.sections import LARGEST_SEED, caveat
 from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture
@@ -103,8 +103,8 @@ def adapt(
     )
     report = _report(adapted, checkpoint)
     click.echo(_as_table(adapted.family, report, adapted.infers))
-    if adapted.privileged:
-        click.echo(PRIVILEGED)
+    if words := caveat(adapted.family.observation, adapted.privileged):
+        click.echo(words)
     if json_path is not None:
         write_json(json_path, report)
         click.echo(f"the table as JSON: {json_path}")
@@ -123,6 +123,7 @@ def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
         "family": family.name,
         "checkpoint": str(checkpoint),
         "task_hash": family.task_hash,
+        "observation": family.observation,
         "privileged": privileged,
         "tasks": [
             {

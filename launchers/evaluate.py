@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from metaslac.config.sections import LARGEST_SEED, PRIVILEGED
+from metaslac.config.sections import LARGEST_SEED, caveat
 from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
 from metaslac.launchers.options import (
@@ -144,12 +144,12 @@ def evaluate(
 def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
     """Print the tables of an evaluation, beside those of controls."""
     about = evaluation.about
-    called = CALLED[about["split"]]
+    called, words = CALLED[about["split"]], caveat(about["observation"], about["privileged"])
     click.echo(
         f"{about['family']}: {len(evaluation.held_out.tasks)} {called} tasks, {about['trials']} trials each"
         + f", m drawn anew every {about['redraw_every']} decisions" * (about["redraw_every"] > 0)
         + f", its mean below a width of {about['mean_below']:g}" * (about["mean_below"] > 0)
-        + f"; {PRIVILEGED}" * about["privileged"]
+        + f"; {words}" * (words != "")
     )
     click.echo(returns_table(evaluation.held_out, evaluation.training))
     if len(controls) == len(CONTROLS):

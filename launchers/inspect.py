@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from metaslac.config.sections import PRIVILEGED
+from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
 from metaslac.launchers.options import UserPath
 from metaslac.launchers.outputs import check_writable, table, write_json
@@ -105,6 +105,7 @@ def show(report: dict[str, Any]) -> None:
     """The report as text."""
     from metaslac.learning.memory import size
 
+    words = caveat(report.get("observation", "pixels"), report.get("state_size", 0) > 0)
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     lines = [
         ["checkpoint", report["checkpoint"]],
@@ -120,7 +121,7 @@ def show(report: dict[str, Any]) -> None:
             f"{report.get('replay_steps', 0)} steps, {size(report['replay_bytes'])} "
             f"in {report['replay_files']} files",
         ],
-        *[["privileged", PRIVILEGED]] * (report.get("state_size", 0) > 0),
+        *[["caveat", words]] * (words != ""),
         ["size", f"{size(report['bytes'])} in {len(report['files']) + 1} files"],
         ["state", _state(report)],
     ]

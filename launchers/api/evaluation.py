@@ -146,6 +146,7 @@ def _about(
         "exploration_episodes": config.evaluation.exploration_episodes,
         "redraw_every": trained.drawing.every,
         "mean_below": trained.drawing.mean_below,
+        "observation": config.family.observation,
         "privileged": config.privileged,
         "decisions": trained.family.episode_steps,
         "settings": to_dict(config),

@@ -88,6 +88,7 @@ def configured_family(options: FamilyConfig) -> Family:
         image_size=options.image_size,
         action_repeat=options.action_repeat,
         frames=options.frames,
+        observation=options.observation,
     )
 
 

@@ -92,6 +92,7 @@ def play(
 
     from metaslac.acting.adaptation import adapt, slots_for
     from metaslac.envs import make_vector_env
+    from metaslac.launchers.media.filmed import watched
 
     jobs = len(tasks) * trials
     worlds = slots_for(jobs, trained.config.runtime.worlds)
@@ -103,7 +104,7 @@ def play(
     ):
         return adapt(
             trained.agent,
-            env,
+            watched(env, trained.family) if keep_frames else env,
             tasks,
             episodes=episodes,
             exploration_episodes=trained.config.evaluation.exploration_episodes,

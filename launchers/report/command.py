@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metaslac.config.sections import PRIVILEGED
+from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
 from metaslac.launchers.api.process import torch_threads
@@ -100,7 +100,7 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     film_step = films.film_step(about["decisions"] + 1)
     return {
         "about": about,
-        "privileged_words": PRIVILEGED,
+        "caveat": caveat(about["observation"], about["privileged"]),
         "kinds": {kind: [run.seed for run in group] for kind, group in groups.items()},
         "runs": rows,
         "machines": tables.shared(rows, "hardware"),

@@ -18,6 +18,7 @@ from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
 from metaslac.evidence.reconstruction import reconstruct
 from metaslac.launchers.api.trained import Trained
+from metaslac.launchers.media.filmed import watched
 from metaslac.storage.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def record(
 ) -> list[Trial]:
     """The first trial of an evaluation with the same seed and stream on each task, up to rounding."""
     keys = [[(seed, stream, task.index, 0, episode) for task in tasks] for episode in range(episodes)]
-    with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as env:
+    with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as worlds:
+        env = watched(worlds, trained.family)
         trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True, drawing=drawing)
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
@@ -82,7 +84,7 @@ def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: in
     saved = load_checkpoint(checkpoint)
     networks = networks_from_checkpoint(saved, saved.path, trained.agent.device)
     if networks.latent_model is None:
-        return None
+        return None  # of agents on states, too
     episode, window = trial.episodes[-1].episode, trained.config.model.window
     length = min(len(episode.frames), 3 * window + shown)
     conditioned = min(window, length)
@@ -109,11 +111,12 @@ def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sampl
             first.append(actions)
         return actions
 
-    with closing(make_vector_env(trained.family, samples, trained.threads)) as env:
-        frames, _ = env.reset(seed=[start] * samples, options={"task": [task.index] * samples})
+    with closing(make_vector_env(trained.family, samples, trained.threads)) as worlds:
+        env = watched(worlds, trained.family)
+        frames, info = env.reset(seed=[start] * samples, options={"task": [task.index] * samples})
         agent.begin_task(samples, np.array([task.params] * samples))
         agent.begin_episode(np.asarray(frames), rngs, explore=True)
-        episodes = play(env, np.asarray(frames), act, agent.observe)
+        episodes = play(env, np.asarray(frames), act, agent.observe, info)
     return [
         Sample(episode.pictures, action, float(episode.rewards.sum(dtype=np.float64)))
         for episode, action in zip(episodes, first[0], strict=True)

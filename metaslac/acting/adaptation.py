@@ -29,7 +29,7 @@ class TaskAdaptation:
     returns: list[float]  # E
     belief_mean: NDArray[np.float32]  # (E + 1, M)
     belief_std: NDArray[np.float32]  # (E + 1, M)
-    frames: list[NDArray[np.uint8]]  # E arrays (T + 1, H, W, 3), or nothing unless asked for
+    frames: list[NDArray[np.uint8]]  # pictures, E arrays (T + 1, H, W, 3), or nothing unless asked for
     step_stds: NDArray[np.float32]  # (number of steps + 1, M), before the first step and after each; likewise
 
     @property

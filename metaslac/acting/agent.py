@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,10 @@ from metaslac.networks.blocks import Gaussian
 from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
 from metaslac.networks.images import ImageEncoder
 from metaslac.networks.meta_slac import MetaSLAC, TaskParams
+from metaslac.networks.states import StateEncoder
 from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
 
-Frames = NDArray[np.uint8]
+Frames = NDArray[Any]  # pictures as uint8, or states as float64
 
 
 class Drawing(NamedTuple):
@@ -48,7 +49,7 @@ class Agent:
     def __init__(
         self,
         config: Config,
-        encoder: ImageEncoder,
+        encoder: ImageEncoder | StateEncoder,
         context_encoder: ContextEncoder,
         actor: Actor,
         task_params: TaskParams,
@@ -88,6 +89,15 @@ class Agent:
         )
 
     @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of a frame: (H, W, 3), for stacks of `family.frames` (k, H, W, 3), and (S,) for states."""
+        if isinstance(self._encoder, StateEncoder):
+            return (self._encoder.size,)
+        family = self.config.family
+        picture = family.image_size, family.image_size, 3
+        return picture if family.frames == 1 else (family.frames, *picture)
+
+    @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self._actor.parameters()).device
@@ -114,8 +124,8 @@ class Agent:
         explore: bool = False,
         drawing: Drawing = ONCE,
     ) -> None:
-        """Start an episode on every slot from its first frame, frames uint8 (N, H, W, 3) or stacks of them
-        (N, k, H, W, 3), as the family's `frames` says.
+        """Start an episode on every slot from its first frame: uint8 (N, H, W, 3), stacks of them
+        (N, k, H, W, 3), as the family's `frames` says, or states (N, S), as its `observation` says.
 
         Every slot has its own generator, used for m here and later, and for actions. With `explore`, m is
         first drawn from the prior whatever has been observed; this is how the first episode of a task goes.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.agent import ONCE, Agent, Drawing
+from metaslac.acting.agent import ONCE, Agent, Drawing, Frames
 from metaslac.replay.task_replay import Episode
 
 
@@ -34,7 +34,8 @@ class VectorEnv(Protocol):
     this step it has "diverged" (N,), which ones: their episode is over, and the step did not happen. The
     same goes for "lost" (N,), where a worker died or hung and was replaced. An environment whose rewards
     are sparse may put "dense_reward" (N,) there: it is what training learns from, and nothing that acts
-    ever sees it. The same goes for "state" (N, S), there and in reset's info: the simulator's, for critics.
+    ever sees it. The same goes for "state" (N, S), there and in reset's info: the simulator's, for critics;
+    and for "picture", uint8 (N, H, W, 3), for people to watch agents that see none.
     """
 
     num_envs: int
@@ -118,9 +119,9 @@ def run_trial(
             if keep_beliefs:
                 step_stds.append(agent.belief.std.cpu().numpy())
 
-        frames, state = reset(env, tasks, rngs)
+        frames, info = reset(env, tasks, rngs)
         agent.begin_episode(frames, rngs, number < exploration_episodes, drawing)
-        episodes = play(env, frames, act, observe, state)
+        episodes = play(env, frames, act, observe, info)
         belief = agent.belief
         mean, std = belief.mean.cpu().numpy(), belief.std.cpu().numpy()
         for slot, episode in enumerate(episodes):
@@ -142,35 +143,35 @@ def run_random(
             action = np.stack([rng.uniform(-1, 1, action_size) for rng in rngs]).astype(np.float32)
             yield from itertools.repeat(action, hold)
 
-    frames, state = reset(env, tasks, rngs)
-    return play(env, frames, actions().__next__, None, state)
+    frames, info = reset(env, tasks, rngs)
+    return play(env, frames, actions().__next__, None, info)
 
 
 def reset(
     env: VectorEnv, tasks: Sequence[Task], rngs: Sequence[np.random.Generator]
-) -> tuple[NDArray[np.uint8], NDArray[np.float64] | None]:
+) -> tuple[Frames, dict[str, Any]]:
     """Start each slot's task from a state that its generator decides.
 
-    Returns the first frames (N, H, W, 3) or (N, k, H, W, 3), and the states (N, S) if the environment tells.
+    Returns the first frames, as Agent.begin_episode takes them, and the environment's info.
     """
     seeds = [int(rng.integers(2**31)) for rng in rngs]
     frames, info = env.reset(seed=seeds, options={"task": [task.index for task in tasks]})
-    return np.asarray(frames), info.get("state")
+    return np.asarray(frames), info
 
 
 def play(
     env: VectorEnv,
-    first: NDArray[np.uint8],
+    first: Frames,
     act: Callable[[], NDArray[np.float32]],
     observe: Callable[..., None] | None,
-    first_state: NDArray[np.float64] | None = None,
+    first_info: Mapping[str, Any],
 ) -> list[Episode]:
     """Step until every slot's episode is over; slots that end early wait for the others.
 
     An episode whose simulation diverges or is lost ends before that step, which is not observed either.
-    States (N, S) are kept if there is a first one, and are shown to nobody who acts.
+    States (N, S) and pictures are kept if the reset's info has some, and are shown to nobody who acts.
     """
-    states = [] if first_state is None else [first_state]
+    beside = {name: [first_info[name]] for name in ("state", "picture") if name in first_info}
     frames, actions, rewards, dense_rewards = [first], [], [], []
     active = np.ones(len(first), dtype=bool)
     lengths, control_steps = (np.zeros(len(first), dtype=int) for _ in range(2))
@@ -185,20 +186,21 @@ def play(
         if observe is not None:
             observe(action, reward, frame, active)
         frames.append(frame)
-        if first_state is not None:
-            states.append(info["state"])
+        for name, values in beside.items():
+            values.append(info[name])
         actions.append(action)
         rewards.append(reward)
         dense_rewards.append(info.get("dense_reward", reward))
         lengths += active
         terminated |= active & ended
         active &= ~(ended | truncated)
-    pixels, acted = np.stack(frames, 1), np.stack(actions, 1)
-    seen = np.stack(states, 1).astype(np.float32) if states else None
+    observed, acted = np.stack(frames, 1), np.stack(actions, 1)
+    kept = {name: np.stack(values, 1) for name, values in beside.items()}
+    states, film = kept.get("state"), kept.get("picture")
     received, dense = (np.stack(parts, 1).astype(np.float32) for parts in (rewards, dense_rewards))
     return [
         Episode(
-            pixels[i, : n + 1],
+            observed[i, : n + 1],
             acted[i, :n],
             received[i, :n],
             dense[i, :n],
@@ -206,7 +208,8 @@ def play(
             bool(diverged[i]),
             int(control_steps[i]),
             bool(lost[i]),
-            None if seen is None else seen[i, : n + 1],
+            None if states is None else states[i, : n + 1].astype(np.float32),
+            None if film is None else film[i, : n + 1],
         )
         for i, n in enumerate(lengths)
     ]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from metaslac.acting.agent import Agent, Drawing, load_agent
+from metaslac.acting.agent import Agent, Drawing, Frames, load_agent
 from metaslac.config.sections import DEVICES, Config
 from metaslac.config.validation import check_seed
 from metaslac.errors import MetaslacError
@@ -72,10 +72,11 @@ class SingleTaskAgent:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """Shape (H, W, 3) of the frames it takes, uint8, or (k, H, W, 3) of stacks of `family.frames`."""
-        family = self.config.family
-        picture = family.image_size, family.image_size, 3
-        return picture if family.frames == 1 else (family.frames, *picture)
+        """Shape (H, W, 3) of the frames it takes, uint8, or (k, H, W, 3) of stacks of `family.frames`.
+
+        Of an agent on states, `family.observation=state`, it is (S,), and they are numbers.
+        """
+        return self._agent.observation_shape
 
     @property
     def action_size(self) -> int:
@@ -117,14 +118,14 @@ class SingleTaskAgent:
 
     def begin_episode(
         self,
-        frame: NDArray[np.uint8],
+        frame: Frames,
         rng: np.random.Generator | None = None,
         explore: bool | None = None,
     ) -> None:
         """Start an episode of the task from its first frame.
 
         Args:
-            frame: uint8 (H, W, 3), or a stack as `observation_shape` says.
+            frame: uint8 (H, W, 3), or a stack or state as `observation_shape` says.
             rng: draws m now and the noise of sampled actions later; as default, a generator that depends on
                 the seed and on the numbers of task and episode alone.
             explore: whether m is drawn from the prior, whatever was observed, and not from the belief. As
@@ -154,13 +155,13 @@ class SingleTaskAgent:
         action: NDArray[np.float32] = self._agent.act(deterministic)[0]
         return action
 
-    def observe(self, action: ArrayLike, reward: SupportsFloat, frame: NDArray[np.uint8]) -> None:
+    def observe(self, action: ArrayLike, reward: SupportsFloat, frame: Frames) -> None:
         """Take in one step; the belief learns from it.
 
         Args:
             action: (A,) in [-1, 1], the one that was taken, whether or not it is act()'s.
             reward: a number, what the step earned; over all control steps, where an action is repeated.
-            frame: uint8, likewise, where it led, also at the episode's end.
+            frame: likewise, where it led, also at the episode's end.
 
         Raises:
             MetaslacError: one of them cannot be, or no episode of the task has begun.
@@ -179,9 +180,11 @@ class SingleTaskAgent:
         if not self._episodes:
             raise MetaslacError(f"{what}: call begin_episode(frame) first, for every task anew")
 
-    def _checked_frame(self, frame: Any) -> NDArray[np.uint8]:
-        """A copy (1, H, W, 3), laid out in memory like a vector environment's."""
+    def _checked_frame(self, frame: Any) -> Frames:
+        """A copy (1, H, W, 3), laid out in memory like a vector environment's, or of a state (1, S)."""
         shape = self.observation_shape
+        if self.config.on_states:
+            return _numbers("frame", frame, *shape)
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.shape != shape:
             raise MetaslacError(f"frame must be a NumPy array, uint8 {shape}, not {_described(frame)}")
         # Not frame[None]: for the stride of its new axis torch convolves in another way, to other bits.

@@ -16,10 +16,12 @@ IMAGE_SIZES = (32, 64, 128)
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32")
 FRAMES = (1, 2, 3)
+OBSERVATIONS = ("pixels", "state")
 CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
 
 # What has to stand wherever a result of such a run does.
 PRIVILEGED = "the critic saw the simulator's state in training"
+ON_STATES = "the agent acts on the simulator's state, not on pixels"
 
 LARGEST_SEED = 2**32 - 1  # larger ones are several numbers of a key, and could be another key's
 
@@ -31,6 +33,12 @@ class FamilyConfig:
     name: str = setting("cheetah_vel", "task family, as listed by `metaslac families`")
     image_size: int = setting(64, "height and width of the pixels: 32, 64 or 128", choices=IMAGE_SIZES)
     action_repeat: int = count(1, "control steps per action; rewards are summed, the horizon stays")
+    observation: str = setting(
+        "pixels",
+        "what the agent sees, in training and when it acts: pixels, or the simulator's state as it is",
+        choices=OBSERVATIONS,
+        older="pixels",
+    )
     frames: int = setting(
         1,
         "control steps whose pictures the agent sees at once, so that it sees motion",
@@ -102,6 +110,9 @@ class TaskConfig:
         low=0,
         older=0,
     )
+    next_observation: bool = setting(
+        True, "whether the context encoder sees where a transition led; PEARL's mostly does not", older=True
+    )
     prior_factor: bool = setting(True, "whether N(0, I) is one factor of the product of Gaussians")
     gradient: str = setting(
         "both", "what trains the context encoder: the critic, the model, or both", choices=TASK_GRADIENT
@@ -137,7 +148,8 @@ class ActorCriticConfig:
     task_scale: float = setting(
         1.0, "factor on m as actor, critics and rewards from features see it", above=0, older=1.0
     )
-    hidden_size: int = units(256, "width of the two hidden layers of actor and critics")
+    hidden_size: int = units(256, "width of the hidden layers of actor and critics")
+    hidden_layers: int = setting(2, "how many they have; PEARL's have 3", low=1, high=16, older=2)
     layer_norm: bool = setting(True, "normalise the hidden layers of the critics; SLAC and PEARL do not")
     actor_layer_norm: bool = setting(False, "normalise the hidden layers of the actor too", older=False)
     gamma: float = setting(0.99, "discount per agent decision", above=0, high=1)
@@ -153,6 +165,12 @@ class ActorCriticConfig:
         older=-1.0,
     )
     reward_scale: float = setting(5.0, "factor on rewards in the critic's target only", above=0)
+    policy_decay: float = setting(
+        0.0,
+        "weight of the mean squares of the policy's means and log standard deviations; PEARL's is 1e-3",
+        low=0,
+        older=0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -315,5 +333,20 @@ class Config:
 
     @property
     def privileged(self) -> bool:
-        """Whether training looks at the simulator's state."""
+        """Whether critics, in training, see more than the agent does: the simulator's state."""
         return self.actor_critic.critic_input == "state"
+
+    @property
+    def on_states(self) -> bool:
+        """Whether the agent itself sees the simulator's state, and no pixels anywhere."""
+        return self.family.observation == "state"
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether what actor and critics see is in the replay as it is, and nothing has to be encoded."""
+        return self.on_states or self.train.freeze_encoder
+
+
+def caveat(observation: str, privileged: bool) -> str:
+    """What has to be said wherever a result stands, of an agent that sees `observation`; or nothing."""
+    return ON_STATES if observation == "state" else PRIVILEGED * privileged

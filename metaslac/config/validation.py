@@ -43,7 +43,33 @@ def _check_limits(name: str, value: Any, entry: Field[Any]) -> None:
         raise MetaslacError(f"{name} must be at most {limits['high']}, not {value}")
 
 
+# What there is no sense in without pixels, and what it then has to be.
+WITHOUT_PIXELS = {
+    "family.frames": 1,
+    "model.elbo_weight": 0.0,
+    "model.inverse_weight": 0.0,
+    "model.last_action_weight": 0.0,
+    "model.contrast_weight": 0.0,
+    "train.pretrain_updates": 0,
+    "train.freeze_encoder": False,
+    "actor_critic.critic_input": "features",
+}
+
+
+def _check_without_pixels(config: Config) -> None:
+    for name, value in WITHOUT_PIXELS.items():
+        section, _, entry = name.partition(".")
+        found = getattr(getattr(config, section), entry)
+        if found != value:
+            raise MetaslacError(
+                f"family.observation=state needs {name}={value}, not {found}: states are seen as they are, "
+                "and there are no pixels"
+            )
+
+
 def _check_together(config: Config) -> None:
+    if config.on_states:
+        _check_without_pixels(config)
     model, task, train = config.model, config.task, config.train
     replay, evaluation = config.replay, config.evaluation
     if not config.family.name:
@@ -70,7 +96,7 @@ def _check_together(config: Config) -> None:
         model.contrast_weight,
         model.feature_reward_weight,
     )
-    if not model.elbo_weight and not any(heads):
+    if not config.on_states and not model.elbo_weight and not any(heads):
         raise MetaslacError(
             "model.elbo_weight=0 needs inverse_weight, last_action_weight, contrast_weight or "
             "feature_reward_weight above 0: nothing else trains the encoder"

@@ -53,7 +53,8 @@ class Evaluation:
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
     train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed, stream (which
     random numbers of that seed), exploration_episodes, redraw_every, mean_below (how m was drawn),
-    privileged (whether the critic saw the simulator's state in training), decisions (of an episode),
+    observation ("pixels" or "state", what the agent sees), privileged (whether the critic saw the
+    simulator's state in training), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
     """
 
@@ -65,7 +66,7 @@ class Evaluation:
 # What evaluations must have in common to be compared.
 DESIGN = (
     *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
-    *("redraw_every", "mean_below", "privileged", "stream"),
+    *("redraw_every", "mean_below", "observation", "privileged", "stream"),
 )
 
 INCIDENTAL = ("command", "hardware")  # to whether two evaluations are the same
@@ -76,6 +77,7 @@ OLDER = {
     "split": "test",
     "redraw_every": 0,
     "mean_below": 0.0,
+    "observation": "pixels",
     "privileged": False,
     "stream": ADAPTATION_STREAM,
 }
@@ -97,6 +99,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "exploration_episodes": int,
     "redraw_every": int,
     "mean_below": float,
+    "observation": str,
     "privileged": bool,  # whether the critic saw the simulator's state in training
     "decisions": int,
     "settings": dict,

@@ -12,28 +12,30 @@ from metaslac.learning.batch import windows_per_update
 from metaslac.learning.precision import Precision
 from metaslac.networks.actor_critic import sights
 from metaslac.networks.blocks import conv_depths
+from metaslac.networks.meta_slac import feature_size
 
 FLOAT, DOUBLE = 4, 8  # bytes
 
 
-def activation_bytes(config: Config, action_size: int, precision: Precision) -> int:
+def activation_bytes(config: Config, action_size: int, precision: Precision, state_size: int = 0) -> int:
     """Most memory, in bytes, that an update or pre-training update needs at any one time, its batch included.
 
     An estimate: tensors that autograd keeps for the backward pass, the largest that come and go beside
     them, and what waits for its turn. Workspaces of libraries and losses to fragmentation are not in it.
     The test beside it compares it with the tensors of updates of many shapes.
     """
-    shapes = Shapes(config, action_size, precision)
-    return max(shapes.update(), shapes.pretrain())
+    shapes = Shapes(config, action_size, precision, state_size)
+    return shapes.update() if config.on_states else max(shapes.update(), shapes.pretrain())
 
 
 class Shapes:
     """Bytes of the parts of an update, for K tasks: each method says of what and how long."""
 
-    def __init__(self, config: Config, action_size: int, precision: Precision) -> None:
+    def __init__(self, config: Config, action_size: int, precision: Precision, state_size: int = 0) -> None:
         model, train = config.model, config.train
         self.config = config
         self.task_size = config.task.size
+        self.feature_size = feature_size(config, state_size)
         self.step = action_size + self.task_size
         self.tasks = train.tasks_per_update
         self.frames = model.window + 1  # of a window
@@ -49,12 +51,12 @@ class Shapes:
 
     def update(self) -> int:
         """The peak of Learner.update: of encoding, the model's step and the actor-critic's, the largest."""
-        if self.config.train.freeze_encoder:
+        if self.config.keeps_features:
             return self.update_on_features()
         train = self.config.train
         windows, model_windows = self.tasks * train.windows, self.tasks * train.model_windows
         batch = self.batch(windows)
-        features = FLOAT * self.config.model.feature_size * self.frames * windows
+        features = FLOAT * self.feature_size * self.frames * windows
         encoding = max(
             self.encoding_fixed((windows - model_windows) * self.frames),
             features + self.encoding_fixed(self.context_frames()),
@@ -66,11 +68,11 @@ class Shapes:
 
     def update_on_features(self) -> int:
         """The peak of Learner.update where features are kept: a batch of them, and one step."""
-        train, model = self.config.train, self.config.model
+        train = self.config.train
         windows = self.tasks * windows_per_update(self.config)
         step = windows // (train.steps_per_batch + train.extra_steps)
         return (
-            FLOAT * model.feature_size * (self.frames * windows + self.context_frames())
+            FLOAT * self.feature_size * (self.frames * windows + self.context_frames())
             + self.context()
             + self.actor_critic(step)
             + self.feature_reward(step)
@@ -106,7 +108,7 @@ class Shapes:
 
     def encoder(self, frames: int) -> int:
         """Kept by the encoder: pixels and all outputs, of the last layer before and after activation."""
-        outputs = sum(self.layers) + 2 * self.config.model.feature_size
+        outputs = sum(self.layers) + 2 * self.feature_size
         return self.trained * frames * (self.pixels + outputs)
 
     def model(self, windows: int) -> int:
@@ -125,9 +127,10 @@ class Shapes:
 
     def context(self) -> int:
         """Kept for the belief: the transitions' features, and all layers of the context encoder."""
-        features, hidden = self.config.model.feature_size, self.config.task.hidden_size
-        inputs = 2 * features + self.step - self.task_size + 1
-        size, rank = self.task_size, self.config.task.factor_rank
+        features, task = self.feature_size, self.config.task
+        hidden = task.hidden_size
+        inputs = (1 + task.next_observation) * features + self.step - self.task_size + 1
+        size, rank = self.task_size, task.factor_rank
         # Outputs of the encoder and the factors in double precision, bounded, and weighted or not.
         factors = rank * (size + 1) * (FLOAT + 4 * DOUBLE) if rank else size * (size + 1) * 4 * DOUBLE
         return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size) + factors)
@@ -137,8 +140,8 @@ class Shapes:
         model = self.config.model
         z1, z2, step = model.z1_size, model.z2_size, self.step
         heads = (
-            self.head(model.feature_size, z1)
-            + self.head(model.feature_size + z2 + step, z1)
+            self.head(self.feature_size, z1)
+            + self.head(self.feature_size + z2 + step, z1)
             + self.head(z1, z2)
             + self.head(z1 + z2 + step, z2)
         )
@@ -153,7 +156,7 @@ class Shapes:
 
     def heads(self, windows: int) -> int:
         """Kept by heads on features: inputs, and hidden layers before and after activation; similarities."""
-        model, f, hidden = self.config.model, self.config.model.feature_size, self.config.model.hidden_size
+        model, f, hidden = self.config.model, self.feature_size, self.config.model.hidden_size
         inverse = model.window * (2 * f + 2 * hidden) if model.inverse_weight else 0
         last = model.window * (f + 2 * hidden) if model.last_action_weight else 0
         contrast = 6 * f + 2 * hidden + 3 * windows if model.contrast_weight else 0
@@ -162,7 +165,7 @@ class Shapes:
     def feature_reward(self, windows: int) -> int:
         """Kept of rewards told from features."""
         model = self.config.model
-        each = self.head(2 * model.feature_size + self.step, 1)
+        each = self.head(2 * self.feature_size + self.step, 1)
         return windows * model.window * each if model.feature_reward_weight else 0
 
     def head(self, inputs: int, outputs: int) -> int:
@@ -172,7 +175,7 @@ class Shapes:
     def decisions(self, windows: int) -> int:
         """Kept for extra steps, at their end twice: of each window its features, actions and two latents."""
         model = self.config.model
-        history = self.frames * model.feature_size + model.window * (self.step - self.task_size)
+        history = self.frames * self.feature_size + model.window * (self.step - self.task_size)
         latents = self.frames * (model.z1_size + model.z2_size)
         return 2 * FLOAT * windows * (history + latents) if self.config.train.extra_steps else 0
 
@@ -180,14 +183,14 @@ class Shapes:
         """While critics or actor learn from windows of features; the filter keeps its samples only."""
         model, config = self.config.model, self.config.actor_critic
         of_latent, of_features, _ = sights(config.critic_input)
-        filters = model.elbo_weight and (of_latent or not self.config.train.freeze_encoder)
+        filters = model.elbo_weight and (of_latent or not self.config.keeps_features)
         latent = model.z1_size + model.z2_size if filters else 0
-        history = model.window * (model.feature_size + self.step) + self.task_size
+        history = model.window * (self.feature_size + self.step) + self.task_size
         samples = self.frames * (3 * latent + 2 * model.z1_size) if filters else 0
         seen = of_latent * latent + of_features * history
-        hidden = config.hidden_size
-        critics = 2 * (seen + self.step) + (8 if config.layer_norm else 4) * hidden
-        actor = 2 * history + (4 if config.actor_layer_norm else 2) * hidden
+        hidden = config.hidden_layers * config.hidden_size
+        critics = 2 * (seen + self.step) + (4 if config.layer_norm else 2) * hidden
+        actor = 2 * history + (2 if config.actor_layer_norm else 1) * hidden
         if config.standardise:  # of actor and critics, twice the size while in double precision
             actor += (2 + of_features) * history
         each = FLOAT * windows * (samples + critics + actor)

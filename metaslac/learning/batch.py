@@ -144,5 +144,5 @@ def expand_tasks(m: Tensor, count: int) -> Tensor:
 def windows_per_update(config: Config) -> int:
     """Windows of each task in an update's batch; extra steps have their own where features are kept."""
     train = config.train
-    extra = train.extra_steps if train.freeze_encoder else 0
+    extra = train.extra_steps if config.keeps_features else 0
     return train.windows // train.steps_per_batch * (train.steps_per_batch + extra)

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from metaslac.learning.precision import Precision
 from metaslac.networks.images import ImageEncoder
+from metaslac.networks.states import StateEncoder
 
 
 class Encoding:
     """The image encoder as an update uses it; features are float32 in any case."""
 
-    def __init__(self, encoder: ImageEncoder, precision: Precision) -> None:
+    def __init__(self, encoder: ImageEncoder | StateEncoder, precision: Precision) -> None:
         self.precision = precision
         self._encoder = encoder
 

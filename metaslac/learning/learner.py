@@ -55,14 +55,20 @@ class Learner:
         self.encode = Encoding(self.networks.encoder, Precision.of(config.runtime.precision, device))
         self.task = task_variable(self.networks, config.task, self.encode, self.chance)
         train, networks = config.train, self.networks
+        learning = {
+            "model": networks.model_parameters(),  # none, where states are observed
+            "context": networks.task_parameters(config.task.inference),
+            "critic": list(networks.critic.parameters()),
+            "actor": list(networks.actor.parameters()),
+            "alpha": [networks.log_alpha],
+        }
         self.optimizers = {
-            "model": adam(networks.model_parameters(), train.lr_model),
-            "context": adam(networks.task_parameters(config.task.inference), train.lr_context),
-            "critic": adam(networks.critic.parameters(), train.lr_critic),
-            "actor": adam(networks.actor.parameters(), train.lr_actor),
-            "alpha": adam([networks.log_alpha], train.lr_alpha),
+            name: adam(parameters, getattr(train, f"lr_{name}"))
+            for name, parameters in learning.items()
+            if parameters
         }
         self._descent = Descent(self.optimizers, device)
+        self._model = ["model"] if "model" in self.optimizers else []
         self._model_objectives = model_objectives(networks, config.model, self.encode)
         self._feature_reward = reward_from_features(networks, config.model)
         learns_m = config.task.inference != "blind"
@@ -82,7 +88,7 @@ class Learner:
 
         After those, `train.extra_steps` of critics and actor alone, on the latents inferred in them.
         """
-        if self.config.train.freeze_encoder:
+        if self.config.keeps_features:
             return self._update_on_features(batch)
         train, windows, params = self.config.train, batch.windows, batch.params
         assert windows.frames is not None
@@ -202,14 +208,14 @@ class Learner:
             told = self._feature_reward(to_model)
             loss, metrics = loss + told.value, metrics | told.parts
         trains_m = self._critic_trains_m or self._model_trains_m
-        self._descent.step("critic", loss, "critic", "model", *["context"] * trains_m)
+        self._descent.step("critic", loss, "critic", *self._model, *["context"] * trains_m)
         return metrics
 
     def _actor_step(self, decisions: Decisions, m: Tensor) -> Metrics:
         """Actor against the updated critics, then the temperature, then the targets."""
         networks, config = self.networks, self.config.actor_critic
         noise = self.chance.normal(len(m), self.action_size)
-        (loss, metrics), entropy = soft_policy(networks, decisions, m, noise)
+        (loss, metrics), entropy = soft_policy(networks, config, decisions, m, noise)
         self._descent.step("actor", loss, "actor")
         target = config.target_entropy * self.action_size
         self._descent.step("temperature", temperature(networks.log_alpha, entropy, target), "alpha")

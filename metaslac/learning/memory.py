@@ -62,7 +62,7 @@ class MemoryNeed(NamedTuple):
 def memory_need(config: Config, family: SizedFamily, device: torch.device) -> MemoryNeed:
     """What a run will need on a device. The libraries themselves and the environments are not counted."""
     actions = family.action_size
-    states = family.state_size if config.privileged else 0
+    states = family.state_size if config.privileged or config.on_states else 0
     return MemoryNeed(
         replay_bytes(
             len(family.train_tasks),
@@ -70,12 +70,12 @@ def memory_need(config: Config, family: SizedFamily, device: torch.device) -> Me
             family.episode_steps,
             config.family.image_size,
             actions,
-            min(config.family.frames, config.family.action_repeat),
+            0 if config.on_states else min(config.family.frames, config.family.action_repeat),
             states,
             config.model.feature_size if config.train.freeze_encoder else 0,
         ),
         weight_bytes(config, actions, len(family.param_names), states),
-        activation_bytes(config, actions, Precision.of(config.runtime.precision, device)),
+        activation_bytes(config, actions, Precision.of(config.runtime.precision, device), states),
     )
 
 
@@ -137,7 +137,8 @@ def settings_to_lower(need: MemoryNeed, available: int, config: Config) -> str:
     fitting = (available - need.certain + need.replay) * episodes // need.replay
     if fitting >= fewest:
         return as_they_are(config, ["replay.episodes_per_task"]) + f" to {fitting} or less"
-    smaller = ["family.image_size"] if config.family.image_size > min(IMAGE_SIZES) else []
+    shrinks = not config.on_states and config.family.image_size > min(IMAGE_SIZES)
+    smaller = ["family.image_size"] * shrinks
     return as_they_are(config, ["replay.episodes_per_task", *smaller, *UPDATE_SETTINGS])
 
 

@@ -145,12 +145,21 @@ def soft_bellman(
     return Loss(loss, {"critic/loss": loss.detach(), "critic/q": q.detach().mean()})
 
 
-def soft_policy(networks: MetaSLAC, decisions: Decisions, m: Tensor, noise: Tensor) -> tuple[Loss, Tensor]:
-    """alpha log pi - min Q of actions drawn anew at the decisions, and the policy's entropy there, ()."""
+def soft_policy(
+    networks: MetaSLAC, config: ActorCriticConfig, decisions: Decisions, m: Tensor, noise: Tensor
+) -> tuple[Loss, Tensor]:
+    """alpha log pi - min Q of actions drawn anew at the decisions, and the policy's entropy there, ().
+
+    With `policy_decay`, the mean squares of the policy's means and log standard deviations are added.
+    """
     f, a = decisions.f[:, :-1], decisions.a[:, :-1]
-    action, log_pi = squash(networks.actor(f, a, m), noise)
+    policy = networks.actor(f, a, m)
+    action, log_pi = squash(policy, noise)
     value = networks.critic(networks.sight(decisions.z, f, a, decisions.state), action, m).amin(0)
     loss = (networks.log_alpha.detach().exp() * log_pi - value).mean()
+    if config.policy_decay:
+        squares = policy.mean.square().mean() + policy.std.log().square().mean()
+        loss = loss + config.policy_decay * squares
     entropy = -log_pi.detach().mean()
     return Loss(loss, {"actor/loss": loss.detach(), "actor/entropy": entropy}), entropy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -50,9 +50,8 @@ class Descent:
             raise NonFinite("a")
 
 
-def adam(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Adam:
+def adam(parameters: list[nn.Parameter], lr: float) -> torch.optim.Adam:
     """Adam with one fused kernel for all parameters; on CUDA one that a graph can hold, its lr a tensor."""
-    parameters = list(parameters)
     device = parameters[0].device
     if device.type == "cuda":
         return torch.optim.Adam(parameters, torch.tensor(lr, device=device), fused=True, capturable=True)

@@ -31,8 +31,9 @@ class Actor(nn.Module):
         super().__init__()
         self.task_scale = config.task_scale
         self.standardise = Standardise(feature_size) if config.standardise else None
-        inputs, hidden = history_size(window, feature_size, action_size) + task_size, config.hidden_size
-        self.network = mlp((inputs, hidden, hidden, 2 * action_size), nn.ReLU, config.actor_layer_norm)
+        inputs = history_size(window, feature_size, action_size) + task_size
+        sizes = inputs, *hidden_layers(config), 2 * action_size
+        self.network = mlp(sizes, nn.ReLU, config.actor_layer_norm)
 
     def forward(self, f: Tensor, a: Tensor, m: Tensor) -> Gaussian:
         """The Gaussian before the tanh, (B, A); f (B, L, F) and a (B, L-1, A) in order of time, m (B, M)."""
@@ -103,7 +104,7 @@ class TwinCritic(nn.Module):
     def __init__(self, seen_size: int, action_size: int, task_size: int, config: ActorCriticConfig) -> None:
         super().__init__()
         self.action_scale, self.task_scale = config.action_scale, config.task_scale
-        sizes = (seen_size + action_size + task_size, config.hidden_size, config.hidden_size, 1)
+        sizes = seen_size + action_size + task_size, *hidden_layers(config), 1
         self.q1 = mlp(sizes, nn.ReLU, config.layer_norm)
         self.q2 = mlp(sizes, nn.ReLU, config.layer_norm)
 
@@ -116,6 +117,11 @@ class TwinCritic(nn.Module):
 def sights(critic_input: str) -> tuple[bool, bool, bool]:
     """Whether critics see latents, features, and the simulator's state, by the setting's value."""
     return "latent" in critic_input, "features" in critic_input, critic_input == "state"
+
+
+def hidden_layers(config: ActorCriticConfig) -> list[int]:
+    """Widths of the hidden layers of actor and critics."""
+    return [config.hidden_size] * config.hidden_layers
 
 
 def history_size(window: int, feature_size: int, action_size: int) -> int:

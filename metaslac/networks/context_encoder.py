@@ -110,20 +110,28 @@ class ContextEncoder(nn.Module):
     """One transition (f_t, a_t, r_t, f_{t+1}) to one Gaussian factor over m, of `rank` observations.
 
     Rank 0 is PEARL's factor: an independent Gaussian in each dimension, N(mu, s2) with s2 = softplus(raw).
+    Without `sees_next`, f_{t+1} is not looked at.
     """
 
     def __init__(
-        self, feature_size: int, action_size: int, task_size: int, hidden_size: int, rank: int
+        self,
+        feature_size: int,
+        action_size: int,
+        task_size: int,
+        hidden_size: int,
+        rank: int,
+        sees_next: bool = True,
     ) -> None:
         super().__init__()
-        self.task_size, self.rank = task_size, rank
-        inputs = 2 * feature_size + action_size + 1
+        self.task_size, self.rank, self.sees_next = task_size, rank, sees_next
+        inputs = (1 + sees_next) * feature_size + action_size + 1
         outputs = rank * (task_size + 1) if rank else 2 * task_size
         self.network = mlp((inputs, hidden_size, hidden_size, hidden_size, outputs), nn.ReLU)
 
     def forward(self, f: Tensor, a: Tensor, r: Tensor, f_next: Tensor) -> Factors:
         """The factors of transitions f, f_next (..., F), a (..., A), r (...)."""
-        output: Tensor = self.network(torch.cat((f, a, r[..., None], f_next), -1))
+        seen = f, a, r[..., None], *(f_next,) * self.sees_next
+        output: Tensor = self.network(torch.cat(seen, -1))
         if not self.rank:
             mu, raw = output.chunk(2, -1)
             inverse_s = F.softplus(raw).clamp_min(VARIANCE_FLOOR).rsqrt()

@@ -17,6 +17,7 @@ from metaslac.networks.context_encoder import ContextEncoder
 from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
 from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_model import LatentModel
+from metaslac.networks.states import StateEncoder
 
 
 class TaskParams(nn.Module):
@@ -55,10 +56,15 @@ class MetaSLAC(nn.Module):
     def __init__(self, config: Config, action_size: int, num_params: int, state_size: int = 0) -> None:
         super().__init__()
         model, actor_critic, family = config.model, config.actor_critic, config.family
-        size, f_size, hidden = config.task.size, model.feature_size, model.hidden_size
-        self.encoder = ImageEncoder(
-            family.image_size, model.base_depth, f_size, family.frames, model.feature_norm
-        )
+        size, hidden = config.task.size, model.hidden_size
+        f_size = feature_size(config, state_size)
+        self.encoder: ImageEncoder | StateEncoder
+        if config.on_states:
+            self.encoder = StateEncoder(state_size)
+        else:
+            self.encoder = ImageEncoder(
+                family.image_size, model.base_depth, f_size, family.frames, model.feature_norm
+            )
         self.latent_model = (
             LatentModel(model, family.image_size, action_size, size) if model.elbo_weight else None
         )
@@ -71,7 +77,12 @@ class MetaSLAC(nn.Module):
             else None
         )
         self.context_encoder = ContextEncoder(
-            f_size, action_size, size, config.task.hidden_size, config.task.factor_rank
+            f_size,
+            action_size,
+            size,
+            config.task.hidden_size,
+            config.task.factor_rank,
+            config.task.next_observation,
         )
         self.task_params = TaskParams(num_params, config.task.hidden_size, size)
         self.actor = Actor(model.window, f_size, action_size, size, actor_critic)
@@ -104,3 +115,8 @@ class MetaSLAC(nn.Module):
         """The weights that make m: the oracle's, or those of inference."""
         maker = self.task_params if inference == "oracle" else self.context_encoder
         return list(maker.parameters())
+
+
+def feature_size(config: Config, state_size: int) -> int:
+    """Size of what actor, critics and context encoder see of a moment: an image feature, or the state."""
+    return state_size if config.on_states else config.model.feature_size

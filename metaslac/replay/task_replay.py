@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ FEATURE_TYPE = torch.float16  # of kept features: a few per cent of their frames
 class Episode(NamedTuple):
     """One episode of n steps. a[t] and r[t] belong to the step from frame t to frame t+1.
 
-    A frame is one picture, or a stack of the last k control steps' pictures, (n + 1, k, H, W, 3).
+    A frame is what the agent sees: one picture, a stack of the last k control steps' pictures,
+    (n + 1, k, H, W, 3), or the simulator's state, (n + 1, S).
     """
 
-    frames: NDArray[np.uint8]  # (n + 1, H, W, 3)
+    frames: NDArray[Any]  # (n + 1, H, W, 3) uint8
     actions: NDArray[np.float32]  # (n, A)
     rewards: NDArray[np.float32]  # (n,), what the task is judged and inferred by
     dense_rewards: NDArray[np.float32]  # (n,), what is trained on: the same unless the rewards are sparse
@@ -34,10 +35,14 @@ class Episode(NamedTuple):
         False  # a worker died or hung: the rest of the episode is not known, and it is not to be used
     )
     states: NDArray[np.float32] | None = None  # (n + 1, S), the simulator's, where critics are to see them
+    film: NDArray[np.uint8] | None = None  # (n + 1, H, W, 3), where states are seen and people are to watch
 
     @property
     def pictures(self) -> NDArray[np.uint8]:
         """The newest picture of every frame, (n + 1, H, W, 3)."""
+        if self.film is not None:
+            return self.film
+        assert self.frames.dtype == np.uint8, "states were seen, and nobody filmed"
         return self.frames if self.frames.ndim == 4 else self.frames[:, -1]
 
 
@@ -89,6 +94,7 @@ class TaskReplay:
     The context pool of a task is its newest marked episodes that together hold at least
     `context_episodes * episode_steps` transitions, or all marked ones while they hold fewer.
 
+    Where the simulator's state is observed, that is what is kept in place of frames, and drawn as features.
     Of a stack of k pictures, those are stored that a decision adds to the stack before it, so that each is
     stored once; stacks are put together again when they are drawn.
 
@@ -101,6 +107,7 @@ class TaskReplay:
         stack: pictures in a frame, k.
         new_pictures: of them, those that a decision adds: an action repeat adds that many, at most k.
         state_size: of the simulator's states; 0 keeps none.
+        on_states: whether they are what is observed, and there are no pictures.
     """
 
     def __init__(
@@ -115,6 +122,7 @@ class TaskReplay:
         stack: int = 1,
         new_pictures: int = 1,
         state_size: int = 0,
+        on_states: bool = False,
     ) -> None:
         self.device = device
         self.stack, self.new_pictures = stack, min(new_pictures, stack)
@@ -124,9 +132,13 @@ class TaskReplay:
         shape = (num_tasks, self.places)
         pictures = (self.new_pictures,) if stack > 1 else ()
         picture = image_size, image_size, 3
-        self.frames = torch.empty(*shape, *pictures, *picture, dtype=torch.uint8, device=device)
-        self.states = torch.zeros(*shape, state_size, device=device)
         self.features: Tensor | None = None  # (N, places, F), once features are kept
+        if on_states:
+            self.frames = self.features = torch.zeros(*shape, state_size, device=device)
+            state_size = 0
+        else:
+            self.frames = torch.empty(*shape, *pictures, *picture, dtype=torch.uint8, device=device)
+        self.states = torch.zeros(*shape, state_size, device=device)
         self.on_add: Callable[[int, int, int], None] | None = None  # told task, first place and places
         # The step from the frame at a place to the next; there is none from an episode's last frame.
         self.actions = torch.zeros(*shape, action_size, device=device)
@@ -315,7 +327,10 @@ def replay_bytes(
     state_size: int = 0,
     feature_size: int = 0,
 ) -> int:
-    """Memory of a TaskReplay in bytes, with so many pictures a decision and, if there are, kept features."""
+    """Memory of a TaskReplay in bytes, with so many pictures a decision, none where states are observed.
+
+    With `feature_size`, features are kept too.
+    """
     places = episodes_per_task * (episode_steps + 1)
     frame, step, row = pictures * image_size * image_size * 3, 4 * (action_size + 2), 8 + 8 + 1 + 1
     kept = 4 * state_size + FEATURE_TYPE.itemsize * feature_size

@@ -27,7 +27,7 @@ class KeptFeatures:
         self._learner = learner
         self._replay = replay
         self._before: Tensor | None = None  # features of before a pause
-        self._keeps = learner.config.train.freeze_encoder
+        self._makes = learner.config.train.freeze_encoder
 
     def begin(self, afresh: bool = False) -> float:
         """From now on keep features of all that is stored, and take it in; called when pre-training is over.
@@ -41,7 +41,7 @@ class KeptFeatures:
             for part in networks.standardised():
                 part.forget()
         before, self._before = self._before, None
-        if self._keeps:
+        if self._makes:
             size = self._learner.config.model.feature_size
             replay.features = torch.zeros(
                 *replay.frames.shape[:2], size, dtype=FEATURE_TYPE, device=replay.device
@@ -64,9 +64,9 @@ class KeptFeatures:
         replay, networks = self._replay, self._learner.networks
         there = task, slice(offset, offset + places)
         f: Tensor | None = None
-        if replay.features is not None or set(standards) - {networks.sight.standardise_state}:
+        if self._makes or set(standards) - {networks.sight.standardise_state}:
             f = self._learner.encode.fixed(replay.episode_frames(task, offset, places))
-        if replay.features is not None and f is not None:
+        if self._makes and replay.features is not None and f is not None:
             replay.features[there] = f.to(FEATURE_TYPE)
         for standard in standards:
             values = replay.states[there] if standard is networks.sight.standardise_state else f

@@ -84,6 +84,7 @@ class MetaTrainer:
             config.family.frames,
             config.family.action_repeat,
             states,
+            config.on_states,
         )
         self.kept = KeptFeatures(self.learner, self.replay)
         generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
@@ -150,6 +151,7 @@ class MetaTrainer:
             "validation_tasks": len(self.family.validation_tasks),
             "param_names": list(self.family.param_names),
             "action_size": self.family.action_size,
+            "observation": self.config.family.observation,
             "state_size": self.learner.state_size,
             "update": self.progress.updates,
             "pretraining_update": self.progress.pretrained,
@@ -176,5 +178,5 @@ class MetaTrainer:
 
 
 def state_size(config: Config, family: Family) -> int:
-    """Size of the simulator's states that critics see in training; 0 where they see none."""
-    return family.state_size if config.privileged else 0
+    """Size of the simulator's states where the agent, or in training its critics, see them; else 0."""
+    return family.state_size if config.privileged or config.on_states else 0

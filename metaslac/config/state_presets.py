@@ -1,0 +1,114 @@
+"""Presets of agents that see the simulator's state: PEARL, and SAC as what SLAC is measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Settings = Mapping[str, Any]
+
+# States are their own features: nothing is encoded, filtered or pre-trained.
+ON_STATES: Settings = {
+    "family.observation": "state",
+    "model.window": 1,
+    "model.elbo_weight": 0.0,
+    "actor_critic.critic_input": "features",
+    "train.pretrain_updates": 0,
+    "train.steps_per_batch": 1,
+}
+
+# PEARL (Rakelly et al. 2019) as in its published code, where it differs from the paper. Critics have target
+# critics in place of a value network: what later SAC does. Its KL is summed over the tasks of a meta-batch
+# and stands beside the squared error, not half of it, so its weight of 0.1 is 0.1 * 16 / 2 here.
+PEARL: Settings = {
+    **ON_STATES,
+    "task.factor_rank": 0,
+    "task.next_observation": False,
+    "task.prior_factor": False,
+    "task.gradient": "critic",
+    "task.kl_weight": 0.8,
+    "task.context_segments": 100,
+    "task.context_length": 1,
+    "task.context_min": 100,
+    "task.context_max": 100,
+    "actor_critic.hidden_size": 300,
+    "actor_critic.hidden_layers": 3,
+    "actor_critic.layer_norm": False,
+    "actor_critic.alpha_init": 1.0,
+    "actor_critic.policy_decay": 1e-3,
+    "replay.episodes_per_task": 300,
+    "replay.context_episodes": 2,
+    "train.updates": 1_000_000,
+    "train.initial_episodes": 10,
+    "train.tasks_per_visit": 5,
+    "train.prior_episodes": 2,
+    "train.posterior_episodes": 3,
+    "train.posterior_context": False,
+    "train.updates_per_visit": 2_000,
+    "train.tasks_per_update": 16,
+    "train.windows": 256,
+    "train.lr_alpha": 0.0,
+    "evaluation.every": 20_000,
+    "evaluation.exploration_episodes": 2,
+    "checkpoint.every": 10_000,
+}
+
+_RANDOM_BODIES: Settings = {
+    "task.next_observation": True,
+    "task.kl_weight": 0.5,
+    "train.tasks_per_update": 10,
+    "train.updates_per_visit": 4_000,
+}
+
+
+def _context(transitions: int) -> dict[str, int]:
+    names = "context_segments", "context_min", "context_max"
+    return {f"task.{name}": transitions for name in names}
+
+
+PEARL_FAMILIES: Mapping[str, Settings] = {
+    "cheetah_dir": {
+        **_context(256),
+        "task.kl_weight": 0.2,
+        "replay.context_episodes": 5,
+        "train.tasks_per_update": 2,
+        "train.tasks_per_visit": 2,
+        "train.prior_episodes": 5,
+        "train.posterior_episodes": 5,
+    },
+    "ant_dir": {**_context(256), "task.kl_weight": 0.2, "train.tasks_per_update": 4},
+    "ant_goal": {
+        **_context(256),
+        "task.kl_weight": 5.0,
+        "train.tasks_per_update": 10,
+        "train.updates_per_visit": 4_000,
+    },
+    "humanoid_dir": {**_context(256), "train.updates_per_visit": 4_000},
+    "walker_rand_params": _RANDOM_BODIES,
+    "hopper_rand_params": _RANDOM_BODIES,
+    "point_robot": {
+        **_context(64),
+        "actor_critic.reward_scale": 100.0,
+        "replay.episodes_per_task": 3_000,
+        "replay.context_episodes": 10,
+        "train.prior_episodes": 10,
+        "train.posterior_episodes": 10,
+        "train.updates_per_visit": 1_000,
+        "evaluation.exploration_episodes": 1,
+    },
+    "sparse_point_robot": {
+        **_context(1_024),
+        "task.kl_weight": 8.0,
+        "actor_critic.gamma": 0.9,
+        "actor_critic.reward_scale": 100.0,
+        "replay.episodes_per_task": 5_000,
+        "replay.context_episodes": 50,
+        "train.tasks_per_visit": 10,
+        "train.prior_episodes": 5,
+        "train.posterior_episodes": 45,
+        "train.posterior_context": True,
+        "train.updates_per_visit": 1_000,
+        "evaluation.episodes": 20,
+        "evaluation.exploration_episodes": 5,
+    },
+}
