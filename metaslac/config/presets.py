@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from metaslac.config.sections import Config
+from metaslac.config.state_presets import PEARL, PEARL_FAMILIES
 from metaslac.config.text import Changes, apply_settings, with_values
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
@@ -77,7 +78,7 @@ _FEATURES: Settings = {
     "train.lr_decay": 0.4,
 }
 
-PRESETS: Mapping[str, Settings] = {"default": {}, "quick": _SMALL, "quick_latent": _SMALL}
+PRESETS: Mapping[str, Settings] = {"default": {}, "quick": _SMALL, "quick_latent": _SMALL, "pearl": PEARL}
 
 _LATENT_FAMILIES: dict[str, Settings] = {
     "point_robot": {
@@ -174,6 +175,7 @@ _FEATURE_FAMILIES: dict[str, Settings] = {
 FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
     **{("quick_latent", family): settings for family, settings in _LATENT_FAMILIES.items()},
     **{("quick", family): settings for family, settings in (_LATENT_FAMILIES | _FEATURE_FAMILIES).items()},
+    **{("pearl", family): settings for family, settings in PEARL_FAMILIES.items()},
 }
 
 
