@@ -158,7 +158,7 @@ class Shapes:
             if isinstance(head, GaussianHead | DeltaHead) and predicts == predicting:
                 weights = [layer.weight for layer in head.network if isinstance(layer, torch.nn.Linear)]
                 outputs = len(weights[-1])
-                kept = 5 * outputs // 2 if isinstance(head, GaussianHead) else 2 * outputs
+                kept = 3 * outputs // 2 if isinstance(head, GaussianHead) else outputs  # with the deviation
                 total += FLOAT * (weights[0].shape[1] + 4 * self.config.model.hidden_size + kept)
         return total
 

@@ -132,11 +132,11 @@ def test_activations_are_those_of_an_update(name: str) -> None:
 @pytest.mark.parametrize("kind", LATENT_KINDS)
 def test_activations_of_every_latent_model(kind: str) -> None:
     """Where most of an update is latents, so that those of another kind would be too many or too few."""
-    sizes = {"model.base_depth": 1, "model.z1_size": 128, "model.z2_size": 192, "model.hidden_size": 128}
+    sizes = {"model.base_depth": 1, "model.z1_size": 512, "model.z2_size": 512, "model.hidden_size": 512}
     windows = {"train.windows": 32, "train.model_windows": 32}
     config = with_values(QUICK, {**LATENTS, **sizes, **windows, "model.kind": kind})
     estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
-    assert 0.9 < estimate / measured(make_learner(config, META)) < 1.15
+    assert 0.9 < estimate / measured(make_learner(config, META)) < 1.2
 
 
 @pytest.mark.parametrize("image_size", [32, 64])
