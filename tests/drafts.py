@@ -9,11 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from metaslac.config.sections import Config
+from metaslac.config.sections import ACTOR_INPUTS, LATENT_KINDS, Config
 from metaslac.launchers.options import SETTINGS
 
 FEW_POINTS = "few_points:FewPoints"
-
 
 TINY: dict[str, Any] = {
     "family.name": FEW_POINTS,
@@ -34,22 +33,17 @@ TINY: dict[str, Any] = {
     "runtime.log_every": 1,
 }
 
-
 # What is no value of a type.
 NO_INT = [
     *["", "many", "3.5", "1e3", "0x10", "nan", "1,000", "½", "true", "None", "--", "1 2", "=1"],
     "9" * 5_000,
 ]
 
-
 NO_FLOAT = ["", "fast", "1,5", "0x1p3", "--1", "1e", "true", "None", "1.0.0", "∞", "1_", "=1"]
-
 
 NO_BOOL = ["", "1", "0", "yes", "on", "truee", "None", "true false", "=true"]
 
-
 NO_CHOICE = ["", "Infer", "infer,oracle", "65", "None", "cpu:0", "\u202ecpu", "=cpu"]
-
 
 NO_ASSIGNMENT = [
     *["", " ", "\n", "=", "==", "=1", " = ", "{}=1", "\udcff=1", "\u00a0=1"],
@@ -57,7 +51,6 @@ NO_ASSIGNMENT = [
     *["train.updates", "train.updates:1", "train.updates 1", "train.updates=1=2"],
     *["TRAIN.UPDATES=1", "tr\u0430in.updates=1", "--train.updates=1", "train. updates=1"],
 ]
-
 
 NO_FAMILY = [
     *["", " ", "None", "点机器人", "x" * 5_000],
@@ -69,7 +62,6 @@ NO_FAMILY = [
     *["no_such_module:Family", "json:JSONDecoder", "envs:TaskFamily", "DMC:pendulum-swingup"],
 ]
 
-
 NO_OPTIONS = [
     *[["--updates"], ["--updates="], ["--updates", "many"], ["--updates", "1.5"], ["--updates", "9" * 5_000]],
     *[["--seed", "zero"], ["--seed", "--quiet"], ["--threads", "all"], ["--threads", "½"]],
@@ -79,17 +71,14 @@ NO_OPTIONS = [
     *[["--device", "tpu"], ["--device", "cuda:0"]],
 ]
 
-
 NO_RUN_DIR = [
     *["taken", "taken/run", "taken/", "full", "other", "damaged", "dangling", ".", "x" * 300, "x/" * 3_000],
     *["/dev/null", "/dev/null/run", "taken/two\nlines"],
 ]
 
-
 NOTHING_TO_RESUME = [
     *["", "nowhere", "taken", "taken/run", "full", "damaged", "other", "dangling", "x" * 300, "\udcff"]
 ]
-
 
 # Settings that do not go together, or not with three tasks in episodes of 20 steps.
 NO_COMPANIONS: list[dict[str, Any]] = [
@@ -103,6 +92,12 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"evaluation.episodes": 1, "evaluation.exploration_episodes": 2},
     {"task.size": 0, "task.inference": "infer"},
     {"model.elbo_weight": 0.0, "actor_critic.critic_input": "latent"},
+    {
+        "model.elbo_weight": 0.0,
+        "model.inverse_weight": 1.0,
+        "actor_critic.critic_input": "features",
+        "actor_critic.actor_input": "latent",
+    },
     {"train.freeze_encoder": False, "train.refresh_first": 1},
     {"task.inference": "infer", "task.factor_rank": 1, "task.prior_factor": False},
     {"family.name": FEW_POINTS, "train.tasks_per_visit": 4},
@@ -113,7 +108,6 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"family.name": "dmc:pendulum-swingup", "replay.episodes_per_task": 10**9},
     {"runtime.device": "cuda"},  # which the test hides
 ]
-
 
 ENTRIES: dict[str, dataclasses.Field[Any]] = {
     f"{section.name}.{entry.name}": entry
@@ -209,6 +203,8 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.seed": rng.randint(0, 2**32 - 1),
         "train.updates": rng.randint(1, 2),
         "train.pretrain_updates": rng.randint(0, 1),
+        "model.kind": rng.choice(LATENT_KINDS),
+        "actor_critic.actor_input": rng.choice(ACTOR_INPUTS if elbo else ["features"]),
     }
 
 

@@ -1,6 +1,6 @@
 """One trained agent at work, for pictures: its trials, what its model sees of them, how it explores.
 
-How pictures are put together is in films.py; what the model sees is metaslac/reconstruction.py's.
+How pictures are put together is in films.py; what the model sees is metaslac/evidence/reconstruction.py's.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: in
     episode, window = trial.episodes[-1].episode, trained.config.model.window
     length = min(len(episode.frames), 3 * window + shown)
     conditioned = min(window, length)
-    size = length, networks.latent_model.latent_size
+    size = length, networks.latent_model.noise_size
     noise = rng_of(seed, RECONSTRUCTION_STREAM, trial.task.index).standard_normal(size, dtype=np.float32)
     frames, actions = episode.frames[:length], episode.actions[: length - 1]
     seen = reconstruct(networks, frames, actions, trial.m, conditioned, noise)

@@ -21,6 +21,7 @@ from metaslac.networks.actor_critic import Actor, History, squash
 from metaslac.networks.blocks import Gaussian
 from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
 from metaslac.networks.images import ImageEncoder
+from metaslac.networks.latent_models.base import LatentModel
 from metaslac.networks.meta_slac import MetaSLAC, TaskParams
 from metaslac.networks.states import StateEncoder
 from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
@@ -53,6 +54,7 @@ class Agent:
         context_encoder: ContextEncoder,
         actor: Actor,
         task_params: TaskParams,
+        latent_model: LatentModel | None,
         action_size: int,
         num_params: int,
     ) -> None:
@@ -64,29 +66,32 @@ class Agent:
         self._context_encoder = context_encoder
         self._actor = actor
         self._task_params = task_params
+        self._latent_model = latent_model  # None if the actor sees no latents
 
     @classmethod
     def from_networks(cls, config: Config, networks: MetaSLAC, action_size: int, num_params: int) -> Agent:
         """An agent that acts with a learner's networks as they are and as they go on learning."""
+        latent_model = networks.latent_model if networks.actor.of_latent else None
         parts = networks.encoder, networks.context_encoder, networks.actor, networks.task_params
-        return cls(config, *parts, action_size, num_params)
+        return cls(config, *parts, latent_model, action_size, num_params)
 
     def copy(self) -> Agent:
         """An agent that acts with networks of its own, which are as these are now and stay so."""
-        parts = copy.deepcopy((self._encoder, self._context_encoder, self._actor, self._task_params))
-        return Agent(self.config, *parts, self.action_size, self.num_params)
+        parts = self._encoder, self._context_encoder, self._actor, self._task_params, self._latent_model
+        return Agent(self.config, *copy.deepcopy(parts), self.action_size, self.num_params)
 
     @property
     def networks(self) -> nn.ModuleDict:
         """The networks that act, by their names among a learner's."""
-        return nn.ModuleDict(
-            {
-                "encoder": self._encoder,
-                "context_encoder": self._context_encoder,
-                "actor": self._actor,
-                "task_params": self._task_params,
-            }
-        )
+        networks: dict[str, nn.Module] = {
+            "encoder": self._encoder,
+            "context_encoder": self._context_encoder,
+            "actor": self._actor,
+            "task_params": self._task_params,
+        }
+        if self._latent_model is not None:
+            networks["latent_model"] = self._latent_model
+        return nn.ModuleDict(networks)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -146,9 +151,10 @@ class Agent:
     def act(self, deterministic: bool = False) -> NDArray[np.float32]:
         """Actions (N, A) in [-1, 1]: a sample of the policy, or the tanh of its mean.
 
-        Raises MetaslacError where they are not finite.
+        Latents that the actor sees are sampled too, or made without noise. Raises MetaslacError where
+        actions are not finite.
         """
-        policy = self._actor(self._history.f, self._history.a, self.m)
+        policy = self._actor(self._history.f, self._history.a, self.m, self._filtered(deterministic))
         action = policy.mean.tanh() if deterministic else squash(policy, self._noise(self.action_size))[0]
         _check_finite("an action", action)
         return action.cpu().numpy()
@@ -193,13 +199,22 @@ class Agent:
         mean, std = self._belief.gaussian
         return torch.where(std.mean(1, keepdim=True) < self._drawing.mean_below, mean, m)
 
+    def _filtered(self, deterministic: bool) -> Tensor | None:
+        """z (N, Z) of the newest frame, filtered over the history; None if the actor sees none."""
+        model, history = self._latent_model, self._history
+        if model is None:
+            return None
+        shape = history.window, model.noise_size
+        noise = history.f.new_zeros(len(history.f), *shape) if deterministic else self._noise(*shape)
+        return model.infer(history.f, history.a, self.m, history.restart, noise).z[:, -1]
+
     def _encode(self, frames: Frames) -> Tensor:
         f: Tensor = self._encoder(torch.from_numpy(frames).to(self.device))
         return f
 
-    def _noise(self, size: int) -> Tensor:
-        """Standard normal noise (N, size), each slot's from its own generator."""
-        rows = np.stack([rng.standard_normal(size, dtype=np.float32) for rng in self._rngs])
+    def _noise(self, *shape: int) -> Tensor:
+        """Standard normal noise (N, *shape), each slot's from its own generator."""
+        rows = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in self._rngs])
         return torch.from_numpy(rows).to(self.device)
 
 

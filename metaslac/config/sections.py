@@ -17,7 +17,9 @@ DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32")
 FRAMES = (1, 2, 3)
 OBSERVATIONS = ("pixels", "state")
+LATENT_KINDS = ("slac", "vae", "filtering", "simple_vae", "partially_stochastic", "deterministic")
 CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
+ACTOR_INPUTS = ("features", "latent")
 
 # What has to stand wherever a result of such a run does.
 PRIVILEGED = "the critic saw the simulator's state in training"
@@ -49,15 +51,22 @@ class FamilyConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The sequential latent variable model."""
+    """The latent variable model, and what else the encoder learns from."""
 
+    kind: str = setting(
+        "slac",
+        "latent model: slac, or of its ablations vae (no sequence), filtering (one layer), simple_vae "
+        "(neither), partially_stochastic (z2 a delta), deterministic",
+        choices=LATENT_KINDS,
+        older="slac",
+    )
     base_depth: int = units(32, "channels of the first convolution; each next one has twice as many")
     feature_size: int = units(256, "size of the image feature f_t")
     feature_norm: bool = setting(
         False, "normalise each image feature over its entries, in place of its activation", older=False
     )
-    z1_size: int = units(32, "size of the first latent layer z1_t")
-    z2_size: int = units(256, "size of the second latent layer z2_t")
+    z1_size: int = units(32, "size of the first latent layer z1_t, where there are two")
+    z2_size: int = units(256, "size of the second latent layer z2_t, or of z_t where it is the only one")
     hidden_size: int = units(256, "width of the two hidden layers of every latent conditional")
     window: int = count(8, "transitions per window; also the frames in the actor's history")
     elbo_weight: float = setting(
@@ -138,6 +147,13 @@ class ActorCriticConfig:
         "state (the simulator's, in training only: privileged)",
         choices=CRITIC_INPUTS,
         older="latent",
+    )
+    actor_input: str = setting(
+        "features",
+        "what the actor sees: features (the history of them and of actions, SLAC), or latent (z_t, filtered "
+        "over that history)",
+        choices=ACTOR_INPUTS,
+        older="features",
     )
     standardise: bool = setting(
         False, "standardise features and states by what was collected so far, entry by entry", older=False

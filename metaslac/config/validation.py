@@ -90,6 +90,10 @@ def _check_together(config: Config) -> None:
             f"actor_critic.critic_input={config.actor_critic.critic_input} needs model.elbo_weight above 0: "
             "without it there are no latents"
         )
+    if not model.elbo_weight and config.actor_critic.actor_input == "latent":
+        raise MetaslacError(
+            "actor_critic.actor_input=latent needs model.elbo_weight above 0: without it there are no latents"
+        )
     heads = (
         model.inverse_weight,
         model.last_action_weight,

@@ -1,6 +1,6 @@
 """What the latent model makes of an episode: its frames reconstructed, and rolled out from their beginning.
 
-The model is latent_model.py's; which episode is shown is decided by the caller.
+The model is of networks/latent_models; which episode is shown is decided by the caller.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaslac.networks.latent_model import LatentModel, Posterior
+from metaslac.networks.latent_models.base import LatentModel
 from metaslac.networks.meta_slac import MetaSLAC
 
 Frames = NDArray[np.uint8]
@@ -42,7 +42,7 @@ def reconstruct(
         actions: (T, A).
         m: (M,), what the model takes the task for.
         conditioned: how many first frames the roll-out sees, from 1 to T+1.
-        noise: standard normal, (T+1, Z1 + Z2), the latents are sampled with; zeros for their means.
+        noise: standard normal, (T+1, noise_size), the model samples latents with; zeros for their means.
 
     Raises:
         ValueError: `conditioned` is out of its range, or the networks have no latent model.
@@ -58,23 +58,21 @@ def reconstruct(
     f = networks.encoder(torch.from_numpy(frames).to(device))[None]
     restart = torch.zeros(f.shape[:2], dtype=torch.bool, device=device)
     posterior = model.infer(f, a, task, restart, eps)
-    prior = roll_out(model, posterior, a, task, conditioned, eps)
-    return Reconstruction(*(_images(model, z[0]) for z in (posterior.z, prior)))
+    z = posterior.z
+    return Reconstruction(
+        _images(model, z[0]), _images(model, roll_out(model, z[:, :conditioned], a, task, eps)[0])
+    )
 
 
-def roll_out(
-    model: LatentModel, posterior: Posterior, a: Tensor, m: Tensor, conditioned: int, noise: Tensor
-) -> Tensor:
-    """Latents (B, T, Z): the posterior's first `conditioned`, then samples of p(z_t | z_{t-1}, a_{t-1}, m).
+def roll_out(model: LatentModel, seen: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+    """Latents (B, T, Z): those seen (B, t, Z), then samples of p(z_t | z_{t-1}, a_{t-1}, m).
 
-    a (B, T-1, A), m (B, M) and noise (B, T, Z) as in LatentModel.infer.
+    a (B, T-1, A), m (B, M) and noise (B, T, noise_size) as in LatentModel.infer.
     """
-    noise1, noise2 = noise.split((model.config.z1_size, model.config.z2_size), -1)
-    z1, z2 = ([part[:, t] for t in range(conditioned)] for part in (posterior.z1, posterior.z2))
-    for t in range(conditioned, noise.shape[1]):
-        z1.append(model.z1_prior(z2[-1], a[:, t - 1], m).sample(noise1[:, t]))
-        z2.append(model.z2_next(z1[-1], z2[-1], a[:, t - 1], m).sample(noise2[:, t]))
-    return torch.cat((torch.stack(z1, 1), torch.stack(z2, 1)), -1)
+    z = list(seen.unbind(1))
+    for t in range(len(z), noise.shape[1]):
+        z.append(model.advance(z[-1], a[:, t - 1], m, noise[:, t]))
+    return torch.stack(z, 1)
 
 
 def _images(model: LatentModel, z: Tensor) -> Frames:

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import torch
+
 from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
 from metaslac.learning.precision import Precision
 from metaslac.networks.actor_critic import sights
-from metaslac.networks.blocks import conv_depths
+from metaslac.networks.blocks import GaussianHead, conv_depths
+from metaslac.networks.latent_models.conditionals import DeltaHead
+from metaslac.networks.latent_models.make import make_latent_model
 from metaslac.networks.meta_slac import feature_size
 
 FLOAT, DOUBLE = 4, 8  # bytes
@@ -44,6 +48,8 @@ class Shapes:
         self.picture = 3 * size**2
         self.pixels = self.picture * config.family.frames  # of a frame, which may be a stack of pictures
         self.layers = [depth * (size >> level) ** 2 for level, depth in enumerate(depths, start=1)]
+        with torch.device("meta"):
+            self.latent_model = make_latent_model(model, size, action_size, self.task_size)
         self.infers = config.task.inference == "infer"
         self.transitions = (
             self.tasks * config.task.context_segments * config.task.context_length if self.infers else 0
@@ -115,7 +121,7 @@ class Shapes:
         """While the model learns, from the filter to the end of the backward pass through the decoder."""
         frames = windows * self.frames
         heads = self.heads(windows) + self.feature_reward(windows)
-        if not self.config.model.elbo_weight:
+        if self.latent_model is None:
             return heads
         image = FLOAT * self.picture * frames
         # Of the first layer, a linear one, before and after activation.
@@ -136,23 +142,38 @@ class Shapes:
         return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size) + factors)
 
     def filter(self, windows: int) -> int:
-        """Kept by the filter: three or four heads a frame, and the samples."""
-        model = self.config.model
-        z1, z2, step = model.z1_size, model.z2_size, self.step
-        heads = (
-            self.head(self.feature_size, z1)
-            + self.head(self.feature_size + z2 + step, z1)
-            + self.head(z1, z2)
-            + self.head(z1 + z2 + step, z2)
-        )
-        return windows * self.frames * (heads + FLOAT * 4 * (z1 + z2))
+        """Kept by the filter: all conditionals but those of predictions, and the samples."""
+        samples = FLOAT * 4 * self.latent_size
+        return windows * self.frames * (self.conditionals(predicting=False) + samples)
 
     def prediction(self, windows: int) -> int:
         """Kept of the prior, its KL and the rewards."""
-        z1, z2 = self.config.model.z1_size, self.config.model.z2_size
-        kl = FLOAT * 8 * z1
-        heads = self.head(z2 + self.step, z1) + self.head(2 * (z1 + z2) + self.step, 1)
-        return windows * self.frames * (heads + kl)
+        kl = FLOAT * 8 * self.first_size
+        return windows * self.frames * (self.conditionals(predicting=True) + kl)
+
+    def conditionals(self, predicting: bool) -> int:
+        """Kept by the latent model's heads, of one frame: by those that predict it, or by the others."""
+        if self.latent_model is None:
+            return 0
+        total = 0
+        for name, head in self.latent_model.named_children():
+            predicts = name == "reward" or name.endswith("_prior")
+            if isinstance(head, GaussianHead | DeltaHead) and predicts == predicting:
+                weights = [layer.weight for layer in head.network if isinstance(layer, torch.nn.Linear)]
+                outputs = len(weights[-1])
+                kept = 3 * outputs // 2 if isinstance(head, GaussianHead) else outputs  # with the deviation
+                total += FLOAT * (weights[0].shape[1] + 4 * self.config.model.hidden_size + kept)
+        return total
+
+    @property
+    def latent_size(self) -> int:
+        """Numbers in z_t; 0 without a latent model."""
+        return 0 if self.latent_model is None else self.latent_model.latent_size
+
+    @property
+    def first_size(self) -> int:
+        """Of those, how many are in the first layer, of which there is a KL."""
+        return 0 if self.latent_model is None else self.latent_model.sizes[0]
 
     def heads(self, windows: int) -> int:
         """Kept by heads on features: inputs, and hidden layers before and after activation; similarities."""
@@ -176,22 +197,24 @@ class Shapes:
         """Kept for extra steps, at their end twice: of each window its features, actions and two latents."""
         model = self.config.model
         history = self.frames * self.feature_size + model.window * (self.step - self.task_size)
-        latents = self.frames * (model.z1_size + model.z2_size)
+        latents = self.frames * self.latent_size
         return 2 * FLOAT * windows * (history + latents) if self.config.train.extra_steps else 0
 
     def actor_critic(self, windows: int) -> int:
         """While critics or actor learn from windows of features; the filter keeps its samples only."""
         model, config = self.config.model, self.config.actor_critic
         of_latent, of_features, _ = sights(config.critic_input)
-        filters = model.elbo_weight and (of_latent or not self.config.keeps_features)
-        latent = model.z1_size + model.z2_size if filters else 0
+        to_actor = config.actor_input == "latent"
+        filters = self.latent_model is not None and (of_latent or to_actor or not self.config.keeps_features)
+        latent = self.latent_size if filters else 0
         history = model.window * (self.feature_size + self.step) + self.task_size
-        samples = self.frames * (3 * latent + 2 * model.z1_size) if filters else 0
+        samples = self.frames * (3 * latent + 2 * self.first_size) if filters else 0
         seen = of_latent * latent + of_features * history
+        acted_on = latent + self.task_size if to_actor else history
         hidden = config.hidden_layers * config.hidden_size
         critics = 2 * (seen + self.step) + (4 if config.layer_norm else 2) * hidden
-        actor = 2 * history + (2 if config.actor_layer_norm else 1) * hidden
+        actor = 2 * acted_on + (2 if config.actor_layer_norm else 1) * hidden
         if config.standardise:  # of actor and critics, twice the size while in double precision
-            actor += (2 + of_features) * history
+            actor += (2 * (not to_actor) + of_features) * history
         each = FLOAT * windows * (samples + critics + actor)
         return each + (self.prediction(windows) if filters else 0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metaslac.config.sections import Config
-from metaslac.networks.latent_model import Posterior
+from metaslac.networks.latent_models.base import Posterior
 from metaslac.replay.task_replay import Context, TaskReplay, Windows
 
 Parts = TypeVar("Parts", "Windows", "Decisions")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from metaslac.learning.faults import is_out_of_memory
-from metaslac.networks.latent_model import Metrics
+from metaslac.networks.latent_models.base import Metrics
 
 WARM_UP = 3  # steps made as usual first: libraries set themselves up, optimisers make their state
 

@@ -29,7 +29,7 @@ from metaslac.learning.optimizers import Descent, adam, load_optimizer_state, op
 from metaslac.learning.precision import Precision
 from metaslac.learning.task_variable import fixed, task_variable
 from metaslac.networks.context_encoder import TaskBelief
-from metaslac.networks.latent_model import Metrics, Posterior
+from metaslac.networks.latent_models.base import Metrics, Posterior
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.replay.task_replay import Windows
 
@@ -134,7 +134,7 @@ class Learner:
                 belief = beliefs[step % train.steps_per_batch]
             with torch.set_grad_enabled(learns):
                 m = self.task.draw(belief, params)
-            seen = self._see(windows.f, windows, m, self.networks.sight.of_latent)
+            seen = self._see(windows.f, windows, m, self.networks.sees_latents)
             decisions = seen.decisions()
             if learns:
                 metrics |= self._critic_step(decisions, seen, belief)
@@ -264,7 +264,7 @@ class Learner:
         model = self.networks.latent_model
         if model is None:
             return None
-        noise = self.chance.normal(*f.shape[:2], model.latent_size)
+        noise = self.chance.normal(*f.shape[:2], model.noise_size)
         return model.infer(f, windows.a, m, windows.restart, noise)
 
     def _to_model(self, m: Tensor) -> Tensor:

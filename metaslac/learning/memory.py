@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from metaslac.acting.agent import Agent
 from metaslac.config.sections import IMAGE_SIZES, Config
 from metaslac.errors import MetaslacError
 from metaslac.learning.activations import activation_bytes
@@ -94,8 +95,8 @@ def weight_bytes(config: Config, action_size: int, num_params: int, state_size: 
     # A gradient, two moments, and the number of steps made.
     needed += sum(3 * parameter.nbytes + 4 for parameter in trained)
     if config.train.collect_ahead:
-        acting = networks.encoder, networks.context_encoder, networks.actor, networks.task_params
-        needed += sum(parameter.nbytes for network in acting for parameter in network.parameters())
+        acting = Agent.from_networks(config, networks, action_size, num_params).networks
+        needed += sum(parameter.nbytes for parameter in acting.parameters())
     return needed
 
 

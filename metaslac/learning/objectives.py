@@ -18,7 +18,7 @@ from metaslac.learning.encoding import Encoding
 from metaslac.networks.actor_critic import squash
 from metaslac.networks.context_encoder import TaskBelief
 from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
-from metaslac.networks.latent_model import LatentModel, Metrics
+from metaslac.networks.latent_models.base import LatentModel, Metrics
 from metaslac.networks.meta_slac import MetaSLAC
 
 
@@ -130,12 +130,12 @@ def soft_bellman(
 ) -> Loss:
     """0.5 (Q - target)^2, mean over decisions and summed over the critics.
 
-    target = r + gamma (1 - terminated) (min Q'(s', a', m) - alpha log pi(a' | f, a, m)), a' from `noise`
-    (B, A), s what critics see. Decisions are of B windows, m is (B, M).
+    target = r + gamma (1 - terminated) (min Q'(s', a', m) - alpha log pi(a' | o', m)), a' from `noise`
+    (B, A), s what critics see, o what the actor does. Decisions are of B windows, m is (B, M).
     """
     fixed_m, d = m.detach(), decisions
     with torch.no_grad():
-        a_next, log_pi = squash(networks.actor(d.f[:, 1:], d.a[:, 1:], fixed_m), noise)
+        a_next, log_pi = squash(networks.actor(d.f[:, 1:], d.a[:, 1:], fixed_m, d.z_next), noise)
         seen_next = networks.sight(d.z_next, d.f[:, 1:], d.a[:, 1:], d.state_next)
         value = networks.target_critic(seen_next, a_next, fixed_m).amin(0)
         value = value - networks.log_alpha.exp() * log_pi
@@ -153,7 +153,7 @@ def soft_policy(
     With `policy_decay`, the mean squares of the policy's means and log standard deviations are added.
     """
     f, a = decisions.f[:, :-1], decisions.a[:, :-1]
-    policy = networks.actor(f, a, m)
+    policy = networks.actor(f, a, m, decisions.z)
     action, log_pi = squash(policy, noise)
     value = networks.critic(networks.sight(decisions.z, f, a, decisions.state), action, m).amin(0)
     loss = (networks.log_alpha.detach().exp() * log_pi - value).mean()

@@ -1,4 +1,4 @@
-"""The actor on the history of features and the twin critics on what they are to see, both conditioned on m.
+"""The actor on the history of features or on latents, the twin critics on what they are to see; all see m.
 
 Their losses are in learning/; the history that the actor sees is built here, for acting and training.
 """
@@ -18,7 +18,10 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 
 class Actor(nn.Module):
-    """pi(a_t | f_{t-L+1..t}, a_{t-L+1..t-1}, m), a tanh-squashed Gaussian on [-1, 1]^A."""
+    """pi(a_t | f_{t-L+1..t}, a_{t-L+1..t-1}, m), a tanh-squashed Gaussian on [-1, 1]^A.
+
+    With `actor_input` latent it is pi(a_t | z_t, m), as of Dreamer and LOMPO, z_t filtered over that history.
+    """
 
     def __init__(
         self,
@@ -27,20 +30,29 @@ class Actor(nn.Module):
         action_size: int,
         task_size: int,
         config: ActorCriticConfig,
+        latent_size: int = 0,
     ) -> None:
         super().__init__()
         self.task_scale = config.task_scale
-        self.standardise = Standardise(feature_size) if config.standardise else None
-        inputs = history_size(window, feature_size, action_size) + task_size
-        sizes = inputs, *hidden_layers(config), 2 * action_size
+        self.of_latent = config.actor_input == "latent"
+        standardises = config.standardise and not self.of_latent
+        self.standardise = Standardise(feature_size) if standardises else None
+        seen = latent_size if self.of_latent else history_size(window, feature_size, action_size)
+        sizes = seen + task_size, *hidden_layers(config), 2 * action_size
         self.network = mlp(sizes, nn.ReLU, config.actor_layer_norm)
 
-    def forward(self, f: Tensor, a: Tensor, m: Tensor) -> Gaussian:
-        """The Gaussian before the tanh, (B, A); f (B, L, F) and a (B, L-1, A) in order of time, m (B, M)."""
-        if self.standardise is not None:
-            f = self.standardise(f)
-        history = torch.cat((f.flatten(1), a.flatten(1), self.task_scale * m), -1)
-        mean, log_std = self.network(history).chunk(2, -1)
+    def forward(self, f: Tensor, a: Tensor, m: Tensor, z: Tensor | None = None) -> Gaussian:
+        """The Gaussian before the tanh, (B, A).
+
+        f (B, L, F) and a (B, L-1, A) in order of time, m (B, M), z (B, Z) if it is seen.
+        """
+        if self.of_latent:
+            assert z is not None
+            seen = [z]
+        else:
+            standard = f if self.standardise is None else self.standardise(f)
+            seen = [standard.flatten(1), a.flatten(1)]
+        mean, log_std = self.network(torch.cat((*seen, self.task_scale * m), -1)).chunk(2, -1)
         return Gaussian(mean, log_std.clamp(*LOG_STD_RANGE).exp())
 
 
@@ -141,10 +153,22 @@ class History:
 
     def begin(self, f: Tensor) -> None:
         """Start an episode on every slot with the features (N, F) of its first frames."""
+        self.steps = 0
         self.f = f[:, None].repeat(1, self.window, 1)
         self.a = f.new_zeros(f.shape[0], self.window - 1, self.action_size)
 
     def append(self, a: Tensor, f_next: Tensor) -> None:
         """Move on by one step: the action taken (N, A) and the feature it led to (N, F)."""
+        self.steps += 1
         self.a = torch.cat((self.a, a[:, None]), 1)[:, 1:]
         self.f = torch.cat((self.f[:, 1:], f_next[:, None]), 1)
+
+    @property
+    def restart(self) -> Tensor:
+        """Where a latent model starts afresh, (N, L) bool, as in training windows.
+
+        At the history's beginning, and at the episode's first frame and its copies before it.
+        """
+        place = torch.arange(self.window, device=self.f.device)
+        starts = (place == 0) | (place <= self.window - 1 - self.steps)
+        return starts.expand(len(self.f), -1)

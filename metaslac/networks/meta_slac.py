@@ -16,7 +16,7 @@ from metaslac.networks.blocks import Standardise, mlp
 from metaslac.networks.context_encoder import ContextEncoder
 from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
 from metaslac.networks.images import ImageEncoder
-from metaslac.networks.latent_model import LatentModel
+from metaslac.networks.latent_models.make import make_latent_model
 from metaslac.networks.states import StateEncoder
 
 
@@ -65,9 +65,8 @@ class MetaSLAC(nn.Module):
             self.encoder = ImageEncoder(
                 family.image_size, model.base_depth, f_size, family.frames, model.feature_norm
             )
-        self.latent_model = (
-            LatentModel(model, family.image_size, action_size, size) if model.elbo_weight else None
-        )
+        self.latent_model = make_latent_model(model, family.image_size, action_size, size)
+        latent_size = 0 if self.latent_model is None else self.latent_model.latent_size
         self.inverse_model = InverseModel(f_size, action_size, hidden) if model.inverse_weight else None
         self.last_action = LastAction(f_size, action_size, hidden) if model.last_action_weight else None
         self.next_feature = NextFeature(f_size, action_size, hidden) if model.contrast_weight else None
@@ -85,14 +84,18 @@ class MetaSLAC(nn.Module):
             config.task.next_observation,
         )
         self.task_params = TaskParams(num_params, config.task.hidden_size, size)
-        self.actor = Actor(model.window, f_size, action_size, size, actor_critic)
-        latent_size = model.z1_size + model.z2_size
+        self.actor = Actor(model.window, f_size, action_size, size, actor_critic, latent_size)
         self.sight = Sight(actor_critic, model.window, f_size, action_size, latent_size, state_size)
         self.critic = TwinCritic(self.sight.size, action_size, size, actor_critic)
         self.target_critic = TwinCritic(self.sight.size, action_size, size, actor_critic)
         self.target_critic.load_state_dict(self.critic.state_dict())
         self.target_critic.requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(actor_critic.alpha_init)))
+
+    @property
+    def sees_latents(self) -> bool:
+        """Whether actor or critics do."""
+        return self.actor.of_latent or self.sight.of_latent
 
     def model_parameters(self) -> list[nn.Parameter]:
         """The weights that learn from images: encoder, latent model and heads on features."""

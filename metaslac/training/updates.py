@@ -14,7 +14,7 @@ from metaslac.learning.cuda_graph import GraphedStep
 from metaslac.learning.faults import write_dump
 from metaslac.learning.learner import Learner
 from metaslac.learning.optimizers import NonFinite
-from metaslac.networks.latent_model import Metrics
+from metaslac.networks.latent_models.base import Metrics
 
 
 class NonFiniteUpdate(TrainingFault):

@@ -99,6 +99,14 @@ def test_a_bad_assignment_is_one_clear_line(assignment: str, expected: str) -> N
         (["model.elbo_weight=0"], "critic_input=latent needs model.elbo_weight"),
         (["model.elbo_weight=0", "actor_critic.critic_input=latent_features"], "model.elbo_weight"),
         (["model.elbo_weight=0", "actor_critic.critic_input=features"], "trains the encoder"),
+        (["model.kind=vae2"], "model.kind must be one of slac, vae, filtering"),
+        (
+            [
+                *("model.elbo_weight=0", "model.inverse_weight=1"),
+                *("actor_critic.critic_input=features", "actor_critic.actor_input=latent"),
+            ],
+            "actor_critic.actor_input=latent needs model.elbo_weight",
+        ),
         (["train.refresh_first=100"], "train.freeze_encoder"),
         (["train.updates=0"], "train.updates"),
         (["train.windows=33"], "multiple of train.steps_per_batch"),

@@ -7,6 +7,8 @@ import pytest
 import torch
 from fakes import SIZE, tiny_config
 
+from metaslac.config.sections import LATENT_KINDS
+from metaslac.config.text import with_values
 from metaslac.evidence.reconstruction import Reconstruction, reconstruct
 from metaslac.networks.blocks import Gaussian
 from metaslac.networks.meta_slac import MetaSLAC
@@ -83,6 +85,26 @@ def test_a_roll_out_does_not_look_again(networks: MetaSLAC) -> None:
     np.testing.assert_array_equal(one.prior, two.prior)
     np.testing.assert_array_equal(one.posterior[:3], two.posterior[:3])
     assert not np.array_equal(one.posterior[3:], two.posterior[3:])
+
+
+@pytest.mark.parametrize("kind", LATENT_KINDS)
+def test_a_model_of_any_kind_is_rolled_out_from_what_it_has_seen(kind: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        networks = MetaSLAC(with_values(tiny_config(), {"model.kind": kind}), ACTIONS, 1)
+        for parameter in networks.parameters():
+            parameter.data.mul_(1.7)
+    episode, other = Episode(), Episode()
+    episode.noise = other.noise = episode.noise[:, : networks.latent_model.noise_size]
+    other.frames[3:] = 255 - other.frames[3:]
+    one, two, whole = (
+        what.seen_by(networks, n) for what, n in ((episode, 3), (other, 3), (episode, STEPS + 1))
+    )
+    np.testing.assert_array_equal(one.prior[:3], one.posterior[:3])
+    np.testing.assert_array_equal(one.prior, two.prior)
+    assert not np.array_equal(one.posterior[3:], two.posterior[3:])
+    assert not np.array_equal(one.prior[3:], one.posterior[3:])
+    np.testing.assert_array_equal(whole.prior, whole.posterior)
 
 
 @pytest.mark.parametrize("part", ["actions", "m"])

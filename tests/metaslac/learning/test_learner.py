@@ -8,6 +8,8 @@ import torch
 from fakes import CPU, FakeFamily, changed, make_batch, make_learner, snapshot, tiny_config
 
 from metaslac.acting.agent import Agent
+from metaslac.config.sections import LATENT_KINDS
+from metaslac.config.text import with_values
 from metaslac.networks.context_encoder import Factors
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.training.trainer import MetaTrainer
@@ -25,6 +27,19 @@ def test_an_update_moves_every_network(gradient: str) -> None:
     metrics = learner.update(make_batch(learner.config))
     assert changed(learner, before) == ALL
     assert all(value.ndim == 0 and value.isfinite() and not value.requires_grad for value in metrics.values())
+
+
+@pytest.mark.parametrize("actor_input", ["features", "latent"])
+@pytest.mark.parametrize("kind", LATENT_KINDS)
+def test_an_update_moves_every_network_whatever_the_latent_model(kind: str, actor_input: str) -> None:
+    values = {"model.kind": kind, "actor_critic.actor_input": actor_input, "train.extra_steps": 1}
+    learner = make_learner(with_values(tiny_config(), values))
+    before = snapshot(learner)
+    metrics = learner.update(make_batch(learner.config))
+    assert changed(learner, before) == ALL
+    assert all(value.isfinite() for value in metrics.values())
+    for name, weight in learner.networks.latent_model.named_parameters():
+        assert not torch.equal(weight, before[f"latent_model.{name}"]), name
 
 
 def test_every_window_may_be_a_window_of_the_model() -> None:

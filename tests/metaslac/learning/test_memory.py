@@ -13,7 +13,7 @@ from torch import Tensor
 
 import metaslac.learning.learner
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
-from metaslac.config.sections import Config
+from metaslac.config.sections import LATENT_KINDS, Config
 from metaslac.config.text import with_values
 from metaslac.errors import MetaslacError
 from metaslac.learning.activations import activation_bytes
@@ -46,6 +46,13 @@ FEATURES = {
     "train.freeze_encoder": True,
     "train.extra_steps": 3,
 }
+LATENTS = {
+    "family.image_size": 32,
+    "model.base_depth": 4,
+    "model.z1_size": 128,
+    "model.z2_size": 256,
+    "actor_critic.actor_input": "latent",
+}
 SIZES = {
     "tiny": tiny_config(),
     "quick": QUICK,
@@ -67,6 +74,10 @@ SIZES = {
     "features kept, many windows": with_values(QUICK, {**FEATURES, "train.windows": 256}),
     "latents of features kept": with_values(
         QUICK, {**FEATURES, "model.elbo_weight": 1.0, "actor_critic.critic_input": "latent_features"}
+    ),
+    "small pictures, seen by an actor on latents": with_values(QUICK, {**LATENTS, "train.extra_steps": 4}),
+    "features kept for an actor on latents": with_values(
+        QUICK, {**FEATURES, "model.elbo_weight": 1.0, "actor_critic.actor_input": "latent"}
     ),
     "mostly pre-training": with_values(QUICK, {"train.pretrain_windows": 32}),
     "large contexts": with_values(QUICK, {"task.context_segments": 32, "task.hidden_size": 1024}),
@@ -118,6 +129,16 @@ def test_activations_are_those_of_an_update(name: str) -> None:
     assert 0.8 < estimate / measured(make_learner(config, META)) < 1.25
 
 
+@pytest.mark.parametrize("kind", LATENT_KINDS)
+def test_activations_of_every_latent_model(kind: str) -> None:
+    """Where most of an update is latents, so that those of another kind would be too many or too few."""
+    sizes = {"model.base_depth": 1, "model.z1_size": 512, "model.z2_size": 512, "model.hidden_size": 512}
+    windows = {"train.windows": 32, "train.model_windows": 32}
+    config = with_values(QUICK, {**LATENTS, **sizes, **windows, "model.kind": kind})
+    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
+    assert 0.9 < estimate / measured(make_learner(config, META)) < 1.2
+
+
 @pytest.mark.parametrize("image_size", [32, 64])
 @pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
 def test_activations_in_every_mode(image_size: int, inference: str) -> None:
@@ -136,9 +157,10 @@ def test_activations_on_a_cpu_in_every_precision(trained: torch.dtype, fixed: to
     assert 0.8 < estimate / measured(learner) < 1.25
 
 
+@pytest.mark.parametrize("kind", LATENT_KINDS)
 @pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
-def test_weights_are_those_of_a_learner(inference: str) -> None:
-    config = tiny_config(inference=inference)
+def test_weights_are_those_of_a_learner(inference: str, kind: str) -> None:
+    config = with_values(tiny_config(inference=inference), {"model.kind": kind})
     learner = make_learner(config, CPU)
     learner.update(batch_of_nothing(config, CPU, config.train.windows))
     needed = sum(parameter.nbytes for parameter in learner.networks.parameters())
@@ -146,6 +168,17 @@ def test_weights_are_those_of_a_learner(inference: str) -> None:
         for parameter, state in optimizer.state.items():
             needed += parameter.nbytes + sum(value.nbytes for value in state.values())  # its gradient first
     assert weight_bytes(config, ACTIONS, PARAMS) == needed
+
+
+@pytest.mark.parametrize("actor_input", ["features", "latent"])
+def test_collecting_ahead_needs_the_networks_that_act_once_more(actor_input: str) -> None:
+    config = with_values(tiny_config(), {"actor_critic.actor_input": actor_input})
+    acting = {"encoder", "context_encoder", "actor", "task_params"}
+    acting |= {"latent_model"} if actor_input == "latent" else set()
+    named = make_learner(config, CPU).networks.named_parameters()
+    more = sum(parameter.nbytes for name, parameter in named if name.partition(".")[0] in acting)
+    ahead = with_values(config, {"train.collect_ahead": True})
+    assert weight_bytes(ahead, ACTIONS, PARAMS) - weight_bytes(config, ACTIONS, PARAMS) == more
 
 
 def test_the_largest_networks_are_counted_without_being_made() -> None:

@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 import torch
 from fakes import changed, make_batch, make_learner, snapshot, tiny_config
+from torch import Tensor
 
 from metaslac.config.text import with_values
+from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.replay.task_replay import Windows
 
 
+@pytest.mark.parametrize("actor_input", ["features", "latent"])
 @pytest.mark.parametrize("extra_steps", [0, 1])
 @pytest.mark.parametrize("terminates", [False, True])
 def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
-    terminates: bool, extra_steps: int, monkeypatch: pytest.MonkeyPatch
+    terminates: bool, extra_steps: int, actor_input: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One actor-critic step with every random number fixed, against a loop over windows; an extra one too."""
-    config = tiny_config(inference="oracle")
+    config = with_values(tiny_config(inference="oracle"), {"actor_critic.actor_input": actor_input})
     config = replace(config, train=replace(config.train, steps_per_batch=1, extra_steps=extra_steps))
     config = replace(config, actor_critic=replace(config.actor_critic, tau=1e-12))  # targets stay
     learner = make_learner(config)
@@ -37,7 +40,8 @@ def test_the_critic_loss_is_the_soft_bellman_error_and_only_true_ends_cut_it(
                 window = one_window(batch.windows, k, w)
                 f, m = networks.encoder(window.frames), networks.task_params(batch.params[k][None])
                 z = networks.latent_model.infer(f, window.a, m, window.restart, torch.zeros(1, 4, 7)).z
-                mean, std = networks.actor(f[:, 1:], window.a[:, 1:], m)
+                seen = (z[:, -1],) if actor_input == "latent" else (f[:, 1:], window.a[:, 1:])
+                mean, std = policy(networks, m, *seen)
                 log_pi = -0.5 * np.log(2 * np.pi) - std.log() - (1 - mean.tanh() ** 2).log()
                 q = networks.target_critic(z[:, -1], mean.tanh(), m).min()
                 value = q - 0.1 * log_pi.sum()
@@ -64,11 +68,12 @@ def test_an_inverse_model_is_part_of_the_model_loss(pretrains: bool) -> None:
     assert "model/inverse" not in make_learner(tiny_config()).update(batch)
 
 
+@pytest.mark.parametrize("actor_input", ["features", "latent"])
 def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics(
-    monkeypatch: pytest.MonkeyPatch,
+    actor_input: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its gradient against that of a plain loop over windows, with every random number fixed."""
-    config = tiny_config(inference="oracle")
+    config = with_values(tiny_config(inference="oracle"), {"actor_critic.actor_input": actor_input})
     config = replace(config, train=replace(config.train, steps_per_batch=1))
     learner = make_learner(config)
     networks, batch = learner.networks, make_batch(config)
@@ -87,7 +92,8 @@ def test_the_actor_descends_entropy_and_minimal_value_of_the_updated_critics(
             f, m = networks.encoder(window.frames).detach(), networks.task_params(batch.params[k][None])
             with torch.no_grad():
                 z = networks.latent_model.infer(f, window.a, m, window.restart, torch.full((1, 4, 7), 0.5)).z
-            mean, std = networks.actor(f[:, :-1], window.a[:, :-1], m)
+            seen = (z[:, -2],) if actor_input == "latent" else (f[:, :-1], window.a[:, :-1])
+            mean, std = policy(networks, m, *seen)
             u = mean + 0.5 * std
             log_pi = torch.distributions.Normal(mean, std).log_prob(u) - (1 - u.tanh() ** 2).log()
             losses.append(0.1 * log_pi.sum() - networks.critic(z[:, -2], u.tanh(), m).min())
@@ -116,6 +122,12 @@ def test_the_temperature_rises_when_the_entropy_is_below_its_target(target: floa
         learner.networks.actor.network[-1].bias.copy_(torch.tensor([0.0, -8.0]))
     learner.update(make_batch(learner.config))  # entropy of about 0.5 log(2 pi e) - 8 = -6.6
     assert (learner.networks.log_alpha > np.log(0.1)) == rises
+
+
+def policy(networks: MetaSLAC, m: Tensor, *seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation before the tanh, of what the actor is to see."""
+    mean, log_std = networks.actor.network(torch.cat([*(x.flatten(1) for x in seen), m], -1)).chunk(2, -1)
+    return mean, log_std.clamp(-20, 2).exp()
 
 
 def one_window(windows: Windows, k: int, w: int) -> Windows:

@@ -1,4 +1,4 @@
-"""PEARL on states: one update against the formulas of its code, written plainly, on the same weights and noise.
+"""PEARL on states: one update against the formulas of its code, written plainly, on the same numbers.
 
 Critics have target critics where that code has a value network; all else of the critic's step is its own.
 """
@@ -197,7 +197,12 @@ def test_the_preset_has_the_numbers_of_pearls_code() -> None:
     assert {train.lr_critic, train.lr_actor, train.lr_context} == {3e-4}
     assert (task.size, task.hidden_size, task.factor_rank, task.prior_factor) == (5, 200, 0, False)
     assert (task.context_segments * task.context_length, task.context_min, task.context_max) == (100,) * 3
-    assert (train.tasks_per_update, train.windows, train.steps_per_batch, train.extra_steps) == (16, 256, 1, 0)
+    assert (train.tasks_per_update, train.windows, train.steps_per_batch, train.extra_steps) == (
+        16,
+        256,
+        1,
+        0,
+    )
     assert math.isclose(task.kl_weight, 0.1 * train.tasks_per_update / 2)
     # 2,000 random steps a task; then of five tasks 400 for contexts and 600 more, for 2,000 updates.
     steps = 200

@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from metaslac.config.sections import ModelConfig
 from metaslac.networks.images import ImageEncoder
-from metaslac.networks.latent_model import LatentModel
+from metaslac.networks.latent_models.two_layers import SLAC
 
 CONFIG = ModelConfig(base_depth=4, feature_size=16, z1_size=3, z2_size=5, hidden_size=12, window=4)
 ACTIONS = 2
@@ -150,29 +150,29 @@ def test_m_reaches_every_conditional_that_has_an_action_and_no_other() -> None:
     one, other = torch.zeros(1, 2, dtype=torch.float64), torch.ones(1, 2, dtype=torch.float64)
     at_one, at_other = (model.infer(f, a, m, restart, noise) for m in (one, other))
     assert torch.equal(at_one.z[:, 0], at_other.z[:, 0])
-    assert not torch.isclose(at_one.q_z1.mean[:, 1], at_other.q_z1.mean[:, 1]).any()
-    z1, z2 = at_one.z1[:, 1], at_one.z2[:, 0]
+    assert not torch.isclose(at_one.q.mean[:, 1], at_other.q.mean[:, 1]).any()
+    z1, z2 = at_one.layers[0][:, 1], at_one.layers[1][:, 0]
     assert not torch.isclose(
         model.z2_next(z1, z2, a[:, 0], one).mean, model.z2_next(z1, z2, a[:, 0], other).mean
     ).any()
-    priors = [model.prior(a, m, at_one.z2, restart).mean for m in (one, other)]
+    priors = [model.prior(at_one, a, m, restart).mean for m in (one, other)]
     assert torch.equal(priors[0][:, 0], priors[1][:, 0])
     assert not torch.isclose(priors[0][:, 1:], priors[1][:, 1:]).any()
     rewards = [model.predict_reward(at_one.z, a, m).mean for m in (one, other)]
     assert not torch.isclose(*rewards).any()
 
 
-def build(image_size: int, task_size: int) -> tuple[ImageEncoder, LatentModel]:
+def build(image_size: int, task_size: int) -> tuple[ImageEncoder, SLAC]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         encoder = ImageEncoder(image_size, CONFIG.base_depth, CONFIG.feature_size).double()
-        return encoder, LatentModel(CONFIG, image_size, ACTIONS, task_size).double()
+        return encoder, SLAC(CONFIG, image_size, ACTIONS, task_size).double()
 
 
 def encode(encoder: ImageEncoder, frames: Tensor) -> Tensor:
     return encoder(frames)
 
 
-def named_parameters(encoder: ImageEncoder, model: LatentModel) -> list[tuple[str, torch.nn.Parameter]]:
+def named_parameters(encoder: ImageEncoder, model: SLAC) -> list[tuple[str, torch.nn.Parameter]]:
     named = [(f"encoder.{name}", p) for name, p in encoder.named_parameters()]
     return named + [(f"model.{name}", p) for name, p in model.named_parameters()]
