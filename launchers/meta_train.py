@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
-from metaslac.config.sections import DEVICES, TASK_INFERENCE, Config
+from metaslac.config.runtime import DEVICES
+from metaslac.config.sections import TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import training as api
 from metaslac.launchers.options import SETTINGS, UserPath

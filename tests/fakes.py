@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from metaslac.acting.agent import Agent
 from metaslac.acting.rollout import run_random
 from metaslac.acting.single_task import SingleTaskAgent
+from metaslac.config.runtime import CheckpointConfig, RuntimeConfig
 from metaslac.config.sections import (
     ActorCriticConfig,
-    CheckpointConfig,
     Config,
     EvaluationConfig,
     FamilyConfig,
     ModelConfig,
     ReplayConfig,
-    RuntimeConfig,
     TaskConfig,
     TrainConfig,
 )

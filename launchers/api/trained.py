@@ -109,6 +109,7 @@ def play(
             exploration_episodes=trained.config.evaluation.exploration_episodes,
             trials=trials,
             seed=seed,
+            deterministic=not trained.config.evaluation.sample_actions,
             keep_frames=keep_frames,
             keep_beliefs=keep_beliefs,
             drawing=trained.drawing,

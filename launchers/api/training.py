@@ -141,7 +141,7 @@ def train(
     device = choose_device(config.runtime.device)
     draw_on(device)
 
-    from metaslac.config.limits import check_tasks
+    from metaslac.config.limits import check_family
     from metaslac.envs import FamilyError, make_vector_env
     from metaslac.learning.memory import check_memory, memory_line, memory_need
     from metaslac.training import online
@@ -151,7 +151,7 @@ def train(
     options = config.family
     family = configured_family(options)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
-    check_tasks(config, family)
+    check_family(config, family)
     begun = prepare_run_directory(run_dir, config, resuming)
     need, available = memory_need(config, family, device), memory.available_bytes(device)
     check_memory(need, available, config, device, resuming=begun)

@@ -1,7 +1,7 @@
 """Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
 
-What a field is made of is in fields.py, which values go together in validation.py, settings as text in
-text.py; presets live in presets.py.
+Where a run runs, and what is kept of it, is in runtime.py. What a field is made of is in fields.py, which
+values go together in validation.py, settings as text in text.py; presets live in presets.py.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metaslac.config.fields import count, setting, units
+from metaslac.config.runtime import CheckpointConfig, RuntimeConfig
 
 TASK_INFERENCE = ("infer", "oracle", "blind")
 TASK_GRADIENT = ("both", "critic", "model")
 IMAGE_SIZES = (32, 64, 128)
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "float32")
 FRAMES = (1, 2, 3)
 CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
 
@@ -51,6 +50,12 @@ class ModelConfig:
     z1_size: int = units(32, "size of the first latent layer z1_t")
     z2_size: int = units(256, "size of the second latent layer z2_t")
     hidden_size: int = units(256, "width of the two hidden layers of every latent conditional")
+    convolution_init: bool = setting(
+        False,
+        "initialise the layers at 4 x 4 pictures as the convolutions that SLAC has there; by their own sizes "
+        "if not",
+        older=False,
+    )
     window: int = count(8, "transitions per window; also the frames in the actor's history")
     elbo_weight: float = setting(
         1.0, "weight of the negative ELBO; 0 does without latents, decoder and all", low=0, older=1.0
@@ -162,6 +167,9 @@ class ReplayConfig:
     episodes_per_task: int = count(
         40, "newest episodes kept per training task: so many full ones, more short ones"
     )
+    decisions_per_task: int = count(
+        0, "newest decisions kept, in as many full episodes; 0 goes by episodes_per_task", low=0, older=0
+    )
     context_episodes: int = count(
         2, "newest episodes of a task that training contexts come from; more of short ones, for as many steps"
     )
@@ -175,6 +183,9 @@ class TrainConfig:
     updates: int = count(20_000, "meta-training updates after pre-training")
     initial_episodes: int = count(
         2, "random episodes on every training task at the start; more of short ones, for as many steps"
+    )
+    initial_decisions: int = count(
+        0, "decisions of those, in whole episodes; 0 goes by initial_episodes", low=0, older=0
     )
     random_hold: int = count(1, "decisions that each random action of those episodes is held for")
     pretrain_updates: int = count(1_000, "model-only updates on the random episodes", low=0)
@@ -192,6 +203,16 @@ class TrainConfig:
         "encoder and latent model learn in pre-training only; features are then made once, kept in the "
         "replay, and every step draws windows of its own",
         older=False,
+    )
+    encoder_from_critic: bool = setting(
+        False, "the critics' error trains the encoder, and nothing else does (SAC from pixels)", older=False
+    )
+    random_shift: int = setting(
+        0,
+        "pixels by which an update moves the frames of a window at most, all alike and at random (DrQ: 4)",
+        low=0,
+        high=min(IMAGE_SIZES),
+        older=0,
     )
     refresh_first: int = count(
         0,
@@ -219,6 +240,13 @@ class TrainConfig:
     )
     posterior_context: bool = setting(True, "whether posterior episodes go into the task's context pool too")
     updates_per_visit: int = count(40, "updates after each visit")
+    updates_per_decision: float = setting(
+        0.0,
+        "updates after each visit for each decision kept of it, at least one; 0 goes by updates_per_visit",
+        low=0,
+        high=1_000,
+        older=0.0,
+    )
     collect_ahead: bool = setting(
         False, "play each visit during the updates before it, with the weights from before those"
     )
@@ -227,6 +255,12 @@ class TrainConfig:
     windows: int = count(32, "windows per task encoded for the actor-critic steps, the model's included")
     steps_per_batch: int = count(
         4, "actor-critic and context steps per update, on equal parts of the windows"
+    )
+    predict_with_critics: bool = setting(
+        True,
+        "critic steps also descend what the model predicts, rewards and next latents; SLAC's do not: there "
+        "each weight takes one Adam step an update",
+        older=True,
     )
     extra_steps: int = count(
         0,
@@ -255,6 +289,9 @@ class EvaluationConfig:
     episodes: int = count(3, "episodes per trial")
     exploration_episodes: int = count(1, "first episodes of a trial that act on m ~ N(0, I)", low=0)
     trials: int = count(1, "independent trials per validation task")
+    sample_actions: bool = setting(
+        False, "whether actions are samples of the policy, and not the tanh of its mean", older=False
+    )
     redraw_every: int = count(
         0,
         "decisions after which m is drawn anew from the belief, in first episodes too; 0 is once an episode",
@@ -266,36 +303,6 @@ class EvaluationConfig:
         "standard deviation of the belief, mean over m, under which its mean is acted on, not a sample",
         low=0,
         older=0.0,
-    )
-
-
-@dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how often. What is computed stays the same, up to rounding where device or worlds differ."""
-
-    device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
-    precision: str = setting(
-        "auto",
-        "float32, or auto for bfloat16 convolutions where they are faster: all of them on CUDA, those "
-        "without gradient on a CPU with instructions for it",
-        choices=PRECISIONS,
-    )
-    cuda_graph: bool = setting(True, "on CUDA, make an update as one graph instead of kernel by kernel")
-    threads: int = count(
-        0, "CPU threads; 0 takes as many as affinity, CPU quota and OMP_NUM_THREADS allow", low=0
-    )
-    worlds: int = count(16, "most environments stepped side by side")
-    log_every: int = count(50, "updates between rows of progress.csv")
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """What is kept of a run, to adapt with and to go on from."""
-
-    every: int = count(1_000, "updates between checkpoints, pre-training included; the last is always saved")
-    keep: int = count(3, "newest checkpoints kept")
-    grace_minutes: float = setting(
-        30.0, "minutes that training goes on while no checkpoint can be written", low=0, high=1e6
     )
 
 

@@ -24,7 +24,7 @@ def activation_bytes(config: Config, action_size: int, precision: Precision) -> 
     The test beside it compares it with the tensors of updates of many shapes.
     """
     shapes = Shapes(config, action_size, precision)
-    return max(shapes.update(), shapes.pretrain())
+    return shapes.update() if config.train.encoder_from_critic else max(shapes.update(), shapes.pretrain())
 
 
 class Shapes:
@@ -51,6 +51,8 @@ class Shapes:
         """The peak of Learner.update: of encoding, the model's step and the actor-critic's, the largest."""
         if self.config.train.freeze_encoder:
             return self.update_on_features()
+        if self.config.train.encoder_from_critic:
+            return self.update_from_critics()
         train = self.config.train
         windows, model_windows = self.tasks * train.windows, self.tasks * train.model_windows
         batch = self.batch(windows)
@@ -63,6 +65,17 @@ class Shapes:
         step = self.actor_critic(windows // train.steps_per_batch) + self.decisions(windows)
         encoded = self.encoder(model_windows * self.frames)
         return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
+
+    def update_from_critics(self) -> int:
+        """The peak of Learner.update where critics train the encoder: a step with all that it encodes."""
+        train = self.config.train
+        windows = self.tasks * train.windows
+        step = windows // train.steps_per_batch
+        features = FLOAT * self.config.model.feature_size * self.frames * step
+        encoded = self.encoder(step * self.frames) + features
+        encoding = self.encoding_fixed(self.context_frames())
+        learning = self.context() + encoded + self.actor_critic(step) + self.decisions(windows)
+        return self.batch(windows) + max(encoding, learning)
 
     def update_on_features(self) -> int:
         """The peak of Learner.update where features are kept: a batch of them, and one step."""
@@ -87,7 +100,8 @@ class Shapes:
         """What is drawn from the replay: frames as bytes. Contexts are drawn whether used or not."""
         task = self.config.task
         context_frames = self.tasks * task.context_segments * (task.context_length + 1)
-        return self.pixels * (windows * self.frames + context_frames)
+        moved = 2 if self.config.train.random_shift else 1  # windows as they were, and as they are seen
+        return self.pixels * (moved * windows * self.frames + context_frames)
 
     def context_frames(self) -> int:
         """Frames of all contexts, if they are encoded."""

@@ -44,7 +44,7 @@ class LatentModel(nn.Module):
         super().__init__()
         z1, z2, hidden, step = config.z1_size, config.z2_size, config.hidden_size, action_size + task_size
         self.config = config
-        self.decoder = ImageDecoder(image_size, config.base_depth, z1 + z2)
+        self.decoder = ImageDecoder(image_size, config.base_depth, z1 + z2, config.convolution_init)
         self.z1_first_posterior = GaussianHead(config.feature_size, hidden, z1)
         self.z1_posterior = GaussianHead(config.feature_size + z2 + step, hidden, z1)
         self.z1_prior = GaussianHead(z2 + step, hidden, z1)

@@ -57,7 +57,12 @@ class MetaSLAC(nn.Module):
         model, actor_critic, family = config.model, config.actor_critic, config.family
         size, f_size, hidden = config.task.size, model.feature_size, model.hidden_size
         self.encoder = ImageEncoder(
-            family.image_size, model.base_depth, f_size, family.frames, model.feature_norm
+            family.image_size,
+            model.base_depth,
+            f_size,
+            family.frames,
+            model.feature_norm,
+            model.convolution_init,
         )
         self.latent_model = (
             LatentModel(model, family.image_size, action_size, size) if model.elbo_weight else None
