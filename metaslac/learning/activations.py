@@ -67,15 +67,17 @@ class Shapes:
         return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
 
     def update_from_critics(self) -> int:
-        """The peak of Learner.update where critics train the encoder: a step with all that it encodes."""
+        """The peak of Learner.update where critics train the encoder: a step, or its way back to the pixels."""
         train = self.config.train
         windows = self.tasks * train.windows
         step = windows // train.steps_per_batch
-        features = FLOAT * self.config.model.feature_size * self.frames * step
-        encoded = self.encoder(step * self.frames) + features
+        frames = step * self.frames
+        kept = self.context() + self.decisions(windows) + FLOAT * self.config.model.feature_size * frames
         encoding = self.encoding_fixed(self.context_frames())
-        learning = self.context() + encoded + self.actor_critic(step) + self.decisions(windows)
-        return self.batch(windows) + max(encoding, learning)
+        learning = kept + self.encoder(frames) + self.actor_critic(step)
+        # The first layer is the largest: its output, and the gradient before and after its activation.
+        backward = kept + self.trained * frames * (self.pixels + 3 * self.layers[0])
+        return self.batch(windows) + max(encoding, learning, backward)
 
     def update_on_features(self) -> int:
         """The peak of Learner.update where features are kept: a batch of them, and one step."""

@@ -61,7 +61,7 @@ def test_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve("p", ["family.name=cheetah_vel"]).train.updates == 1
 
 
-# What SLAC's published code does by its own files of settings; repeats are those of the tables of its figures.
+# What SLAC's published code does by its own files of settings; repeats are those of the tables of figures.
 SLAC = {
     "family.image_size": 64,
     "family.frames": 1,

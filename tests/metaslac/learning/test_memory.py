@@ -12,6 +12,7 @@ from live_tensors import ACTIONS, PARAMS, LiveTensors, batch_of_nothing
 from torch import Tensor
 
 import metaslac.learning.learner
+from metaslac.config.baselines import BASELINES
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
 from metaslac.config.sections import Config
 from metaslac.config.text import with_values
@@ -49,7 +50,23 @@ FEATURES = {
 SIZES = {
     "tiny": tiny_config(),
     "quick": QUICK,
-    **{f"quick {family}": with_values(QUICK, settings) for (_, family), settings in FAMILY_PRESETS.items()},
+    **{
+        f"quick {family}": with_values(QUICK, settings)
+        for (preset, family), settings in FAMILY_PRESETS.items()
+        if preset == "quick"
+    },
+    **{preset: with_values(Config(), settings) for preset, settings in BASELINES.items()},
+    "critics train the encoder, inferring": with_values(
+        QUICK,
+        {
+            "model.elbo_weight": 0.0,
+            "actor_critic.critic_input": "features",
+            "train.encoder_from_critic": True,
+            "train.random_shift": 4,
+            "train.extra_steps": 2,
+        },
+    ),
+    "shifted": with_values(Config(), {"train.random_shift": 4}),
     "default": Config(),
     "one step on all windows": with_values(
         QUICK, {"train.windows": 8, "train.model_windows": 8, "train.steps_per_batch": 1}
@@ -95,7 +112,8 @@ def measured(learner: Learner) -> int:
     config, device, peaks = learner.config, learner.networks.log_alpha.device, []
     updates = batch_of_nothing(config, device, windows_per_update(config), config.train.freeze_encoder)
     pretraining = batch_of_nothing(config, device, config.train.pretrain_windows)
-    for update, batch in ((learner.update, updates), (learner.pretrain, pretraining)):
+    made = [(learner.update, updates), (learner.pretrain, pretraining)]
+    for update, batch in made[: 1 if config.train.encoder_from_critic else 2]:
         update(batch)  # the first one makes the optimisers' state
         live = LiveTensors()
         live.count(list(held(learner)))
