@@ -67,7 +67,7 @@ class Shapes:
         return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
 
     def update_from_critics(self) -> int:
-        """The peak of Learner.update where critics train the encoder: a step, or its way back to the pixels."""
+        """The peak of Learner.update where critics train the encoder: of a step or its way back to pixels."""
         train = self.config.train
         windows = self.tasks * train.windows
         step = windows // train.steps_per_batch
