@@ -62,15 +62,16 @@ class Watch:
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-@pytest.mark.parametrize("per_decision", [1.0, 0.5, 0.01])
+@pytest.mark.parametrize(("per_decision", "updates"), [(1.0, 60), (0.5, 30), (0.01, 8)])
 def test_updates_after_a_visit_go_by_its_decisions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_decision: float, ahead: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_decision: float, updates: int, ahead: bool
 ) -> None:
     watch = Watch(monkeypatch)
-    config = counted(**{"train.updates_per_decision": per_decision, "train.collect_ahead": ahead})
+    counts = {"train.updates_per_decision": per_decision, "train.updates": updates}
+    config = counted(**counts, **{"train.collect_ahead": ahead})
     assert train(tmp_path, config=config)
-    assert watch.updates == 25 and len(watch.visits) > 1
-    begun = [updates for updates, _ in watch.visits]
+    assert watch.updates == updates
+    begun = [before for before, _ in watch.visits]
     made = [after - before for before, after in zip(begun, begun[1:], strict=False)]
     decisions = [count for _, count in watch.visits[: len(made)]]
     assert begun[0] == 0 and len(set(decisions)) > 1  # episodes that end early are of many lengths
