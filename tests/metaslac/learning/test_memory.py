@@ -208,6 +208,15 @@ def test_so_many_episodes_do_fit() -> None:
         assert (memory_need(changed, family, CPU).certain <= GIB) == fits
 
 
+def test_a_replay_counted_in_decisions_is_lowered_in_decisions() -> None:
+    config = with_values(Config(), {"replay.decisions_per_task": 8_000})
+    assert refusal(NEED, 4 * GIB, config).endswith(
+        "; lower replay.decisions_per_task (now 8000) to about 3202"
+    )
+    random = with_values(config, {"train.initial_decisions": 4_000})  # which have to be kept
+    assert "replay.decisions_per_task (now 8000), family.image_size" in refusal(NEED, 4 * GIB, random)
+
+
 def test_where_no_replay_fits_pictures_and_updates_are_named_too() -> None:
     line = settings_to_lower(NEED, GIB // 2, Config())
     assert line.startswith(
