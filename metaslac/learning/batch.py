@@ -136,11 +136,6 @@ def each(parts: Parts, change: Callable[[Tensor], Tensor]) -> Parts:
     return parts._replace(**changed)
 
 
-def without_gradient(decisions: Decisions) -> Decisions:
-    """Decisions from which nothing is learned about what they were made of."""
-    return each(decisions, Tensor.detach)
-
-
 def shifted(frames: Tensor, by: Tensor) -> Tensor:
     """Frames (K, W, ..., H, W, 3) moved down and right by so many pixels (K, W, 2), one move a window.
 

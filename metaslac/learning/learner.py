@@ -22,7 +22,6 @@ from metaslac.learning.batch import (
     joined,
     shifted,
     some,
-    without_gradient,
 )
 from metaslac.learning.encoding import Encoding
 from metaslac.learning.generators import Chance, restore_generator
@@ -126,7 +125,7 @@ class Learner:
     def _update_from_critics(self, batch: Batch) -> Metrics:
         """One update where critics train the encoder: every step encodes windows of its own.
 
-        Their target is of features without gradient, the actor's input and all of the extra steps too.
+        It hears of no other loss: a step takes gradients for its own weights alone.
         """
         train, params = self.config.train, batch.params
         transitions = self.task.read(batch.context)
@@ -137,8 +136,8 @@ class Learner:
             assert windows.frames is not None
             belief = self.task.believe(transitions)
             seen = self._see(self.encode.trained(windows.frames), windows, self.task.draw(belief, params))
-            metrics |= self._critic_step(seen.decisions(), seen, belief)
-            decisions = without_gradient(seen.decisions())
+            decisions = seen.decisions()
+            metrics |= self._critic_step(decisions, seen, belief)
             metrics |= self._actor_step(decisions, seen.m.detach())
             beliefs.append(fixed(belief))
             decided.append(decisions)
@@ -239,8 +238,7 @@ class Learner:
             told = self._feature_reward(to_model)
             loss, metrics = loss + told.value, metrics | told.parts
         trains_m = self._critic_trains_m or (self._predicts and self._model_trains_m)
-        trains_model = self._predicts or self.config.train.encoder_from_critic
-        self._descent.step("critic", loss, "critic", *["model"] * trains_model, *["context"] * trains_m)
+        self._descent.step("critic", loss, "critic", "model", *["context"] * trains_m)
         return metrics
 
     def _actor_step(self, decisions: Decisions, m: Tensor) -> Metrics:
