@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from metaslac.config.sections import LARGEST_SEED, caveat
+from metaslac.config.schedule import LARGEST_SEED
+from metaslac.config.sections import caveat
 from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
-from metaslac.config.sections import LARGEST_SEED, caveat
+from metaslac.config.schedule import LARGEST_SEED
+from metaslac.config.sections import caveat
 from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
 from metaslac.launchers.options import (

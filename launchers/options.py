@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from metaslac.config.sections import DEVICES
+from metaslac.config.runtime import DEVICES
 from metaslac.storage.files import user_path
 
 # named flag -> the setting it is short for

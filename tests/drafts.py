@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from metaslac.config.sections import ACTOR_INPUTS, LATENT_KINDS, Config
+from metaslac.config.validation import WITHOUT_PIXELS
 from metaslac.launchers.options import SETTINGS
 
 FEW_POINTS = "few_points:FewPoints"
@@ -18,19 +19,12 @@ TINY: dict[str, Any] = {
     "family.name": FEW_POINTS,
     "family.image_size": 32,
     "model.base_depth": 2,
-    "model.feature_size": 4,
-    "model.z1_size": 2,
-    "model.z2_size": 3,
-    "model.hidden_size": 4,
-    "model.window": 3,
-    "task.hidden_size": 4,
-    "actor_critic.hidden_size": 4,
-    "replay.context_episodes": 1,
-    "train.tasks_per_visit": 1,
-    "train.tasks_per_update": 1,
+    **{"model.z1_size": 2, "model.z2_size": 3, "model.window": 3},
+    **dict.fromkeys([f"model.{name}_size" for name in ("feature", "hidden")], 4),
+    **dict.fromkeys(["task.hidden_size", "actor_critic.hidden_size"], 4),
+    **dict.fromkeys(["replay.context_episodes", "train.tasks_per_visit", "train.tasks_per_update"], 1),
     "runtime.device": "cpu",
-    "runtime.threads": 1,
-    "runtime.log_every": 1,
+    **dict.fromkeys(["runtime.threads", "runtime.log_every"], 1),
 }
 
 # What is no value of a type.
@@ -80,32 +74,33 @@ NOTHING_TO_RESUME = [
     *["", "nowhere", "taken", "taken/run", "full", "damaged", "other", "dangling", "x" * 300, "\udcff"]
 ]
 
+# The replay and random decisions, counted so.
+IN_EPISODES = {"replay.decisions_per_task": 0, "train.initial_decisions": 0}
+
 # Settings that do not go together, or not with three tasks in episodes of 20 steps.
 NO_COMPANIONS: list[dict[str, Any]] = [
     {"task.context_min": 4, "task.context_max": 3, "task.context_segments": 2, "task.context_length": 3},
     {"task.context_max": 7, "task.context_segments": 2, "task.context_length": 3},
-    {"train.windows": 3, "train.steps_per_batch": 2},
-    {"train.windows": 2, "train.steps_per_batch": 10**9},
+    *[{"train.windows": 3, "train.steps_per_batch": 2}, {"train.windows": 2, "train.steps_per_batch": 10**9}],
     {"train.windows": 4, "train.model_windows": 5},
-    {"replay.episodes_per_task": 1, "train.prior_episodes": 1, "train.posterior_episodes": 1},
-    {"replay.episodes_per_task": 3, "train.initial_episodes": 4},
+    {**IN_EPISODES, "replay.episodes_per_task": 1, "train.prior_episodes": 1, "train.posterior_episodes": 1},
+    {**IN_EPISODES, "replay.episodes_per_task": 3, "train.initial_episodes": 4},
+    {"family.name": FEW_POINTS, "replay.decisions_per_task": 20, "train.initial_decisions": 21},
     {"evaluation.episodes": 1, "evaluation.exploration_episodes": 2},
     {"task.size": 0, "task.inference": "infer"},
     {"model.elbo_weight": 0.0, "actor_critic.critic_input": "latent"},
-    {
-        "model.elbo_weight": 0.0,
-        "model.inverse_weight": 1.0,
-        "actor_critic.critic_input": "features",
-        "actor_critic.actor_input": "latent",
-    },
+    {"model.elbo_weight": 0.0, "actor_critic.critic_input": "features", "actor_critic.actor_input": "latent"},
+    {"family.observation": "state", "model.elbo_weight": 1.0},
     {"train.freeze_encoder": False, "train.refresh_first": 1},
+    {"train.freeze_encoder": True, "train.predict_with_critics": False},
+    {"train.encoder_from_critic": True, "train.pretrain_updates": 1},
+    {"train.encoder_from_critic": True, "actor_critic.critic_input": "state"},
     {"task.inference": "infer", "task.factor_rank": 1, "task.prior_factor": False},
-    {"family.name": FEW_POINTS, "train.tasks_per_visit": 4},
-    {"family.name": FEW_POINTS, "train.tasks_per_update": 10**9},
-    {"family.name": FEW_POINTS, "family.action_repeat": 3},
-    {"family.name": FEW_POINTS, "family.action_repeat": 10**9},
-    {"family.name": FEW_POINTS, "replay.episodes_per_task": 10**9},
-    {"family.name": "dmc:pendulum-swingup", "replay.episodes_per_task": 10**9},
+    *[{"family.name": FEW_POINTS, f"train.tasks_per_{name}": 4} for name in ("visit", "update")],
+    *[{"family.name": FEW_POINTS, "family.action_repeat": number} for number in (3, 10**9)],
+    {**IN_EPISODES, "family.name": FEW_POINTS, "replay.episodes_per_task": 10**9},
+    {**IN_EPISODES, "family.name": "dmc:pendulum-swingup", "replay.episodes_per_task": 10**9},
+    {"family.name": FEW_POINTS, "replay.decisions_per_task": 10**9},
     {"runtime.device": "cuda"},  # which the test hides
 ]
 
@@ -174,17 +169,25 @@ def companions(rng: random.Random) -> dict[str, Any]:
     episodes, inference = rng.randint(1, 2), rng.choice(["infer", "oracle", "blind"])
     rank, frames, elbo = rng.choice([0, 1, 3]), rng.randint(1, 3), float(rng.randint(0, 1))
     freeze, inputs = rng.random() < 0.5, ["features", "state", "latent", "latent_features"]
+    kept = max(initial, prior + posterior) + rng.randint(0, 1)
+    on_features = {
+        **{**WITHOUT_PIXELS, "family.frames": frames, "actor_critic.actor_input": "features"},
+        **{"train.refresh_first": 0, "train.predict_with_critics": True},
+    }
+    from_critics = {"task.gradient": rng.choice(["both", "critic"]), "train.encoder_from_critic": True}
+    on_states = {"family.observation": "state", "family.frames": 1}
     return {
         "family.frames": frames,
         "model.elbo_weight": elbo,
         "model.inverse_weight": 1.0 - elbo,
         "model.last_action_weight": rng.random() if frames > 1 else 0.0,
+        **dict.fromkeys(["model.contrast_weight", "model.feature_reward_weight"], 0.0),
         "actor_critic.critic_input": rng.choice(inputs if elbo else inputs[:2]),
+        "task.gradient": rng.choice(["both", "critic", "model"]),
+        "train.predict_with_critics": freeze or rng.random() < 0.5,
         "train.freeze_encoder": freeze,
         "train.refresh_first": rng.randint(0, 1) if freeze else 0,
-        "task.context_segments": segments,
-        "task.context_length": length,
-        "task.context_max": most,
+        **{"task.context_segments": segments, "task.context_length": length, "task.context_max": most},
         "task.context_min": rng.randint(1, most),
         "task.inference": inference,
         "task.factor_rank": rank,
@@ -194,10 +197,11 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.extra_steps": rng.randint(0, 2),
         "train.windows": windows,
         "train.model_windows": rng.randint(1, windows),
+        **{"train.prior_episodes": prior, "train.posterior_episodes": posterior},
         "train.initial_episodes": initial,
-        "train.prior_episodes": prior,
-        "train.posterior_episodes": posterior,
-        "replay.episodes_per_task": max(initial, prior + posterior) + rng.randint(0, 1),
+        "train.initial_decisions": rng.choice([0, rng.randint(1, 20 * kept)]),
+        "replay.episodes_per_task": kept,
+        "replay.decisions_per_task": rng.choice([0, 1_000 * kept]),  # for any family's episodes
         "evaluation.episodes": episodes,
         "evaluation.exploration_episodes": rng.randint(0, episodes),
         "train.seed": rng.randint(0, 2**32 - 1),
@@ -205,6 +209,9 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.pretrain_updates": rng.randint(0, 1),
         "model.kind": rng.choice(LATENT_KINDS),
         "actor_critic.actor_input": rng.choice(ACTOR_INPUTS if elbo else ["features"]),
+        **{"family.observation": "pixels", "train.encoder_from_critic": False},
+        "train.random_shift": rng.randint(0, 2),
+        **rng.choice([{}, {}, {}, {}, {**on_features, **from_critics}, {**on_features, **on_states}]),
     }
 
 
@@ -320,7 +327,6 @@ def spoil_companions(settings: dict[str, Any], draft: Draft) -> None:
 
 Spoil = Callable[[Draft], None]
 
-
 # Everything wrong that is written down above, in mixed order.
 LISTED: list[Spoil] = [
     *[partial(spoil_assignment, text) for text in NO_ASSIGNMENT],
@@ -330,7 +336,6 @@ LISTED: list[Spoil] = [
     *[partial(spoil_resume, run_dir) for run_dir in NOTHING_TO_RESUME],
     *[partial(spoil_companions, settings) for settings in NO_COMPANIONS],
 ]
-
 
 random.Random(0).shuffle(LISTED)
 

@@ -13,17 +13,15 @@ from numpy.typing import NDArray
 from metaslac.acting.agent import Agent
 from metaslac.acting.rollout import run_random
 from metaslac.acting.single_task import SingleTaskAgent
+from metaslac.config.runtime import CheckpointConfig, RuntimeConfig
+from metaslac.config.schedule import EvaluationConfig, TrainConfig
 from metaslac.config.sections import (
     ActorCriticConfig,
-    CheckpointConfig,
     Config,
-    EvaluationConfig,
     FamilyConfig,
     ModelConfig,
     ReplayConfig,
-    RuntimeConfig,
     TaskConfig,
-    TrainConfig,
 )
 from metaslac.config.text import to_dict, with_values
 from metaslac.evidence.evaluation_file import Evaluation, Trials

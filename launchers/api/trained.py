@@ -92,7 +92,7 @@ def play(
 
     from metaslac.acting.adaptation import adapt, slots_for
     from metaslac.envs import make_vector_env
-    from metaslac.launchers.media.filmed import watched
+    from metaslac.acting.filmed import watched
 
     jobs = len(tasks) * trials
     worlds = slots_for(jobs, trained.config.runtime.worlds)
@@ -104,12 +104,13 @@ def play(
     ):
         return adapt(
             trained.agent,
-            watched(env, trained.family) if keep_frames else env,
+            watched(env, trained.family.observation) if keep_frames else env,
             tasks,
             episodes=episodes,
             exploration_episodes=trained.config.evaluation.exploration_episodes,
             trials=trials,
             seed=seed,
+            deterministic=not trained.config.evaluation.sample_actions,
             keep_frames=keep_frames,
             keep_beliefs=keep_beliefs,
             drawing=trained.drawing,

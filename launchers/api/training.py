@@ -65,7 +65,8 @@ def meta_train(
 
     Args:
         family: as listed by `metaslac families`, dmc:<domain>-<task>, or module:attribute of your own.
-        preset: "default", "quick" or "quick_latent"; None is "default".
+        preset: "default", "quick" or "quick_latent"; "slac", "slac-quick" or "sac-pixels" for tasks that
+            differ in nothing, such as those of dm_control's suite. None is "default".
         run_dir: None is runs/FAMILY-PRESET-INFERENCE-sSEED.
         resume: a run directory to go on with, with its settings, in place of preset and run_dir.
         settings: {"train.updates": 100} or ["train.updates=100"]; `metaslac settings` lists them.
@@ -141,7 +142,7 @@ def train(
     device = choose_device(config.runtime.device)
     draw_on(device)
 
-    from metaslac.config.limits import check_tasks
+    from metaslac.config.limits import check_family
     from metaslac.envs import FamilyError, make_vector_env
     from metaslac.learning.memory import check_memory, memory_line, memory_need
     from metaslac.training import online
@@ -151,7 +152,7 @@ def train(
     options = config.family
     family = configured_family(options)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
-    check_tasks(config, family)
+    check_family(config, family)
     begun = prepare_run_directory(run_dir, config, resuming)
     need, available = memory_need(config, family, device), memory.available_bytes(device)
     check_memory(need, available, config, device, resuming=begun)

@@ -18,7 +18,7 @@ from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
 from metaslac.evidence.reconstruction import reconstruct
 from metaslac.launchers.api.trained import Trained
-from metaslac.launchers.media.filmed import watched
+from metaslac.acting.filmed import watched
 from metaslac.storage.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def record(
     """The first trial of an evaluation with the same seed and stream on each task, up to rounding."""
     keys = [[(seed, stream, task.index, 0, episode) for task in tasks] for episode in range(episodes)]
     with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as worlds:
-        env = watched(worlds, trained.family)
+        env = watched(worlds, trained.family.observation)
         trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True, drawing=drawing)
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
@@ -112,7 +112,7 @@ def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sampl
         return actions
 
     with closing(make_vector_env(trained.family, samples, trained.threads)) as worlds:
-        env = watched(worlds, trained.family)
+        env = watched(worlds, trained.family.observation)
         frames, info = env.reset(seed=[start] * samples, options={"task": [task.index] * samples})
         agent.begin_task(samples, np.array([task.params] * samples))
         agent.begin_episode(np.asarray(frames), rngs, explore=True)

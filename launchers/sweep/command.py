@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from metaslac.config.presets import PRESETS, fit_to_tasks, resolve
-from metaslac.config.sections import DEVICES, TASK_INFERENCE, Config
+from metaslac.config.runtime import DEVICES
+from metaslac.config.sections import TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, try_out
@@ -189,14 +190,14 @@ def checked(plan: Sweep, asked: Collection[str], jobs: int) -> Sweep:
     device = choose_device(plan.configs[0].runtime.device)
     draw_on(device)
 
-    from metaslac.config.limits import check_tasks
+    from metaslac.config.limits import check_family
 
     options = plan.configs[0].family
     family = configured_family(options)
     fitted = [fit_to_tasks(config, len(family.train_tasks), asked) for config in plan.configs]
     plan = replace(plan, configs=[config for config, _ in fitted])
     for config in plan.configs:
-        check_tasks(config, family)
+        check_family(config, family)
     check_out(plan)
     left = sum(not is_trained(run) for run in plan.runs())
     if left:

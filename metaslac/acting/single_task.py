@@ -15,7 +15,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from metaslac.acting.agent import Agent, Drawing, Frames, load_agent
-from metaslac.config.sections import DEVICES, Config
+from metaslac.config.runtime import DEVICES
+from metaslac.config.sections import Config
 from metaslac.config.validation import check_seed
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import user_path

@@ -8,6 +8,7 @@ from typing import Any
 
 MOST_UNITS = 16_384  # far beyond any sensible layer: a slip of the keyboard, not a network
 MOST_COUNT = 10**9
+IMAGE_SIZES = (32, 64, 128)
 
 
 def setting(

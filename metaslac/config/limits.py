@@ -1,4 +1,7 @@
-"""Whether a run's settings go with its family, asked before any work starts. Memory is in memory.py."""
+"""What a run's settings come to on its family, and whether they go with it, before any work starts.
+
+Memory is in learning/memory.py.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,48 @@ from metaslac.errors import MetaslacError
 
 
 class CountedFamily(Protocol):
-    """What limits how many tasks can be asked for."""
+    """What limits how much can be asked for."""
 
     @property
     def train_tasks(self) -> Sequence[object]: ...
+    @property
+    def episode_steps(self) -> int: ...
 
 
-def check_tasks(config: Config, family: CountedFamily) -> None:
-    """Raise MetaslacError if a visit or a meta-batch asks for more distinct tasks than there are."""
+def check_family(config: Config, family: CountedFamily) -> None:
+    """Raise MetaslacError for more tasks than there are, or a replay too small for what is played."""
     tasks = len(family.train_tasks)
     for name in ("tasks_per_visit", "tasks_per_update"):
         if (asked := getattr(config.train, name)) > tasks:
             raise MetaslacError(
                 f"train.{name} is {asked}, but {config.family.name} has {tasks} training tasks"
             )
+    steps, visit = family.episode_steps, config.train.prior_episodes + config.train.posterior_episodes
+    random = full_episodes(random_decisions(config, steps), steps)
+    if (kept := episodes_kept(config, steps)) < max(random, visit):
+        raise MetaslacError(
+            f"{room_setting(config)} is too small: on {config.family.name} it keeps {kept} full episodes of "
+            f"each task, and there are {random} random ones and {visit} in a visit"
+        )
+
+
+def random_decisions(config: Config, episode_steps: int) -> int:
+    """Random decisions that are made on every training task at the start."""
+    train = config.train
+    return train.initial_decisions or train.initial_episodes * episode_steps
+
+
+def episodes_kept(config: Config, episode_steps: int) -> int:
+    """Full episodes that are kept of every training task."""
+    replay = config.replay
+    return full_episodes(replay.decisions_per_task, episode_steps) or replay.episodes_per_task
+
+
+def room_setting(config: Config) -> str:
+    """The setting that says how much is kept of every training task."""
+    return f"replay.{'decisions' if config.replay.decisions_per_task else 'episodes'}_per_task"
+
+
+def full_episodes(decisions: int, episode_steps: int) -> int:
+    """The fewest full episodes that hold so many decisions."""
+    return -(-decisions // episode_steps)

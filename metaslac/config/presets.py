@@ -1,7 +1,7 @@
 """Named sets of settings, and how they combine with what the user asks for.
 
 `default` is the paper's way at full size, `quick_latent` the same at a size for two CPU cores; `quick` is
-what learned best in minutes, family by family.
+what learned best in minutes, family by family. Those of other methods are in baselines.py.
 
 Weakest first: defaults, the preset, the preset for that family, then flags and --set in order.
 """
@@ -9,15 +9,14 @@ Weakest first: defaults, the preset, the preset for that family, then flags and 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
+from metaslac.config.baselines import BASELINE_FAMILIES, BASELINES, Settings
+from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
-from metaslac.config.state_presets import PEARL, PEARL_FAMILIES
+from metaslac.config.state_presets import STATE_FAMILIES, STATE_PRESETS
 from metaslac.config.text import Changes, apply_settings, with_values
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
-
-Settings = Mapping[str, Any]
 
 # SLAC's critics on latents, at a size for two CPU cores.
 _SMALL: Settings = {
@@ -78,7 +77,13 @@ _FEATURES: Settings = {
     "train.lr_decay": 0.4,
 }
 
-PRESETS: Mapping[str, Settings] = {"default": {}, "quick": _SMALL, "quick_latent": _SMALL, "pearl": PEARL}
+PRESETS: Mapping[str, Settings] = {
+    "default": {},
+    "quick": _SMALL,
+    "quick_latent": _SMALL,
+    **BASELINES,
+    **STATE_PRESETS,
+}
 
 _LATENT_FAMILIES: dict[str, Settings] = {
     "point_robot": {
@@ -175,12 +180,16 @@ _FEATURE_FAMILIES: dict[str, Settings] = {
 FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
     **{("quick_latent", family): settings for family, settings in _LATENT_FAMILIES.items()},
     **{("quick", family): settings for family, settings in (_LATENT_FAMILIES | _FEATURE_FAMILIES).items()},
-    **{("pearl", family): settings for family, settings in PEARL_FAMILIES.items()},
+    **BASELINE_FAMILIES,
+    **STATE_FAMILIES,
 }
 
 
 # What cannot exceed the number of training tasks.
 TASK_COUNTS = ("train.tasks_per_visit", "train.tasks_per_update")
+
+# Windows of each task in an update's batch.
+WINDOW_COUNTS = ("train.windows", "train.model_windows", "train.pretrain_windows")
 
 
 def resolve(preset: str, assignments: Changes) -> Config:
@@ -199,12 +208,32 @@ def resolve(preset: str, assignments: Changes) -> Config:
 
 
 def fit_to_tasks(config: Config, tasks: int, asked: Collection[str]) -> tuple[Config, str]:
-    """`config` for a family with so few training tasks, and a line that says what was lowered, if anything.
+    """`config` for a family with so few training tasks, and a line that says what was changed, if anything.
 
-    Only what nobody `asked` for is lowered: values of defaults and presets, which know no small family.
+    Only what nobody `asked` for is: values of defaults and presets, which know no small family. Where an
+    update has fewer tasks it has more windows of each, so that its batch stays as large; unless one of
+    WINDOW_COUNTS was asked for.
     """
     values = {name: getattr(config.train, name.partition(".")[2]) for name in TASK_COUNTS}
     high = [name for name, value in values.items() if value > tasks and name not in asked]
+    if not high:
+        return config, ""
     lowered = ", ".join(f"{name} from {values[name]}" for name in high)
     note = f"{config.family.name} has {tasks} training task{'s' * (tasks > 1)}: lowered {lowered} to {tasks}"
-    return with_values(config, dict.fromkeys(high, tasks)), note if high else ""
+    more = {}
+    if "train.tasks_per_update" in high and not set(WINDOW_COUNTS) & set(asked):
+        more = _windows_of_fewer_tasks(config.train, tasks)
+        raised = ", ".join(f"{name} to {value}" for name, value in more.items())
+        note += f", and raised {raised}, for as large a batch"
+    return with_values(config, {**dict.fromkeys(high, tasks), **more}), note
+
+
+def _windows_of_fewer_tasks(train: TrainConfig, tasks: int) -> dict[str, int]:
+    """WINDOW_COUNTS for batches of as many windows, of so many tasks in place of `tasks_per_update`.
+
+    To the nearest whole number, and of windows that parts for `steps_per_batch` can be made of.
+    """
+    more, steps = train.tasks_per_update / tasks, train.steps_per_batch
+    windows = steps * round(train.windows // steps * more)
+    counts = windows, min(windows, round(train.model_windows * more)), round(train.pretrain_windows * more)
+    return dict(zip(WINDOW_COUNTS, counts, strict=True))

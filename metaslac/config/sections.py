@@ -1,20 +1,20 @@
 """Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
 
-What a field is made of is in fields.py, which values go together in validation.py, settings as text in
-text.py; presets live in presets.py.
+What is done when is in schedule.py, where a run runs and what is kept of it in runtime.py. What a field is
+made of is in fields.py, which values go together in validation.py, settings as text in text.py; presets live
+in presets.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from metaslac.config.fields import count, setting, units
+from metaslac.config.fields import IMAGE_SIZES, count, setting, units
+from metaslac.config.runtime import CheckpointConfig, RuntimeConfig
+from metaslac.config.schedule import EvaluationConfig, TrainConfig
 
 TASK_INFERENCE = ("infer", "oracle", "blind")
 TASK_GRADIENT = ("both", "critic", "model")
-IMAGE_SIZES = (32, 64, 128)
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("auto", "float32")
 FRAMES = (1, 2, 3)
 OBSERVATIONS = ("pixels", "state")
 LATENT_KINDS = ("slac", "vae", "filtering", "simple_vae", "partially_stochastic", "deterministic")
@@ -24,8 +24,6 @@ ACTOR_INPUTS = ("features", "latent")
 # What has to stand wherever a result of such a run does.
 PRIVILEGED = "the critic saw the simulator's state in training"
 ON_STATES = "the agent acts on the simulator's state, not on pixels"
-
-LARGEST_SEED = 2**32 - 1  # larger ones are several numbers of a key, and could be another key's
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,12 @@ class ModelConfig:
     z1_size: int = units(32, "size of the first latent layer z1_t, where there are two")
     z2_size: int = units(256, "size of the second latent layer z2_t, or of z_t where it is the only one")
     hidden_size: int = units(256, "width of the two hidden layers of every latent conditional")
+    convolution_init: bool = setting(
+        False,
+        "initialise the layers at 4 x 4 pictures as the convolutions that SLAC has there; by their own sizes "
+        "if not",
+        older=False,
+    )
     window: int = count(8, "transitions per window; also the frames in the actor's history")
     elbo_weight: float = setting(
         1.0, "weight of the negative ELBO; 0 does without latents, decoder and all", low=0, older=1.0
@@ -196,140 +200,11 @@ class ReplayConfig:
     episodes_per_task: int = count(
         40, "newest episodes kept per training task: so many full ones, more short ones"
     )
+    decisions_per_task: int = count(
+        0, "newest decisions kept, in as many full episodes; 0 goes by episodes_per_task", low=0, older=0
+    )
     context_episodes: int = count(
         2, "newest episodes of a task that training contexts come from; more of short ones, for as many steps"
-    )
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The meta-training loop."""
-
-    seed: int = setting(0, "seed of everything random in the run", low=0, high=LARGEST_SEED)
-    updates: int = count(20_000, "meta-training updates after pre-training")
-    initial_episodes: int = count(
-        2, "random episodes on every training task at the start; more of short ones, for as many steps"
-    )
-    random_hold: int = count(1, "decisions that each random action of those episodes is held for")
-    pretrain_updates: int = count(1_000, "model-only updates on the random episodes", low=0)
-    pretrain_windows: int = count(2, "windows per task in a pre-training update")
-    pretrain_lr: float = setting(1e-3, "Adam step of the model while pre-training", above=0)
-    pretrain_decay: float = setting(
-        0.0,
-        "last share of pre-training over which that step falls linearly to zero",
-        low=0,
-        high=1,
-        older=0.0,
-    )
-    freeze_encoder: bool = setting(
-        False,
-        "encoder and latent model learn in pre-training only; features are then made once, kept in the "
-        "replay, and every step draws windows of its own",
-        older=False,
-    )
-    refresh_first: int = count(
-        0,
-        "updates after which a frozen encoder is trained again, on all that is stored, and again whenever "
-        "they have doubled; 0 is never",
-        low=0,
-        older=0,
-    )
-    refresh_updates: int = count(500, "model-only updates of each time", older=500)
-    refresh_lr: float = setting(
-        1e-3, "Adam step of the model at their beginning, falling to zero", above=0, older=1e-3
-    )
-    tasks_per_visit: int = count(
-        8, "training tasks visited between updates, a trial each; more trials, up to 8, if episodes are short"
-    )
-    prior_episodes: int = count(
-        1, "episodes of a visit's trial with m ~ N(0, I), for the task's context pool"
-    )
-    posterior_episodes: int = count(1, "episodes of a visit's trial with m ~ q(m | those before)", low=0)
-    redraw_every: int = count(
-        0,
-        "decisions after which a visit draws m anew from the belief; 0 is once an episode",
-        low=0,
-        older=0,
-    )
-    posterior_context: bool = setting(True, "whether posterior episodes go into the task's context pool too")
-    updates_per_visit: int = count(40, "updates after each visit")
-    collect_ahead: bool = setting(
-        False, "play each visit during the updates before it, with the weights from before those"
-    )
-    tasks_per_update: int = count(8, "tasks in an update's meta-batch")
-    model_windows: int = count(4, "windows per task in the model loss")
-    windows: int = count(32, "windows per task encoded for the actor-critic steps, the model's included")
-    steps_per_batch: int = count(
-        4, "actor-critic and context steps per update, on equal parts of the windows"
-    )
-    extra_steps: int = count(
-        0,
-        "further critic and actor steps per update, on beliefs and latents that those have inferred; on "
-        "windows of their own where the encoder is frozen",
-        low=0,
-        older=0,
-    )
-    lr_model: float = setting(1e-4, "Adam step of the latent model", above=0)
-    lr_context: float = setting(3e-4, "Adam step of the context encoder", above=0)
-    lr_critic: float = setting(3e-4, "Adam step of the critics", above=0)
-    lr_actor: float = setting(3e-4, "Adam step of the actor", above=0)
-    lr_decay: float = setting(
-        0.0, "last share of the updates over which every Adam step falls linearly to zero", low=0, high=1
-    )
-    lr_alpha: float = setting(3e-4, "Adam step of the temperature", low=0)
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """Adaptation to validation tasks during the run."""
-
-    every: int = count(
-        1_000, "most updates between evaluations; a run has at least five, the last after its last update"
-    )
-    episodes: int = count(3, "episodes per trial")
-    exploration_episodes: int = count(1, "first episodes of a trial that act on m ~ N(0, I)", low=0)
-    trials: int = count(1, "independent trials per validation task")
-    redraw_every: int = count(
-        0,
-        "decisions after which m is drawn anew from the belief, in first episodes too; 0 is once an episode",
-        low=0,
-        older=0,
-    )
-    mean_below: float = setting(
-        0.0,
-        "standard deviation of the belief, mean over m, under which its mean is acted on, not a sample",
-        low=0,
-        older=0.0,
-    )
-
-
-@dataclass(frozen=True)
-class RuntimeConfig:
-    """Where and how often. What is computed stays the same, up to rounding where device or worlds differ."""
-
-    device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
-    precision: str = setting(
-        "auto",
-        "float32, or auto for bfloat16 convolutions where they are faster: all of them on CUDA, those "
-        "without gradient on a CPU with instructions for it",
-        choices=PRECISIONS,
-    )
-    cuda_graph: bool = setting(True, "on CUDA, make an update as one graph instead of kernel by kernel")
-    threads: int = count(
-        0, "CPU threads; 0 takes as many as affinity, CPU quota and OMP_NUM_THREADS allow", low=0
-    )
-    worlds: int = count(16, "most environments stepped side by side")
-    log_every: int = count(50, "updates between rows of progress.csv")
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """What is kept of a run, to adapt with and to go on from."""
-
-    every: int = count(1_000, "updates between checkpoints, pre-training included; the last is always saved")
-    keep: int = count(3, "newest checkpoints kept")
-    grace_minutes: float = setting(
-        30.0, "minutes that training goes on while no checkpoint can be written", low=0, high=1e6
     )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-Settings = Mapping[str, Any]
+from metaslac.config.baselines import REPEATS, SLAC, Settings, until
 
 # States are their own features: nothing is encoded, filtered or pre-trained.
 ON_STATES: Settings = {
@@ -72,6 +71,7 @@ PEARL_FAMILIES: Mapping[str, Settings] = {
         "task.kl_weight": 0.2,
         "replay.context_episodes": 5,
         "train.tasks_per_update": 2,
+        "train.windows": 512,
         "train.tasks_per_visit": 2,
         "train.prior_episodes": 5,
         "train.posterior_episodes": 5,
@@ -111,4 +111,14 @@ PEARL_FAMILIES: Mapping[str, Settings] = {
         "evaluation.episodes": 20,
         "evaluation.exploration_episodes": 5,
     },
+}
+
+# SAC as SLAC's paper has it beside SLAC, its bound from above.
+SAC: Settings = {**SLAC, **ON_STATES, "train.predict_with_critics": True}
+
+STATE_PRESETS: Mapping[str, Settings] = {"sac-state": SAC, "pearl": PEARL}
+
+STATE_FAMILIES: Mapping[tuple[str, str], Settings] = {
+    **{("pearl", family): settings for family, settings in PEARL_FAMILIES.items()},
+    **{("sac-state", family): until(500_000, SAC, repeat) for family, repeat in REPEATS.items()},
 }

@@ -10,7 +10,8 @@ from dataclasses import Field, fields
 from numbers import Integral
 from typing import Any
 
-from metaslac.config.sections import LARGEST_SEED, Config
+from metaslac.config.schedule import LARGEST_SEED
+from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 
 
@@ -52,6 +53,8 @@ WITHOUT_PIXELS = {
     "model.contrast_weight": 0.0,
     "train.pretrain_updates": 0,
     "train.freeze_encoder": False,
+    "train.encoder_from_critic": False,
+    "train.random_shift": 0,
     "actor_critic.critic_input": "features",
 }
 
@@ -100,10 +103,17 @@ def _check_together(config: Config) -> None:
         model.contrast_weight,
         model.feature_reward_weight,
     )
-    if not config.on_states and not model.elbo_weight and not any(heads):
+    if train.encoder_from_critic:
+        _check_encoder_from_critic(config, any(heads))
+    elif not config.on_states and not model.elbo_weight and not any(heads):
         raise MetaslacError(
             "model.elbo_weight=0 needs inverse_weight, last_action_weight, contrast_weight or "
-            "feature_reward_weight above 0: nothing else trains the encoder"
+            "feature_reward_weight above 0, or train.encoder_from_critic: nothing else trains the encoder"
+        )
+    if config.keeps_features and not train.predict_with_critics:
+        raise MetaslacError(
+            "train.predict_with_critics=false needs pixels and train.freeze_encoder=false: where there is no "
+            "encoder, or it rests, predictions are learned with the critics alone"
         )
     if train.refresh_first and not train.freeze_encoder:
         raise MetaslacError("train.refresh_first needs train.freeze_encoder: others learn all along")
@@ -126,7 +136,8 @@ def _check_together(config: Config) -> None:
             f"train.steps_per_batch ({train.steps_per_batch})"
         )
     visit_episodes = train.prior_episodes + train.posterior_episodes
-    if replay.episodes_per_task < max(train.initial_episodes, visit_episodes):
+    in_episodes = not replay.decisions_per_task and not train.initial_decisions  # limits.py has the others
+    if in_episodes and replay.episodes_per_task < max(train.initial_episodes, visit_episodes):
         raise MetaslacError(
             f"replay.episodes_per_task ({replay.episodes_per_task}) must hold train.initial_episodes "
             f"({train.initial_episodes}) and the episodes of one visit ({visit_episodes})"
@@ -136,3 +147,23 @@ def _check_together(config: Config) -> None:
             f"evaluation.exploration_episodes ({evaluation.exploration_episodes}) must not exceed "
             f"evaluation.episodes ({evaluation.episodes})"
         )
+
+
+def _check_encoder_from_critic(config: Config, tells: bool) -> None:
+    """Raise MetaslacError for what keeps critics from training the encoder, or trains it beside them.
+
+    `tells` is whether features are to tell something: whether any head on them has a weight.
+    """
+    train, task = config.train, config.task
+    needed = {
+        "actor_critic.critic_input=features": config.actor_critic.critic_input == "features",
+        "every weight of what it learns from (model.elbo_weight, model.inverse_weight, ...) to be 0": not (
+            config.model.elbo_weight or tells
+        ),
+        "train.freeze_encoder=false": not train.freeze_encoder,
+        "train.pretrain_updates=0": not train.pretrain_updates,
+        "another task.gradient than model": task.inference == "blind" or task.gradient != "model",
+    }
+    for what, there in needed.items():
+        if not there:
+            raise MetaslacError(f"train.encoder_from_critic needs {what}: critics alone train it")

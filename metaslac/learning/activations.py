@@ -29,7 +29,8 @@ def activation_bytes(config: Config, action_size: int, precision: Precision, sta
     The test beside it compares it with the tensors of updates of many shapes.
     """
     shapes = Shapes(config, action_size, precision, state_size)
-    return shapes.update() if config.on_states else max(shapes.update(), shapes.pretrain())
+    without = config.on_states or config.train.encoder_from_critic
+    return shapes.update() if without else max(shapes.update(), shapes.pretrain())
 
 
 class Shapes:
@@ -59,6 +60,8 @@ class Shapes:
         """The peak of Learner.update: of encoding, the model's step and the actor-critic's, the largest."""
         if self.config.keeps_features:
             return self.update_on_features()
+        if self.config.train.encoder_from_critic:
+            return self.update_from_critics()
         train = self.config.train
         windows, model_windows = self.tasks * train.windows, self.tasks * train.model_windows
         batch = self.batch(windows)
@@ -71,6 +74,19 @@ class Shapes:
         step = self.actor_critic(windows // train.steps_per_batch) + self.decisions(windows)
         encoded = self.encoder(model_windows * self.frames)
         return batch + max(encoded + encoding, encoded + kept + self.model(model_windows), kept + step)
+
+    def update_from_critics(self) -> int:
+        """The peak of Learner.update where critics train the encoder: of a step or its way back to pixels."""
+        train = self.config.train
+        windows = self.tasks * train.windows
+        step = windows // train.steps_per_batch
+        frames = step * self.frames
+        kept = self.context() + self.decisions(windows) + FLOAT * self.config.model.feature_size * frames
+        encoding = self.encoding_fixed(self.context_frames())
+        learning = kept + self.encoder(frames) + self.actor_critic(step)
+        # The first layer is the largest: its output, and the gradient before and after its activation.
+        backward = kept + self.trained * frames * (self.pixels + 3 * self.layers[0])
+        return self.batch(windows) + max(encoding, learning, backward)
 
     def update_on_features(self) -> int:
         """The peak of Learner.update where features are kept: a batch of them, and one step."""
@@ -95,7 +111,8 @@ class Shapes:
         """What is drawn from the replay: frames as bytes. Contexts are drawn whether used or not."""
         task = self.config.task
         context_frames = self.tasks * task.context_segments * (task.context_length + 1)
-        return self.pixels * (windows * self.frames + context_frames)
+        moved = 2 if self.config.train.random_shift else 1  # windows as they were, and as they are seen
+        return self.pixels * (moved * windows * self.frames + context_frames)
 
     def context_frames(self) -> int:
         """Frames of all contexts, if they are encoded."""

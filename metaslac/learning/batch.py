@@ -136,6 +136,20 @@ def each(parts: Parts, change: Callable[[Tensor], Tensor]) -> Parts:
     return parts._replace(**changed)
 
 
+def shifted(frames: Tensor, by: Tensor) -> Tensor:
+    """Frames (K, W, ..., H, W, 3) moved down and right by so many pixels (K, W, 2), one move a window.
+
+    What comes into a picture repeats its edge: the random crop of a padded picture of DrQ (Kostrikov et al.
+    2020, section 3.1), alike in a window so that only what moved in it moves.
+    """
+    size, pictures = frames.shape[-2], frames.flatten(0, 1).flatten(1, -4)  # (B, T, H, W, 3)
+    edges = torch.arange(size, device=frames.device) - by.flatten(0, 1)[..., None]  # (B, 2, H)
+    row, column = edges.clamp(0, size - 1).unbind(1)
+    window, time = (torch.arange(n, device=frames.device) for n in pictures.shape[:2])
+    at = window[:, None, None, None], time[:, None, None], row[:, None, :, None], column[:, None, None]
+    return pictures[at].view(frames.shape)
+
+
 def expand_tasks(m: Tensor, count: int) -> Tensor:
     """One m per task (K, M) to one per window (K * count, M), task by task."""
     return m.repeat_interleave(count, 0)

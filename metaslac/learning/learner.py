@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 
 from metaslac.config.sections import Config
-from metaslac.learning.batch import Batch, Decisions, Seen, Transitions, expand_tasks, flat, joined, some
+from metaslac.learning.batch import (
+    Batch,
+    Decisions,
+    Seen,
+    Transitions,
+    expand_tasks,
+    flat,
+    joined,
+    shifted,
+    some,
+)
 from metaslac.learning.encoding import Encoding
 from metaslac.learning.generators import Chance, restore_generator
 from metaslac.learning.objectives import (
@@ -74,14 +84,16 @@ class Learner:
         learns_m = config.task.inference != "blind"
         self._model_trains_m = learns_m and config.task.gradient != "critic"
         self._critic_trains_m = learns_m and config.task.gradient != "model"
+        self._predicts = train.predict_with_critics
         self._critics: list[Tensor] = list(networks.critic.parameters())
         self._targets: list[Tensor] = list(networks.target_critic.parameters())
 
     def pretrain(self, batch: Batch) -> Metrics:
         """One update of the latent model alone (and of the context encoder, where the model trains it)."""
-        assert batch.windows.frames is not None
-        f = self.encode.trained(batch.windows.frames)
-        return self._model_step(f, batch.windows, self.task.read(batch.context), batch.params)
+        windows = self._shifted(batch.windows)
+        assert windows.frames is not None
+        f = self.encode.trained(windows.frames)
+        return self._model_step(f, windows, self.task.read(batch.context), batch.params)
 
     def update(self, batch: Batch) -> Metrics:
         """One update: the model once, then several actor-critic and context steps on the same features.
@@ -90,6 +102,9 @@ class Learner:
         """
         if self.config.keeps_features:
             return self._update_on_features(batch)
+        batch = batch._replace(windows=self._shifted(batch.windows))
+        if self.config.train.encoder_from_critic:
+            return self._update_from_critics(batch)
         train, windows, params = self.config.train, batch.windows, batch.params
         assert windows.frames is not None
         for_model = some(windows, slice(train.model_windows))
@@ -111,6 +126,27 @@ class Learner:
             beliefs.append(fixed(belief))
             decided.append(decisions)
 
+        return metrics | self._extra_steps(decided, beliefs, params)
+
+    def _update_from_critics(self, batch: Batch) -> Metrics:
+        """One update where critics train the encoder: every step encodes windows of its own.
+
+        It hears of no other loss: a step takes gradients for its own weights alone.
+        """
+        train, params = self.config.train, batch.params
+        transitions = self.task.read(batch.context)
+        metrics: Metrics = {}
+        beliefs, decided = [], []
+        for first in range(train.steps_per_batch):
+            windows = some(batch.windows, slice(first, None, train.steps_per_batch))
+            assert windows.frames is not None
+            belief = self.task.believe(transitions)
+            seen = self._see(self.encode.trained(windows.frames), windows, self.task.draw(belief, params))
+            decisions = seen.decisions()
+            metrics |= self._critic_step(decisions, seen, belief)
+            metrics |= self._actor_step(decisions, seen.m.detach())
+            beliefs.append(fixed(belief))
+            decided.append(decisions)
         return metrics | self._extra_steps(decided, beliefs, params)
 
     def _update_on_features(self, batch: Batch) -> Metrics:
@@ -191,10 +227,10 @@ class Learner:
         return metrics
 
     def _critic_step(self, decisions: Decisions, seen: Seen, belief: TaskBelief | None) -> Metrics:
-        """One step down the soft Bellman error of decisions, and down what their windows predict.
+        """One step down the soft Bellman error of decisions, and what their windows predict if that is asked.
 
         Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads of
-        rewards and next latents, whatever m is.
+        rewards and next latents, whatever m is. Features that have a gradient train the encoder.
         """
         m = seen.m if self._critic_trains_m else seen.m.detach()
         loss, metrics = self._bellman(decisions, m)
@@ -202,12 +238,12 @@ class Learner:
             kl = task_kl(belief)
             loss, metrics = loss + self.config.task.kl_weight * kl.value, metrics | kl.parts
         to_model, model = seen._replace(m=self._to_model(seen.m)), self.networks.latent_model
-        if model is not None and seen.posterior is not None:
+        if self._predicts and model is not None and seen.posterior is not None:
             loss = loss + prediction(model, to_model)
-        if self._feature_reward is not None:
+        if self._predicts and self._feature_reward is not None:
             told = self._feature_reward(to_model)
             loss, metrics = loss + told.value, metrics | told.parts
-        trains_m = self._critic_trains_m or self._model_trains_m
+        trains_m = self._critic_trains_m or (self._predicts and self._model_trains_m)
         self._descent.step("critic", loss, "critic", *self._model, *["context"] * trains_m)
         return metrics
 
@@ -266,6 +302,14 @@ class Learner:
             return None
         noise = self.chance.normal(*f.shape[:2], model.noise_size)
         return model.infer(f, windows.a, m, windows.restart, noise)
+
+    def _shifted(self, windows: Windows) -> Windows:
+        """With the frames of each window (K, W) moved at random, if they are to be."""
+        most = self.config.train.random_shift
+        if not most or windows.frames is None:
+            return windows
+        by = self.chance.whole(-most, most, *windows.frames.shape[:2], 2)
+        return windows._replace(frames=shifted(windows.frames, by))
 
     def _to_model(self, m: Tensor) -> Tensor:
         return m if self._model_trains_m else m.detach()

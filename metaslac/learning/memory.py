@@ -11,7 +11,9 @@ from typing import NamedTuple, Protocol
 import torch
 
 from metaslac.acting.agent import Agent
-from metaslac.config.sections import IMAGE_SIZES, Config
+from metaslac.config.fields import IMAGE_SIZES
+from metaslac.config.limits import episodes_kept, room_setting
+from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.learning.activations import activation_bytes
 from metaslac.learning.faults import UPDATE_SETTINGS, as_they_are
@@ -67,7 +69,7 @@ def memory_need(config: Config, family: SizedFamily, device: torch.device) -> Me
     return MemoryNeed(
         replay_bytes(
             len(family.train_tasks),
-            config.replay.episodes_per_task,
+            episodes_kept(config, family.episode_steps),
             family.episode_steps,
             config.family.image_size,
             actions,
@@ -133,14 +135,18 @@ def settings_to_lower(need: MemoryNeed, available: int, config: Config) -> str:
         return as_they_are(config, WEIGHT_SETTINGS)
     if need.activations == max(need):
         return as_they_are(config, UPDATE_SETTINGS)
-    train, episodes = config.train, config.replay.episodes_per_task
+    train, room = config.train, room_setting(config)
+    decisions = config.replay.decisions_per_task
     fewest = max(train.initial_episodes, train.prior_episodes + train.posterior_episodes)
-    fitting = (available - need.certain + need.replay) * episodes // need.replay
+    if decisions:  # how many full episodes those are is not known here
+        fewest = max(train.initial_decisions, fewest)
+    fitting = (available - need.certain + need.replay) * (decisions or config.replay.episodes_per_task)
+    fitting //= need.replay
     if fitting >= fewest:
-        return as_they_are(config, ["replay.episodes_per_task"]) + f" to {fitting} or less"
+        to = f" to about {fitting}" if decisions else f" to {fitting} or less"
+        return as_they_are(config, [room]) + to
     shrinks = not config.on_states and config.family.image_size > min(IMAGE_SIZES)
-    smaller = ["family.image_size"] * shrinks
-    return as_they_are(config, ["replay.episodes_per_task", *smaller, *UPDATE_SETTINGS])
+    return as_they_are(config, [room, *["family.image_size"] * shrinks, *UPDATE_SETTINGS])
 
 
 def memory_line(need: MemoryNeed, available: int | None, device: torch.device) -> str:

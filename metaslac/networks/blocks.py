@@ -95,6 +95,12 @@ def glorot_(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def glorot_of_4x4_(layer: nn.Linear, inputs: int, outputs: int) -> None:
+    """Glorot-uniform weights of a 4 x 4 convolution of so many channels, for a layer that amounts to it."""
+    bound = math.sqrt(6 / (16 * (inputs + outputs)))
+    nn.init.uniform_(layer.weight, -bound, bound)
+
+
 class Standardise(nn.Module):
     """Entries less their mean, over their standard deviation, both of all that was taken in so far.
 

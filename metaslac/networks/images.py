@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metaslac.networks.blocks import LEAK, conv_depths, glorot_, kernels
+from metaslac.networks.blocks import LEAK, conv_depths, glorot_, glorot_of_4x4_, kernels
 
 CONTRAST = 4.0  # by which differences of pictures are enlarged
 
@@ -17,15 +17,21 @@ class ImageEncoder(nn.Module):
     """Frames to features: stride-2 convolutions down to 4 x 4, then one linear layer.
 
     For 64 x 64, base depth 32 and one picture this is SLAC's compressor; its last 4 x 4 "valid" convolution
-    is the same arithmetic as the linear layer here. Leaky ReLU after every layer, the last included, unless
-    features are normalised (Ba et al. 2016): then that comes last.
+    is the same arithmetic as the linear layer here, and starts alike with `convolution_init`. Leaky ReLU
+    after every layer, the last included, unless features are normalised (Ba et al. 2016): then that is last.
 
     Of a stack of k > 1 pictures, what convolutions take is the newest, centred, and the differences from one
     to the next: motion is a few pixels that change, and hardly seen beside those that do not.
     """
 
     def __init__(
-        self, image_size: int, base_depth: int, feature_size: int, frames: int = 1, norm: bool = False
+        self,
+        image_size: int,
+        base_depth: int,
+        feature_size: int,
+        frames: int = 1,
+        norm: bool = False,
+        convolution_init: bool = False,
     ) -> None:
         super().__init__()
         self.frames, self.norm = frames, norm
@@ -38,6 +44,8 @@ class ImageEncoder(nn.Module):
         )
         self.linear = nn.Linear(16 * depths[-1], feature_size)
         self.apply(glorot_)
+        if convolution_init:
+            glorot_of_4x4_(self.linear, depths[-1], feature_size)
 
     def forward(self, frames: Tensor) -> Tensor:
         """Features (..., F) of pictures uint8 (..., H, W, 3) or stacks (..., k, H, W, 3), oldest first."""
@@ -57,7 +65,9 @@ class ImageEncoder(nn.Module):
 class ImageDecoder(nn.Module):
     """Latents to the mean of p(x_t | z_t): the mirror image of ImageEncoder."""
 
-    def __init__(self, image_size: int, base_depth: int, latent_size: int) -> None:
+    def __init__(
+        self, image_size: int, base_depth: int, latent_size: int, convolution_init: bool = False
+    ) -> None:
         super().__init__()
         depths = conv_depths(image_size, base_depth)
         self.linear = nn.Linear(latent_size, 16 * depths[-1])
@@ -68,6 +78,8 @@ class ImageDecoder(nn.Module):
             )
         )
         self.apply(glorot_)
+        if convolution_init:
+            glorot_of_4x4_(self.linear, latent_size, depths[-1])
 
     def forward(self, z: Tensor) -> Tensor:
         """Pixel means (..., H, W, 3) for latents (..., Z)."""

@@ -63,7 +63,12 @@ class MetaSLAC(nn.Module):
             self.encoder = StateEncoder(state_size)
         else:
             self.encoder = ImageEncoder(
-                family.image_size, model.base_depth, f_size, family.frames, model.feature_norm
+                family.image_size,
+                model.base_depth,
+                f_size,
+                family.frames,
+                model.feature_norm,
+                model.convolution_init,
             )
         self.latent_model = make_latent_model(model, family.image_size, action_size, size)
         latent_size = 0 if self.latent_model is None else self.latent_model.latent_size

@@ -43,21 +43,22 @@ class CollectorAhead:
         self._playing: Future[list[Played]] | None = None
         self._ended = threading.Event()
 
-    def visit(self, env: VectorEnv, between: Callable[[], None] = lambda: None) -> None:
+    def visit(self, env: VectorEnv, between: Callable[[], None] = lambda: None) -> int:
         """Take the visit that is due into the replay; the next one will be played with the weights of now.
 
-        `between` is called while the visit is waited for; should it raise, the visit is still due. Errors
-        of the thread are raised here.
+        Gives how many decisions were kept. `between` is called while the visit is waited for; should it
+        raise, the visit is still due. Errors of the thread are raised here.
         """
         if self._collector.visits:
             self.start(env)
             played = self._wait(between)
         else:
             played = self._collector.play(env, self._agent)
-        self._collector.keep(played)
+        kept = self._collector.keep(played)
         if self._stream is not None:
             torch.cuda.current_stream(self._agent.device).wait_stream(self._stream)
         self._copy.networks.load_state_dict(self._agent.networks.state_dict())
+        return kept
 
     def start(self, env: VectorEnv) -> None:
         """Have the next visit played from now on, unless it is; `env` is the thread's until it is taken."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from metaslac.acting.agent import Agent, Drawing
 from metaslac.acting.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
+from metaslac.config.limits import random_decisions
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.replay.task_replay import Episode, TaskReplay
@@ -67,7 +68,7 @@ class Collector:
         self.visits = 0
         tasks = len(family.train_tasks)
         self._episodes = [0] * tasks  # played so far, per task: the last part of a key
-        self._missing = [config.train.initial_episodes * family.episode_steps] * tasks  # random decisions
+        self._missing = [random_decisions(config, family.episode_steps)] * tasks
         self._failures = [0] * tasks
 
     def counts(self) -> dict[str, int]:
@@ -102,8 +103,8 @@ class Collector:
     def collect_random(self, env: VectorEnv, between: Callable[[], None] = lambda: None) -> None:
         """Random actions on every training task; these episodes are its first context pool.
 
-        Each task is played until it has made `initial_episodes * episode_steps` decisions: in so many
-        episodes if none ends early, else in more. `between` is called whenever the state is whole.
+        Each task is played, whole episodes, until it has made as many decisions as `initial_episodes` full
+        episodes have, or `initial_decisions`. `between` is called whenever the state is whole.
 
         Raises:
             MetaslacError: nothing can be kept of any episode of a task.
@@ -117,9 +118,9 @@ class Collector:
                 self._take_random(Played(task, episode, context=True))
             between()
 
-    def visit(self, env: VectorEnv, agent: Agent) -> None:
-        """Play the next visit and keep it."""
-        self.keep(self.play(env, agent))
+    def visit(self, env: VectorEnv, agent: Agent) -> int:
+        """Play the next visit and keep it; how many decisions were kept."""
+        return self.keep(self.play(env, agent))
 
     def play(self, env: VectorEnv, agent: Agent) -> list[Played]:
         """The next visit, not yet kept: trials on a few tasks, each of prior, then posterior episodes.
@@ -145,11 +146,12 @@ class Collector:
                 break
         return played
 
-    def keep(self, visit: Sequence[Played]) -> None:
-        """Store and count a visit that was played."""
+    def keep(self, visit: Sequence[Played]) -> int:
+        """Store and count a visit that was played; how many decisions were kept."""
         self.visits += 1
         for played in visit:
             self._keep(played)
+        return sum(played.decisions for played in visit)
 
     def _random_jobs(self, most: int) -> Iterator[Task]:
         """The next random episodes, at most so many.

@@ -15,10 +15,12 @@ import torch
 
 from metaslac.acting.adaptation import TaskAdaptation, slots_for
 from metaslac.acting.rollout import Interruptible, VectorEnv
+from metaslac.config.limits import room_setting
+from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evidence.evaluation import returns_array
-from metaslac.learning.faults import is_out_of_memory, what_to_lower
+from metaslac.learning.faults import as_they_are, is_out_of_memory, what_to_lower
 from metaslac.storage.checkpoint import Checkpoint
 from metaslac.training.columns import Split, evaluation_columns
 from metaslac.training.refresh import Refresh
@@ -165,10 +167,10 @@ class OnlineTraining:
         if not progress.until_visit:
             self.updates.check()
             if ahead is None:
-                self.trainer.collector.visit(env, self.trainer.agent)
+                decisions = self.trainer.collector.visit(env, self.trainer.agent)
             else:
-                ahead.visit(env, self._between)
-            progress.until_visit = train.updates_per_visit
+                decisions = ahead.visit(env, self._between)
+            progress.until_visit = updates_after_visit(train, decisions)
             self._after_collection()
         if ahead is not None and progress.updates + progress.until_visit < train.updates:
             ahead.start(env)
@@ -259,10 +261,8 @@ def meta_train(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise MetaslacError(
-            f"no memory on {device.type} for replay and networks: lower replay.episodes_per_task "
-            f"(now {config.replay.episodes_per_task})"
-        ) from error
+        room = as_they_are(config, [room_setting(config)])
+        raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
     try:
         log = RunLog(run_dir, total_updates=config.train.updates, quiet=quiet, state=state)
     except OSError as error:
@@ -272,6 +272,13 @@ def meta_train(
             log.warning(f"this run is evaluated on the held-out tasks of {family.name}: {_why(family)}")
         begun = checkpoint.path if checkpoint else None
         OnlineTraining(trainer, run_dir, log, stop, begun, hint).run(make_env)
+
+
+def updates_after_visit(train: TrainConfig, decisions: int) -> int:
+    """Updates between a visit of which so many decisions were kept and the next one."""
+    if not train.updates_per_decision:
+        return train.updates_per_visit
+    return max(1, round(decisions * train.updates_per_decision))
 
 
 def evaluation_interval(config: Config) -> int:

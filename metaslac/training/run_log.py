@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from metaslac.config.sections import TrainConfig
+from metaslac.config.fields import MOST_COUNT
+from metaslac.config.schedule import TrainConfig
 from metaslac.training.columns import AVERAGE_RETURN, CALLED, return_columns, split_in
 from metaslac.training.log_outlets import (
     PRETRAINING,
@@ -255,7 +256,9 @@ class Pace:
 
     def updates(self, done: int) -> None:
         """So many updates are made; their first visit counts, as there is one to so many of them."""
-        seconds = self._seconds_each(UPDATES, done, self._train.updates_per_visit)
+        # Where a visit decides how many updates follow it, the first ones are told of by the clock alone.
+        first = MOST_COUNT if self._train.updates_per_decision else self._train.updates_per_visit
+        seconds = self._seconds_each(UPDATES, done, first)
         count = self._train.updates - done
         if seconds is not None and count:
             line = f"updates left: {count}, at {1 / seconds:.2f} updates/s about {duration(count * seconds)}"

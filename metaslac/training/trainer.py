@@ -14,6 +14,7 @@ import torch
 from metaslac.acting.adaptation import TaskAdaptation, adapt
 from metaslac.acting.agent import Agent, Drawing, load_weights
 from metaslac.acting.rollout import Task, VectorEnv
+from metaslac.config.limits import episodes_kept
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.learning.batch import Batches
@@ -75,7 +76,7 @@ class MetaTrainer:
         self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
         self.replay = TaskReplay(
             len(family.train_tasks),
-            config.replay.episodes_per_task,
+            episodes_kept(config, family.episode_steps),
             config.replay.context_episodes,
             family.episode_steps,
             config.family.image_size,
@@ -135,6 +136,7 @@ class MetaTrainer:
             exploration_episodes=evaluation.exploration_episodes,
             trials=evaluation.trials,
             seed=self.config.train.seed,
+            deterministic=not evaluation.sample_actions,
             drawing=Drawing(evaluation.redraw_every, evaluation.mean_below),
         )
 

@@ -58,7 +58,7 @@ class LatentModel(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.sizes, self.noise_sizes = tuple(sizes), tuple(noise_sizes)
-        self.decoder = ImageDecoder(image_size, config.base_depth, self.latent_size)
+        self.decoder = ImageDecoder(image_size, config.base_depth, self.latent_size, config.convolution_init)
 
     def end_with_reward(self, step: int) -> None:
         """Make p(r_t | z_t, a_t, z_{t+1}, m), where a_t and m have `step` numbers together."""

@@ -13,6 +13,8 @@ from fakes import CPU, FakeFamily, tiny_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from metaslac.config.sections import Config
+from metaslac.config.text import with_values
 from metaslac.learning import learner as learner_module
 from metaslac.learning.cuda_graph import WARM_UP, GraphedStep
 from metaslac.learning.learner import Batch, Learner
@@ -31,14 +33,36 @@ class NothingOfTheHost(TorchDispatchMode):
         return out
 
 
+FROM_CRITICS = {
+    "model.elbo_weight": 0.0,
+    "actor_critic.critic_input": "features",
+    "train.encoder_from_critic": True,
+    "train.random_shift": 4,
+    "train.pretrain_updates": 0,
+}
+
+
 @pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
 @pytest.mark.parametrize("gradient", ["both", "critic", "model"])
 def test_neither_sampling_nor_an_update_waits_for_the_device(
     monkeypatch: pytest.MonkeyPatch, inference: str, gradient: str
 ) -> None:
+    check_nothing_waits(monkeypatch, tiny_config(inference=inference, gradient=gradient))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [FROM_CRITICS, {"train.random_shift": 4}, {"train.predict_with_critics": False}],
+    ids=["encoder from critics", "shifted", "slac"],
+)
+def test_nor_does_one_of_another_kind(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
+    check_nothing_waits(monkeypatch, with_values(tiny_config(), settings))
+
+
+def check_nothing_waits(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
+    """That a batch is drawn, and an update of each kind made of it, on tensors without data."""
     # torch's own optimiser, fused on CUDA, refuses tensors without data; this one is as good here.
     monkeypatch.setattr(learner_module, "adam", lambda parameters, lr: torch.optim.SGD(parameters, lr))
-    config = tiny_config(inference=inference, gradient=gradient)
     config = replace(config, train=replace(config.train, extra_steps=2))
     family, generator = FakeFamily(), torch.Generator()
     learner = Learner(config, family.action_size, 1, META, generator)
@@ -50,10 +74,12 @@ def test_neither_sampling_nor_an_update_waits_for_the_device(
             replay.sample_context(tasks, config.task.context_segments, config.task.context_length, generator),
             torch.zeros(4, 1, device=META)[tasks],
         )
-        metrics = {**learner.pretrain(batch), **learner.update(batch)}
+        metrics = learner.update(batch)
+        if not config.train.encoder_from_critic:
+            metrics |= learner.pretrain(batch)
     assert all(value.is_meta and value.ndim == 0 for value in metrics.values())
     with pytest.raises(RuntimeError):  # so one would have raised
-        float(metrics["model/loss"])
+        float(metrics["critic/loss"])
     with pytest.raises(RuntimeError):
         learner.check()
 

@@ -12,6 +12,7 @@ from live_tensors import ACTIONS, PARAMS, LiveTensors, batch_of_nothing
 from torch import Tensor
 
 import metaslac.learning.learner
+from metaslac.config.baselines import BASELINES
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
 from metaslac.config.sections import LATENT_KINDS, Config
 from metaslac.config.text import with_values
@@ -56,7 +57,23 @@ LATENTS = {
 SIZES = {
     "tiny": tiny_config(),
     "quick": QUICK,
-    **{f"quick {family}": with_values(QUICK, settings) for (_, family), settings in FAMILY_PRESETS.items()},
+    **{
+        f"quick {family}": with_values(QUICK, settings)
+        for (preset, family), settings in FAMILY_PRESETS.items()
+        if preset == "quick"
+    },
+    **{preset: with_values(Config(), settings) for preset, settings in BASELINES.items()},
+    "critics train the encoder, inferring": with_values(
+        QUICK,
+        {
+            "model.elbo_weight": 0.0,
+            "actor_critic.critic_input": "features",
+            "train.encoder_from_critic": True,
+            "train.random_shift": 4,
+            "train.extra_steps": 2,
+        },
+    ),
+    "shifted": with_values(Config(), {"train.random_shift": 4}),
     "default": Config(),
     "one step on all windows": with_values(
         QUICK, {"train.windows": 8, "train.model_windows": 8, "train.steps_per_batch": 1}
@@ -106,7 +123,8 @@ def measured(learner: Learner) -> int:
     config, device, peaks = learner.config, learner.networks.log_alpha.device, []
     updates = batch_of_nothing(config, device, windows_per_update(config), config.train.freeze_encoder)
     pretraining = batch_of_nothing(config, device, config.train.pretrain_windows)
-    for update, batch in ((learner.update, updates), (learner.pretrain, pretraining)):
+    made = [(learner.update, updates), (learner.pretrain, pretraining)]
+    for update, batch in made[: 1 if config.train.encoder_from_critic else 2]:
         update(batch)  # the first one makes the optimisers' state
         live = LiveTensors()
         live.count(list(held(learner)))
@@ -221,6 +239,15 @@ def test_so_many_episodes_do_fit() -> None:
     for episodes, fits in ((fitting, True), (fitting + 1, False)):
         changed = with_values(config, {"replay.episodes_per_task": episodes})
         assert (memory_need(changed, family, CPU).certain <= GIB) == fits
+
+
+def test_a_replay_counted_in_decisions_is_lowered_in_decisions() -> None:
+    config = with_values(Config(), {"replay.decisions_per_task": 8_000})
+    assert refusal(NEED, 4 * GIB, config).endswith(
+        "; lower replay.decisions_per_task (now 8000) to about 3202"
+    )
+    random = with_values(config, {"train.initial_decisions": 4_000})  # which have to be kept
+    assert "replay.decisions_per_task (now 8000), family.image_size" in refusal(NEED, 4 * GIB, random)
 
 
 def test_where_no_replay_fits_pictures_and_updates_are_named_too() -> None:

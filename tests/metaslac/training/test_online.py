@@ -12,7 +12,7 @@ from fakes import CPU, FakeFamily, meta_train, tiny_config
 
 from metaslac.acting import rollout
 from metaslac.acting.agent import load_agent
-from metaslac.config.limits import check_tasks
+from metaslac.config.limits import check_family
 from metaslac.errors import MetaslacError
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.training.trainer import MetaTrainer
@@ -193,10 +193,10 @@ def test_a_task_that_fails_in_every_first_step_is_named() -> None:
 @pytest.mark.parametrize("setting", ["tasks_per_visit", "tasks_per_update"])
 def test_more_tasks_at_once_than_there_are_is_refused(setting: str) -> None:
     config = tiny_config()
-    check_tasks(config, FakeFamily())
+    check_family(config, FakeFamily())
     config = replace(config, train=replace(config.train, **{setting: 5}))
     with pytest.raises(MetaslacError, match=rf"train\.{setting} is 5, but fake has 4 training tasks"):
-        check_tasks(config, FakeFamily())
+        check_family(config, FakeFamily())
 
 
 def test_params_in_a_batch_are_those_of_its_tasks(monkeypatch: pytest.MonkeyPatch) -> None:

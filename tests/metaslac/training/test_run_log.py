@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from metaslac.config.sections import Config, TrainConfig
+from metaslac.config.schedule import TrainConfig
+from metaslac.config.sections import Config
 from metaslac.training import log_outlets, run_log
 from metaslac.training.log_outlets import duration
 from metaslac.training.run_log import TIME_COLUMNS, LogState, Pace, RunLog

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from metaslac.acting.rollout import VectorEnv
-
-if TYPE_CHECKING:
-    from metaslac.envs.family import Family
 
 
 class DrawnVectorEnv(VectorEnv, Protocol):
@@ -18,9 +15,9 @@ class DrawnVectorEnv(VectorEnv, Protocol):
     def render(self) -> Any: ...
 
 
-def watched(env: DrawnVectorEnv, family: Family) -> VectorEnv:
-    """`env`, whose episodes have pictures to show, also where states are observed."""
-    return env if family.observation == "pixels" else Filmed(env)
+def watched(env: DrawnVectorEnv, observation: str) -> VectorEnv:
+    """`env`, whose episodes have pictures to show, also where its observation is the state."""
+    return env if observation == "pixels" else Filmed(env)
 
 
 class Filmed:

@@ -1,0 +1,43 @@
+"""Settings of where a run runs, how often it tells of itself and what is kept of it.
+
+All others, which change what is learned, are in sections.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metaslac.config.fields import count, setting
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("auto", "float32")
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Where and how often. What is computed stays the same, up to rounding where device or worlds differ."""
+
+    device: str = setting("auto", "auto, cpu or cuda", choices=DEVICES)
+    precision: str = setting(
+        "auto",
+        "float32, or auto for bfloat16 convolutions where they are faster: all of them on CUDA, those "
+        "without gradient on a CPU with instructions for it",
+        choices=PRECISIONS,
+    )
+    cuda_graph: bool = setting(True, "on CUDA, make an update as one graph instead of kernel by kernel")
+    threads: int = count(
+        0, "CPU threads; 0 takes as many as affinity, CPU quota and OMP_NUM_THREADS allow", low=0
+    )
+    worlds: int = count(16, "most environments stepped side by side")
+    log_every: int = count(50, "updates between rows of progress.csv")
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What is kept of a run, to adapt with and to go on from."""
+
+    every: int = count(1_000, "updates between checkpoints, pre-training included; the last is always saved")
+    keep: int = count(3, "newest checkpoints kept")
+    grace_minutes: float = setting(
+        30.0, "minutes that training goes on while no checkpoint can be written", low=0, high=1e6
+    )
