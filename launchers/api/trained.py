@@ -91,8 +91,8 @@ def play(
     from tqdm import tqdm
 
     from metaslac.acting.adaptation import adapt, slots_for
-    from metaslac.envs import make_vector_env
     from metaslac.acting.filmed import watched
+    from metaslac.envs import make_vector_env
 
     jobs = len(tasks) * trials
     worlds = slots_for(jobs, trained.config.runtime.worlds)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.acting.agent import Drawing, networks_from_checkpoint
+from metaslac.acting.filmed import watched
 from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
 from metaslac.evidence.reconstruction import reconstruct
 from metaslac.launchers.api.trained import Trained
-from metaslac.acting.filmed import watched
 from metaslac.storage.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:

@@ -113,12 +113,103 @@ PEARL_FAMILIES: Mapping[str, Settings] = {
     },
 }
 
+# PEARL's inference with an actor-critic that learns in minutes on a core: smaller networks, normalised layers,
+# shorter sight, a temperature that is learned, many small batches, and a trial of two episodes a visit.
+PEARL_QUICK: Settings = {
+    **PEARL,
+    **_context(64),
+    "task.context_min": 32,
+    "actor_critic.hidden_size": 128,
+    "actor_critic.hidden_layers": 2,
+    "actor_critic.layer_norm": True,
+    "actor_critic.gamma": 0.95,
+    "actor_critic.tau": 0.01,
+    "actor_critic.alpha_init": 0.3,
+    "actor_critic.policy_decay": 0.0,
+    "replay.episodes_per_task": 200,
+    "train.updates": 8_000,
+    "train.initial_episodes": 4,
+    "train.tasks_per_visit": 10,
+    "train.prior_episodes": 1,
+    "train.posterior_episodes": 1,
+    "train.updates_per_visit": 40,
+    "train.windows": 16,
+    "train.extra_steps": 3,
+    "train.lr_context": 5e-4,
+    "train.lr_critic": 5e-4,
+    "train.lr_actor": 5e-4,
+    "train.lr_alpha": 1e-4,
+    "train.lr_decay": 0.4,
+    "evaluation.every": 1_000,
+    "evaluation.exploration_episodes": 1,
+    "checkpoint.every": 1_000,
+}
+
+_QUICK_BODIES: Settings = {
+    "family.action_repeat": 2,
+    "task.next_observation": True,
+    "actor_critic.gamma": 0.98,
+    "actor_critic.reward_scale": 1.0,
+    "actor_critic.target_entropy": -0.5,
+}
+
+PEARL_QUICK_FAMILIES: Mapping[str, Settings] = {
+    "cheetah_vel": {
+        **_context(100),
+        "family.action_repeat": 2,
+        "task.context_min": 32,
+        "actor_critic.reward_scale": 2.0,
+        "actor_critic.target_entropy": 0.0,
+    },
+    "walker_rand_params": _QUICK_BODIES,
+    "hopper_rand_params": _QUICK_BODIES,
+    # Its returns are small beside their KL: what PEARL's factor of 100 on rewards is for.
+    "point_robot": {
+        "task.kl_weight": 0.01,
+        "task.context_min": 20,
+        "actor_critic.alpha_init": 0.1,
+        "replay.episodes_per_task": 400,
+        "replay.context_episodes": 10,
+        "train.updates": 3_000,
+        "train.initial_episodes": 10,
+        "train.tasks_per_visit": 20,
+        "train.posterior_context": True,
+        "train.updates_per_visit": 10,
+        "train.lr_context": 1e-3,
+        "train.lr_alpha": 5e-4,
+        "evaluation.every": 500,
+        "evaluation.trials": 2,
+    },
+    "sparse_point_robot": {
+        **_context(100),
+        "task.kl_weight": 0.02,
+        "task.context_min": 40,
+        "actor_critic.gamma": 0.9,
+        "actor_critic.alpha_init": 0.1,
+        "replay.episodes_per_task": 400,
+        "replay.context_episodes": 20,
+        "train.updates": 3_000,
+        "train.initial_episodes": 10,
+        "train.tasks_per_visit": 20,
+        "train.prior_episodes": 2,
+        "train.posterior_episodes": 4,
+        "train.posterior_context": True,
+        "train.updates_per_visit": 20,
+        "train.lr_context": 1e-3,
+        "train.lr_alpha": 5e-4,
+        "evaluation.every": 500,
+        "evaluation.episodes": 5,
+        "evaluation.exploration_episodes": 2,
+    },
+}
+
 # SAC as SLAC's paper has it beside SLAC, its bound from above.
 SAC: Settings = {**SLAC, **ON_STATES, "train.predict_with_critics": True}
 
-STATE_PRESETS: Mapping[str, Settings] = {"sac-state": SAC, "pearl": PEARL}
+STATE_PRESETS: Mapping[str, Settings] = {"sac-state": SAC, "pearl": PEARL, "pearl-quick": PEARL_QUICK}
 
 STATE_FAMILIES: Mapping[tuple[str, str], Settings] = {
     **{("pearl", family): settings for family, settings in PEARL_FAMILIES.items()},
+    **{("pearl-quick", family): settings for family, settings in PEARL_QUICK_FAMILIES.items()},
     **{("sac-state", family): until(500_000, SAC, repeat) for family, repeat in REPEATS.items()},
 }
