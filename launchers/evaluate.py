@@ -150,6 +150,7 @@ def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
         f"{about['family']}: {len(evaluation.held_out.tasks)} {called} tasks, {about['trials']} trials each"
         + f", m drawn anew every {about['redraw_every']} decisions" * (about["redraw_every"] > 0)
         + f", its mean below a width of {about['mean_below']:g}" * (about["mean_below"] > 0)
+        + ", actions sampled" * about["sample_actions"]
         + f"; {words}" * (words != "")
     )
     click.echo(returns_table(evaluation.held_out, evaluation.training))

@@ -287,6 +287,8 @@ def evaluation(**about: Any) -> Evaluation:
         "exploration_episodes": 1,
         "redraw_every": 0,
         "mean_below": 0.0,
+        "sample_actions": False,
+        "observation": "pixels",
         "privileged": False,
         "decisions": DECISIONS,
         "settings": to_dict(Config()),

@@ -146,6 +146,7 @@ def _about(
         "exploration_episodes": config.evaluation.exploration_episodes,
         "redraw_every": trained.drawing.every,
         "mean_below": trained.drawing.mean_below,
+        "sample_actions": config.evaluation.sample_actions,
         "observation": config.family.observation,
         "privileged": config.privileged,
         "decisions": trained.family.episode_steps,

@@ -65,8 +65,9 @@ def meta_train(
 
     Args:
         family: as listed by `metaslac families`, dmc:<domain>-<task>, or module:attribute of your own.
-        preset: "default", "quick" or "quick_latent"; "slac", "slac-quick" or "sac-pixels" for tasks that
-            differ in nothing, such as those of dm_control's suite. None is "default".
+        preset: "default", "quick" or "quick_latent"; "slac", "slac-quick", "sac-pixels" or "sac-state" for
+            tasks that differ in nothing, such as those of dm_control's suite; "pearl" or "pearl-quick" on
+            states. None is "default".
         run_dir: None is runs/FAMILY-PRESET-INFERENCE-sSEED.
         resume: a run directory to go on with, with its settings, in place of preset and run_dir.
         settings: {"train.updates": 100} or ["train.updates=100"]; `metaslac settings` lists them.

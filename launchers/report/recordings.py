@@ -71,7 +71,8 @@ def record(
     keys = [[(seed, stream, task.index, 0, episode) for task in tasks] for episode in range(episodes)]
     with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as worlds:
         env = watched(worlds, trained.family.observation)
-        trials = run_trial(env, trained.agent, tasks, keys, exploration, deterministic=True, drawing=drawing)
+        greedy = not trained.config.evaluation.sample_actions
+        trials = run_trial(env, trained.agent, tasks, keys, exploration, greedy, drawing=drawing)
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
 

@@ -53,6 +53,7 @@ class Evaluation:
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
     train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed, stream (which
     random numbers of that seed), exploration_episodes, redraw_every, mean_below (how m was drawn),
+    sample_actions (whether actions were samples, or the policy's mean),
     observation ("pixels" or "state", what the agent sees), privileged (whether the critic saw the
     simulator's state in training), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
@@ -66,7 +67,7 @@ class Evaluation:
 # What evaluations must have in common to be compared.
 DESIGN = (
     *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
-    *("redraw_every", "mean_below", "observation", "privileged", "stream"),
+    *("redraw_every", "mean_below", "sample_actions", "observation", "privileged", "stream"),
 )
 
 INCIDENTAL = ("command", "hardware")  # to whether two evaluations are the same
@@ -77,6 +78,7 @@ OLDER = {
     "split": "test",
     "redraw_every": 0,
     "mean_below": 0.0,
+    "sample_actions": False,
     "observation": "pixels",
     "privileged": False,
     "stream": ADAPTATION_STREAM,
@@ -99,6 +101,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "exploration_episodes": int,
     "redraw_every": int,
     "mean_below": float,
+    "sample_actions": bool,
     "observation": str,
     "privileged": bool,  # whether the critic saw the simulator's state in training
     "decisions": int,
