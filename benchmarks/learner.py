@@ -41,6 +41,7 @@ from metaslac.learning.learner import Batch, Learner
 from metaslac.replay.task_replay import Episode, TaskReplay
 from metaslac.storage.provenance import machine
 from metaslac.training.kept_features import KeptFeatures
+from metaslac.training.trainer import state_size
 
 SLAC = [
     *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),
@@ -67,6 +68,7 @@ class Ours:
             image_size=self.config.family.image_size,
             action_repeat=self.config.family.action_repeat,
             frames=self.config.family.frames,
+            observation=self.config.family.observation,
         )
         self.tasks = self.config.train.tasks_per_update
         self.generator = torch.Generator(device).manual_seed(0)
@@ -81,8 +83,8 @@ class Ours:
     def new_learner(self) -> Learner:
         """A learner in its first state."""
         generator = torch.Generator(self.device).manual_seed(0)
-        params = len(self.family.param_names)
-        return Learner(self.config, self.family.action_size, params, self.device, generator)
+        params, states = len(self.family.param_names), state_size(self.config, self.family)
+        return Learner(self.config, self.family.action_size, params, self.device, generator, states)
 
     def batch(self) -> Batch:
         """A meta-batch, as MetaTrainer draws it."""
@@ -188,16 +190,18 @@ def reference_sizes(config: Config, action_size: int) -> dict[str, int]:
 def filled_replay(config: Config, family: Any, tasks: int, device: torch.device) -> TaskReplay:
     """A replay with a few random episodes of each task."""
     steps, size, actions = family.episode_steps, config.family.image_size, family.action_size
-    stack = config.family.frames
+    stack, repeat, states = config.family.frames, config.family.action_repeat, state_size(config, family)
     replay = TaskReplay(
-        *(tasks, EPISODES, EPISODES, steps, size, actions, device, stack, config.family.action_repeat)
+        *(tasks, EPISODES, EPISODES, steps, size, actions, device, stack, repeat, states, config.on_states)
     )
     shape = (steps + 1, *[stack] * (stack > 1), size, size, 3)
     rng = np.random.default_rng(0)
     for number in range(tasks * EPISODES):
         rewards = rng.uniform(-1, 0, steps).astype(np.float32)
         episode = Episode(
-            rng.integers(0, 256, shape, dtype=np.uint8),
+            rng.normal(size=(steps + 1, states))
+            if config.on_states
+            else rng.integers(0, 256, shape, dtype=np.uint8),
             rng.uniform(-1, 1, (steps, actions)).astype(np.float32),
             rewards,
             rewards,

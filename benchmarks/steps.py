@@ -1,7 +1,7 @@
-"""Critic and actor steps per CPU second, on kept features and on latents: `python benchmarks/steps.py`.
+"""Critic and actor steps per CPU second, on kept features, latents and states: `python benchmarks/steps.py`.
 
-Of the quick presets of a family, `quick` and `quick_latent`, and of the latter with as many decisions in a
-step as the former has. They take turns, round by round, so that a busy machine slows them alike.
+Of the quick presets of a family, `quick`, `quick_latent` and `pearl-quick`, and of the second with as many
+decisions in a step as the first has. They take turns, so that a busy machine slows them alike.
 """
 
 import argparse
@@ -42,6 +42,7 @@ def main() -> None:
         "quick_latent, as large steps": resolve(
             "quick_latent", [named, "train.windows=64", "actor_critic.hidden_size=256"]
         ),
+        "pearl-quick": resolve("pearl-quick", [named]),
     }
     learners = {name: Ours(config, device) for name, config in configs.items()}
     steps = {

@@ -38,8 +38,8 @@ def _default(name: str) -> str:
     show_default="default",
     help="Settings to start from; those called quick are sized for two CPU cores. slac has the schedule of "
     "SLAC's published code, 10,000 random decisions and 100,000 updates of the model alone; its published "
-    "figures rise too early for that, and must have begun with fewer. sac-pixels and sac-state are SAC with the "
-    "same numbers, pearl is PEARL; sac-state and pearl act on the simulator's state, not on pixels.",
+    "figures rise too early for that, and must have begun with fewer. sac-pixels and sac-state are SAC with "
+    "the same numbers, pearl is PEARL; sac-state and pearl act on the simulator's state, not on pixels.",
 )
 @click.option(
     "--run-dir",

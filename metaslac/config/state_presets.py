@@ -113,8 +113,8 @@ PEARL_FAMILIES: Mapping[str, Settings] = {
     },
 }
 
-# PEARL's inference with an actor-critic that learns in minutes on a core: smaller networks, normalised layers,
-# shorter sight, a temperature that is learned, many small batches, and a trial of two episodes a visit.
+# PEARL's inference with an actor-critic that learns in minutes on a core: smaller networks, normalised
+# layers, shorter sight, a temperature that is learned, small batches, and a trial of two episodes a visit.
 PEARL_QUICK: Settings = {
     **PEARL,
     **_context(64),
