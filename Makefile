@@ -11,7 +11,7 @@ PYTHON = $(shell for python in python3 python3.12 python3.11; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: setup demo test fast-tests slow-tests system
+.PHONY: setup demo test system
 
 setup: .venv/ready
 
@@ -26,13 +26,7 @@ test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	$(if $(SLOW),$(MAKE) --no-print-directory -j2 --output-sync=target fast-tests slow-tests,.venv/bin/pytest)
-
-# Side by side, a core for each.
-fast-tests:
-	.venv/bin/pytest
-slow-tests:
-	.venv/bin/pytest -m slow
+	.venv/bin/pytest -n 2 --dist worksteal $(if $(SLOW),-m "slow or not slow")
 
 .venv/ready: setup.py constraints.txt | system
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it with PYTHON=..." >&2; exit 1; }

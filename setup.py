@@ -86,7 +86,10 @@ setup(
         "jinja2",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "ruff", "mypy", "import-linter", "scipy", "selenium"],
+        "test": [
+            *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter"),
+            *("scipy", "selenium"),  # statistics and pages to compare with
+        ],
     },
     entry_points={"console_scripts": ["metaslac=metaslac.launchers.cli:main"]},
 )

@@ -69,10 +69,11 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     from metaslac.launchers.media.video import caption, spread
     from metaslac.launchers.report import figures, films, recordings, tables
     from metaslac.launchers.report.downloads import downloads
-    from metaslac.launchers.report.gather import by_kind
+    from metaslac.launchers.report.gather import by_label
+    from metaslac.launchers.report.plots import looks
     from metaslac.storage.version import library_versions
 
-    about, groups = shown.about, by_kind(runs)
+    about, groups = shown.about, by_label(runs)
     if trained.family.task_hash != about["task_hash"]:
         raise MetaslacError(f"{shown.directory}: checkpoint and evaluation are of different task lists")
     names, seed = trained.family.param_names, about["seed"]
@@ -101,7 +102,8 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     return {
         "about": about,
         "caveat": caveat(about["observation"], about["privileged"]),
-        "kinds": {kind: [run.seed for run in group] for kind, group in groups.items()},
+        "groups": {label: [run.seed for run in group] for label, group in groups.items()},
+        "classes": {label: look.name for label, look in looks(groups).items()},
         "runs": rows,
         "machines": tables.shared(rows, "hardware"),
         "commits": tables.shared(rows, "commit"),

@@ -17,7 +17,7 @@ from metaslac.evidence.evaluation_file import Trials
 from metaslac.evidence.probe import best_read, flat_params, probe_predictions, probe_scores
 from metaslac.launchers.media.video import spread
 from metaslac.launchers.report import plots
-from metaslac.launchers.report.gather import Run, by_kind, returns_of
+from metaslac.launchers.report.gather import Run, by_label, returns_of
 from metaslac.launchers.report.page import data_uri
 from metaslac.launchers.report.tables import Gains
 from metaslac.launchers.report.words import number
@@ -73,13 +73,14 @@ class Belief:
     table: Sequence[ProbeRow] = ()
     predictions: Part = field(default_factory=Part)
     missing: str = ""  # why there is nothing
+    runs: int = 0  # of one group, that infer
 
 
 def learning(runs: Sequence[Run]) -> Learning:
     """Returns of each episode over training; those of validation and held-out tasks in separate charts."""
     episodes = spread(range(1, runs[0].about["episodes"] + 1), MOST_EPISODES)
     columns = {f"{split}/return_{e}": (called, e) for split, called in CALLED.items() for e in episodes}
-    groups = by_kind(runs)
+    groups = by_label(runs)
     kept = [c for c in columns if any(np.isfinite(run.progress.get(c, np.empty(0))).any() for run in runs)]
     if not kept:
         return Learning()
@@ -98,7 +99,6 @@ def learning(runs: Sequence[Run]) -> Learning:
         charts = []
         for column in kept:
             lines = {kind: _curve(group, x, scale, column) for kind, group in groups.items()}
-            lines = {kind: curve for kind, curve in lines.items() if curve.each}
             called, episode = columns[column]
             svg = plots.curves(lines, label, f"{called} return", limits)
             ends = "; ".join(
@@ -137,7 +137,7 @@ def adaptation(
 def by_task(runs: Sequence[Run]) -> tuple[Part, Part]:
     """Last-episode return of held-out tasks against each parameter; if they have two, a map for each kind."""
     names, params = list(runs[0].about["param_names"]), runs[0].evaluation.held_out.params
-    groups = by_kind(runs)
+    groups = by_label(runs)
     last = {kind: returns_of(group)[..., -1].mean((0, 2)) for kind, group in groups.items()}
     varied = [p for p in range(len(names)) if np.ptp(params[:, p]) > 0]
     if not varied:
@@ -192,7 +192,7 @@ def by_task(runs: Sequence[Run]) -> tuple[Part, Part]:
 
 def belief(runs: Sequence[Run]) -> Belief:
     """Width of the belief, and what a linear probe reads from its mean; of runs that infer."""
-    infer = by_kind(runs).get("infer", [])
+    infer = next((group for group in by_label(runs).values() if group[0].kind == "infer"), [])
     if not infer:
         return Belief(missing="No run here infers its task: there is no belief.")
     width = _width(infer)
@@ -228,6 +228,7 @@ def belief(runs: Sequence[Run]) -> Belief:
             f"The {len(best)} of {len(names)} parameters that the probe reads best; some by chance."
             * (len(names) > MOST_PARAMS),
         ),
+        runs=len(infer),
     )
 
 

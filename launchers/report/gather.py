@@ -9,14 +9,14 @@ import csv
 import io
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.config.sections import TASK_INFERENCE
+from metaslac.config.sections import TASK_INFERENCE, Config
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
 from metaslac.storage.last import last_in
@@ -26,6 +26,15 @@ PROGRESS = "progress.csv"
 NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings
 COLUMNS = ("update", "env_steps", "time/seconds")  # of every progress.csv
 KINDS = ("infer", "blind", "oracle")  # the order of everything on the page
+# Settings that make a run one of another method, beside where m comes from.
+METHOD = (
+    "model.kind",
+    "actor_critic.critic_input",
+    "actor_critic.actor_input",
+    "train.encoder_from_critic",
+    "train.random_shift",
+    "task.factor_rank",
+)
 MOST_SHOWN = 24  # characters of what differs
 
 Array = NDArray[np.float64]
@@ -39,6 +48,8 @@ class Run:
     evaluation: Evaluation
     progress: Mapping[str, Array]  # column -> a number for each row; not a number where blank
     files: Mapping[str, bytes]  # evaluation.json and progress.csv as they are
+    method: str = ""  # what its method has of its own, on a page of several
+    told: bool = True  # whether runs on the page differ in where m comes from, or in nothing
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -49,6 +60,11 @@ class Run:
     def kind(self) -> str:
         """infer, blind or oracle."""
         return str(self.about["inference"])
+
+    @property
+    def label(self) -> str:
+        """What it is called together with its like: its kind, its method, or both."""
+        return ", ".join(filter(None, (self.kind * self.told, self.method)))
 
     @property
     def seed(self) -> int:
@@ -62,7 +78,10 @@ class Run:
 
 
 def read_runs(directories: Sequence[Path]) -> list[Run]:
-    """The runs, by kind and seed. Raises MetaslacError, in one line, for what cannot be on one page."""
+    """The runs, by kind, method as first given, and seed.
+
+    Raises MetaslacError, in one line, for what cannot be on one page.
+    """
     seen: dict[Path, Path] = {}
     for directory in directories:
         if directory.resolve() in seen:
@@ -71,7 +90,7 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
     runs = [read_run(directory) for directory in directories]
     for run in runs[1:]:
         _check_common(runs[0], run)
-    return sorted(runs, key=lambda run: (KINDS.index(run.kind), run.seed, run.name))
+    return with_methods(runs)
 
 
 def read_run(directory: Path) -> Run:
@@ -92,15 +111,40 @@ def read_run(directory: Path) -> Run:
     return Run(directory, evaluation, progress, files)
 
 
-def by_kind(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """Kind -> its runs; only kinds that there are."""
-    groups = {kind: [run for run in runs if run.kind == kind] for kind in KINDS}
-    return {kind: group for kind, group in groups.items() if group}
+def with_methods(runs: Sequence[Run]) -> list[Run]:
+    """The same, sorted, each with the name of its method if they are of several."""
+    values = [[_setting(run, name) for name in METHOD] for run in runs]
+    differ = [number for number, found in enumerate(zip(*values, strict=True)) if len(set(found)) > 1]
+    methods = [", ".join(_in_words(METHOD[number], found[number]) for number in differ) for found in values]
+    told = not differ or len({run.kind for run in runs}) > 1
+    named = [replace(run, method=method, told=told) for run, method in zip(runs, methods, strict=True)]
+    return sorted(
+        named, key=lambda run: (KINDS.index(run.kind), methods.index(run.method), run.seed, run.name)
+    )
+
+
+def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Label -> its runs, in their order."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.label, []).append(run)
+    return groups
 
 
 def returns_of(runs: Sequence[Run]) -> Array:
     """Held-out returns (runs, tasks, trials, episodes)."""
     return np.stack([run.evaluation.held_out.returns for run in runs])
+
+
+def _setting(run: Run, name: str) -> Any:
+    """Its value; that of runs before there was such a setting, where it has none."""
+    section, _, entry = name.partition(".")
+    settings = run.about["settings"].get(section, {})
+    return settings.get(entry, getattr(getattr(Config(), section), entry))
+
+
+def _in_words(name: str, value: Any) -> str:
+    return str(value) if name == "model.kind" else f"{name.partition('.')[2]}={str(value).lower()}"
 
 
 def _check_about(path: Path, about: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Charts as SVG, each small enough to be read on a phone; colours, marks and lines tell the kinds apart.
+"""Charts as SVG, each small enough to be read on a phone; colours, marks and lines tell groups of runs apart.
 
 What is drawn in which order is decided in figures.py.
 """
@@ -6,7 +6,8 @@ What is drawn in which order is decided in figures.py.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -19,9 +20,6 @@ from numpy.typing import NDArray
 from metaslac.evidence.evaluation import Comparison, EpisodeSummary
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
-COLOURS = {"infer": "#0072B2", "blind": "#D55E00", "oracle": "#009E73"}
-MARKS = {"infer": "o", "blind": "s", "oracle": "^"}
-LINES = {"infer": "-", "blind": "--", "oracle": "-."}
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 MOST_SERIES = len(SERIES)
 GREY = "#767676"
@@ -45,6 +43,33 @@ STYLE: Any = {
 Array = NDArray[np.float64]
 
 
+class Look(NamedTuple):
+    """How one group of runs is drawn; the page has its colour under that name."""
+
+    name: str
+    colour: str
+    mark: str
+    line: str
+
+
+KINDS = {
+    "infer": Look("infer", "#0072B2", "o", "-"),
+    "blind": Look("blind", "#D55E00", "s", "--"),
+    "oracle": Look("oracle", "#009E73", "^", "-."),
+}
+METHODS = [
+    Look(f"series{number}", colour, mark, line)
+    for number, (colour, mark, line) in enumerate(zip(SERIES, "os^Dv*", ("-", "--", "-.") * 2, strict=True))
+]
+
+
+def looks(labels: Collection[str]) -> dict[str, Look]:
+    """How each of the groups is drawn that are on a page: kinds alike on all, others by their place."""
+    if set(labels) <= KINDS.keys():
+        return {label: KINDS[label] for label in labels}
+    return dict(zip(labels, cycle(METHODS), strict=False))
+
+
 class Curve(NamedTuple):
     """A line over several runs, with the lowest and the highest of them; every run's own line too."""
 
@@ -56,24 +81,24 @@ class Curve(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Dots of one kind."""
+    """Dots of one group."""
 
     x: Array
     y: Array
 
 
 def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, limits: tuple[float, float]) -> bytes:
-    """One curve for each kind, its band and its runs."""
+    """One curve for each group, its band and its runs."""
 
     def draw(axes: Axes) -> None:
-        for kind, curve in lines.items():
-            colour = COLOURS[kind]
+        for label, (_, colour, mark, line) in looks(lines).items():
+            curve = lines[label]
+            if not curve.each:
+                continue
             for x, y in curve.each:
                 axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.45)
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
-            axes.plot(
-                curve.x, curve.mean, LINES[kind], color=colour, marker=MARKS[kind], markersize=3.5, label=kind
-            )
+            axes.plot(curve.x, curve.mean, line, color=colour, marker=mark, markersize=3.5, label=label)
         axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -86,16 +111,16 @@ def adaptation(summaries: Mapping[str, Sequence[EpisodeSummary]], means: Mapping
     """IQM of each episode with its interval, a cross at the mean; `means` (runs, E) are those of each run."""
 
     def draw(axes: Axes) -> None:
-        for number, (kind, rows) in enumerate(summaries.items()):
+        for number, (label, (_, colour, mark, line)) in enumerate(looks(summaries).items()):
+            rows = summaries[label]
             x = np.array([row.episode for row in rows]) + 0.12 * (number - (len(summaries) - 1) / 2)
             middle = np.array([row.iqm for row in rows])
             ends = np.abs(np.array([[row.low, row.high] for row in rows]).T - middle)
-            colour, mark = COLOURS[kind], MARKS[kind]
             axes.errorbar(
-                x, middle, ends, fmt=mark + LINES[kind], color=colour, capsize=3.5, markersize=6, label=kind
+                x, middle, ends, fmt=mark + line, color=colour, capsize=3.5, markersize=6, label=label
             )
             axes.plot(x, [row.mean for row in rows], "x", color="black", markersize=5, zorder=5)
-            for run in means[kind]:
+            for run in means[label]:
                 axes.plot(x + 0.045, run, ".", color=colour, markersize=5, alpha=0.6)
         axes.set(xlabel="episode", ylabel="return")
         _episodes(axes, max(map(len, summaries.values())))
@@ -113,7 +138,7 @@ def gain(rows: Sequence[Comparison], label: str, ends: Sequence[float]) -> bytes
         value, low, high = (np.array(part) for part in zip(*[_numbers(row) for row in rows], strict=True))
         x = [row.episode for row in rows]
         axes.errorbar(
-            x, value, np.abs([value - low, high - value]), fmt="o-", color=COLOURS["infer"], capsize=4
+            x, value, np.abs([value - low, high - value]), fmt="o-", color=KINDS["infer"].colour, capsize=4
         )
         axes.set(xlabel="episode", ylabel=label)
         _episodes(axes, len(rows))
@@ -126,14 +151,12 @@ def _numbers(row: Comparison) -> tuple[float, float, float]:
 
 
 def scatter(groups: Mapping[str, Points], x_label: str, y_label: str) -> bytes:
-    """Dots of each kind."""
+    """Dots of each group."""
 
     def draw(axes: Axes) -> None:
-        for kind, points in groups.items():
-            colour, mark = COLOURS[kind], MARKS[kind]
-            axes.scatter(
-                points.x, points.y, s=22, c=colour, marker=mark, alpha=0.75, linewidths=0, label=kind
-            )
+        for label, (_, colour, mark, _) in looks(groups).items():
+            x, y = groups[label]
+            axes.scatter(x, y, s=22, c=colour, marker=mark, alpha=0.75, linewidths=0, label=label)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
         _legend(axes)
@@ -202,7 +225,7 @@ def probe_scores(scores: Array, names: Sequence[str], floor: float) -> bytes:
         else:
             axes.plot(episodes, mean, color=GREY, linewidth=0.7, alpha=0.5)
             median = np.nanmedian(mean, axis=1)
-            axes.plot(episodes, median, color=COLOURS["infer"], marker="o", label="median of all")
+            axes.plot(episodes, median, color=KINDS["infer"].colour, marker="o", label="median of all")
         axes.set(xlabel="episodes seen", ylabel="R² on held-out tasks", ylim=(floor, 1.05))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend(axes)
@@ -216,8 +239,8 @@ def prediction(truth: Array, predicted: Array, empty: float, name: str) -> bytes
     def draw(axes: Axes) -> None:
         ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
         axes.plot(ends, ends, color=GREY, linewidth=0.9)
-        axes.axhline(empty, color=COLOURS["blind"], linewidth=0.9, linestyle="--")
-        axes.scatter(truth, predicted, s=16, c=COLOURS["infer"], alpha=0.6, linewidths=0)
+        axes.axhline(empty, color=KINDS["blind"].colour, linewidth=0.9, linestyle="--")
+        axes.scatter(truth, predicted, s=16, c=KINDS["infer"].colour, alpha=0.6, linewidths=0)
         axes.set(xlabel=f"true {name}", ylabel="probe's prediction")
         axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
 
