@@ -12,9 +12,10 @@ from torch.utils._pytree import tree_leaves
 
 from metaslac.config.sections import Config
 from metaslac.learning.learner import Batch
+from metaslac.networks.meta_slac import feature_size
 from metaslac.replay.task_replay import Context, Windows
 
-ACTIONS, PARAMS = 3, 2
+ACTIONS, PARAMS, STATES = 3, 2, 20
 
 
 class LiveTensors(TorchDispatchMode):
@@ -70,7 +71,7 @@ def batch_of_nothing(config: Config, device: torch.device, windows: int, kept: b
             flags(tasks, windows, steps + 1),
             flags(tasks, windows, steps + 1),
             flags(tasks, windows),
-            numbers(tasks, windows, steps + 1, config.model.feature_size) if kept else None,
+            numbers(tasks, windows, steps + 1, feature_size(config, STATES)) if kept else None,
         ),
         Context(
             None if kept else frames(tasks, segments, length + 1),
@@ -78,7 +79,7 @@ def batch_of_nothing(config: Config, device: torch.device, windows: int, kept: b
             numbers(tasks, segments, length),
             flags(tasks, segments, length),
             torch.full((tasks,), segments * length, device=device),
-            numbers(tasks, segments, length + 1, config.model.feature_size) if kept else None,
+            numbers(tasks, segments, length + 1, feature_size(config, STATES)) if kept else None,
         ),
         numbers(tasks, PARAMS),
     )

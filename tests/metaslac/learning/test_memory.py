@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 from fakes import CPU, FakeFamily, tiny_config
-from live_tensors import ACTIONS, PARAMS, LiveTensors, batch_of_nothing
+from live_tensors import ACTIONS, PARAMS, STATES, LiveTensors, batch_of_nothing
 from torch import Tensor
 
 import metaslac.learning.learner
 from metaslac.config.baselines import BASELINES
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
 from metaslac.config.sections import LATENT_KINDS, Config
+from metaslac.config.state_presets import STATE_PRESETS
 from metaslac.config.text import with_values
 from metaslac.errors import MetaslacError
 from metaslac.learning.activations import activation_bytes
@@ -62,7 +63,7 @@ SIZES = {
         for (preset, family), settings in FAMILY_PRESETS.items()
         if preset == "quick"
     },
-    **{preset: with_values(Config(), settings) for preset, settings in BASELINES.items()},
+    **{preset: with_values(Config(), settings) for preset, settings in (BASELINES | STATE_PRESETS).items()},
     "critics train the encoder, inferring": with_values(
         QUICK,
         {
@@ -121,10 +122,10 @@ def held(learner: Learner) -> Iterator[Tensor]:
 def measured(learner: Learner) -> int:
     """Peak of an update and of a pre-training update, in bytes beside what stays."""
     config, device, peaks = learner.config, learner.networks.log_alpha.device, []
-    updates = batch_of_nothing(config, device, windows_per_update(config), config.train.freeze_encoder)
+    updates = batch_of_nothing(config, device, windows_per_update(config), config.keeps_features)
     pretraining = batch_of_nothing(config, device, config.train.pretrain_windows)
     made = [(learner.update, updates), (learner.pretrain, pretraining)]
-    for update, batch in made[: 1 if config.train.encoder_from_critic else 2]:
+    for update, batch in made[: 1 if config.train.encoder_from_critic or config.on_states else 2]:
         update(batch)  # the first one makes the optimisers' state
         live = LiveTensors()
         live.count(list(held(learner)))
@@ -137,13 +138,13 @@ def measured(learner: Learner) -> int:
 
 
 def make_learner(config: Config, device: torch.device) -> Learner:
-    return Learner(config, ACTIONS, PARAMS, device, torch.Generator())
+    return Learner(config, ACTIONS, PARAMS, device, torch.Generator(), STATES if config.on_states else 0)
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_activations_are_those_of_an_update(name: str) -> None:
     config = SIZES[name]
-    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META))
+    estimate = activation_bytes(config, ACTIONS, Precision.of("float32", META), STATES)
     assert 0.8 < estimate / measured(make_learner(config, META)) < 1.25
 
 
