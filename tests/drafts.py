@@ -260,7 +260,7 @@ def spelt(rng: random.Random, value: Any) -> str:
     elif isinstance(value, int):
         text = rng.choice(["{}", "+{}", "00{}", "{:_}"]).format(value)
     elif isinstance(value, float):
-        text = rng.choice(["{!r}", "+{!r}", "{:.17e}", "{:.17E}"]).format(value)
+        text = rng.choice(["{!r}", "{:+}", "{:.17e}", "{:.17E}"]).format(value)
     else:
         text = value
     return rng.choice(["{}", "{}", " {}", "{}\n", "\t{} ", "\u00a0{}"]).format(text)

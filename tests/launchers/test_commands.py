@@ -110,7 +110,8 @@ def test_adapt_shows_and_saves_every_held_out_task(run_dir: Path, tmp_path: Path
     path = tmp_path / "adapt.json"
     result = run("adapt", *ONE_THREAD, "--checkpoint", str(run_dir), "--json", str(path))
     report = json.loads(path.read_text())
-    assert list(report) == ["family", "checkpoint", "task_hash", "privileged", "tasks", "mean_returns"]
+    about = ["family", "checkpoint", "task_hash", "observation", "privileged"]
+    assert list(report) == [*about, "tasks", "mean_returns"]
     assert report["task_hash"] == make_family("point_robot").task_hash
     held_out = make_family("point_robot").test_tasks
     assert [task["index"] for task in report["tasks"]] == [task.index for task in held_out]
