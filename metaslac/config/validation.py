@@ -60,14 +60,16 @@ WITHOUT_PIXELS = {
 
 
 def _check_without_pixels(config: Config) -> None:
+    different = []
     for name, value in WITHOUT_PIXELS.items():
         section, _, entry = name.partition(".")
-        found = getattr(getattr(config, section), entry)
-        if found != value:
-            raise MetaslacError(
-                f"family.observation=state needs {name}={value}, not {found}: states are seen as they are, "
-                "and there are no pixels"
-            )
+        if getattr(getattr(config, section), entry) != value:
+            different.append(f"{name}={str(value).lower()}")
+    if different:
+        raise MetaslacError(
+            f"family.observation=state needs {', '.join(different)}, as the presets sac-state and pearl have: "
+            "states are seen as they are, and there are no pixels"
+        )
 
 
 def _check_together(config: Config) -> None:
