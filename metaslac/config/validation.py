@@ -67,7 +67,7 @@ def _check_without_pixels(config: Config) -> None:
             different.append(f"{name}={str(value).lower()}")
     if different:
         raise MetaslacError(
-            f"family.observation=state needs {', '.join(different)}, as the presets sac-state and pearl have: "
+            f"family.observation=state needs {', '.join(different)}, as presets sac-state and pearl have: "
             "states are seen as they are, and there are no pixels"
         )
 
