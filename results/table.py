@@ -1,6 +1,7 @@
 """Makes the README's tables of a family from the raw returns and beliefs beside this file.
 
     python results/table.py point_robot
+    python results/table.py cheetah_vel/pearl
 
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
@@ -39,14 +40,17 @@ def runs_of(family: str) -> Runs:
 
 
 def tables(family: str) -> str:
-    """All tables of a family that its evaluations allow, with a line about where they come from."""
+    """All tables of a family that its evaluations allow, with a line about where they come from.
+
+    `family` is a folder here: cheetah_vel, or cheetah_vel/pearl for another preset's runs.
+    """
     runs = runs_of(family)
     parts = [returns_table(runs)]
     if runs.keys() >= {"infer", "blind"}:
         parts.append(comparison_table(runs))
     if "infer" in runs and all(run.training is not None for run in runs["infer"]):
         parts.append(probe_table(runs["infer"]))
-    return "\n\n".join([*parts, learning_table(runs), provenance(runs)])
+    return "\n\n".join([*parts, learning_table(runs, family), provenance(runs, family)])
 
 
 def returns_table(runs: Runs) -> str:
@@ -93,9 +97,9 @@ def probe_table(evaluations: Sequence[Evaluation]) -> str:
     return markdown(["belief after", *(f"R^2 of {names[p]}" for p in shown)], rows)
 
 
-def learning_table(runs: Runs) -> str:
+def learning_table(runs: Runs, folder: str) -> str:
     """Returns of the last episode on what the runs were evaluated on while training, means over seeds."""
-    curves = {name: [learning_curve(run) for run in found] for name, found in runs.items()}
+    curves = {name: [learning_curve(run, folder) for run in found] for name, found in runs.items()}
     updates = list(next(iter(curves.values()))[0])
     shown = updates[:: -math.ceil(len(updates) / MOMENTS_SHOWN)][::-1]
     rows = [
@@ -105,26 +109,26 @@ def learning_table(runs: Runs) -> str:
     return markdown(["while training", *(f"{update:,}" for update in shown)], rows)
 
 
-def learning_curve(evaluation: Evaluation) -> dict[int, float]:
+def learning_curve(evaluation: Evaluation, folder: str) -> dict[int, float]:
     """The return of the last episode, by update, of a run's progress.csv."""
-    rows = progress_of(evaluation)
+    rows = progress_of(evaluation, folder)
     column = return_columns(rows[0], split_in(rows[0]) or "test")[-1]
     values = {int(row["update"]): float(row[column] or "nan") for row in rows}
     return {update: value for update, value in values.items() if not math.isnan(value)}
 
 
-def progress_of(evaluation: Evaluation) -> list[dict[str, str]]:
+def progress_of(evaluation: Evaluation, folder: str) -> list[dict[str, str]]:
     """The rows of a run's progress.csv."""
     about = evaluation.about
     name = f"{about['inference']}-s{about['train_seed']}.csv"
-    with (RESULTS / about["family"] / name).open(newline="") as file:
+    with (RESULTS / folder / name).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def provenance(runs: Runs) -> str:
+def provenance(runs: Runs, folder: str) -> str:
     """The commits that trained, and how long."""
     evaluations = [evaluation for found in runs.values() for evaluation in found]
-    seconds = [float(progress_of(evaluation)[-1]["time/seconds"]) for evaluation in evaluations]
+    seconds = [float(progress_of(evaluation, folder)[-1]["time/seconds"]) for evaluation in evaluations]
     trained = {str(evaluation.about["trained_with"]["commit"])[:7] for evaluation in evaluations}
     updates = {evaluation.about["update"] for evaluation in evaluations}
     steps = {evaluation.about["env_steps"] for evaluation in evaluations}

@@ -16,7 +16,9 @@ from metaslac.evidence.evaluation_file import read_evaluation
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("family", ["point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params"])
+@pytest.mark.parametrize(
+    "family", ["point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params", "cheetah_vel/pearl"]
+)
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
     tables = load_script("results/table.py").tables(family)
     assert tables.count("\n") > 5 and tables in (ROOT / "README.md").read_text()
