@@ -6,7 +6,7 @@ task_variable.py. No I/O, no environment, no loop over time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -102,46 +102,35 @@ class Learner:
         """
         if self.config.keeps_features:
             return self._update_on_features(batch)
-        batch = batch._replace(windows=self._shifted(batch.windows))
-        if self.config.train.encoder_from_critic:
-            return self._update_from_critics(batch)
-        train, windows, params = self.config.train, batch.windows, batch.params
-        assert windows.frames is not None
+        train, windows = self.config.train, self._shifted(batch.windows)
+        batch, frames = batch._replace(windows=windows), windows.frames
+        assert frames is not None
+        if train.encoder_from_critic:  # every step encodes windows of its own
+            transitions = self.task.read(batch.context)
+            return self._learning_steps(batch, transitions, lambda part: self.encode.trained(frames[:, part]))
         for_model = some(windows, slice(train.model_windows))
-        f_model = self.encode.trained(windows.frames[:, : train.model_windows])
-        f_rest = self.encode.fixed(windows.frames[:, train.model_windows :])
+        f_model = self.encode.trained(frames[:, : train.model_windows])
+        f_rest = self.encode.fixed(frames[:, train.model_windows :])
         f = torch.cat((f_model.detach(), f_rest), 1)  # (K, W, L + 1, F)
         transitions = self.task.read(batch.context)
+        metrics = self._model_step(f_model, for_model, transitions, batch.params)
+        return metrics | self._learning_steps(batch, transitions, lambda part: f[:, part])
 
-        metrics = self._model_step(f_model, for_model, transitions, params)
+    def _learning_steps(
+        self, batch: Batch, transitions: Transitions | None, features: Callable[[slice], Tensor]
+    ) -> Metrics:
+        """Steps of critics, context encoder and actor on equal parts of a batch's windows, then extra ones.
 
+        `features` gives those of a part, (K, W, L + 1, F); where they have a gradient, critics train the
+        encoder. It hears of no other loss: a step takes gradients for its own weights alone.
+        """
+        train, params = self.config.train, batch.params
+        metrics: Metrics = {}
         beliefs, decided = [], []
         for first in range(train.steps_per_batch):
             part = slice(first, None, train.steps_per_batch)
             belief = self.task.believe(transitions)
-            seen = self._see(f[:, part], some(windows, part), self.task.draw(belief, params))
-            decisions = seen.decisions()
-            metrics |= self._critic_step(decisions, seen, belief)
-            metrics |= self._actor_step(decisions, seen.m.detach())
-            beliefs.append(fixed(belief))
-            decided.append(decisions)
-
-        return metrics | self._extra_steps(decided, beliefs, params)
-
-    def _update_from_critics(self, batch: Batch) -> Metrics:
-        """One update where critics train the encoder: every step encodes windows of its own.
-
-        It hears of no other loss: a step takes gradients for its own weights alone.
-        """
-        train, params = self.config.train, batch.params
-        transitions = self.task.read(batch.context)
-        metrics: Metrics = {}
-        beliefs, decided = [], []
-        for first in range(train.steps_per_batch):
-            windows = some(batch.windows, slice(first, None, train.steps_per_batch))
-            assert windows.frames is not None
-            belief = self.task.believe(transitions)
-            seen = self._see(self.encode.trained(windows.frames), windows, self.task.draw(belief, params))
+            seen = self._see(features(part), some(batch.windows, part), self.task.draw(belief, params))
             decisions = seen.decisions()
             metrics |= self._critic_step(decisions, seen, belief)
             metrics |= self._actor_step(decisions, seen.m.detach())
