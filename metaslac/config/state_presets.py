@@ -165,12 +165,12 @@ PEARL_QUICK_FAMILIES: Mapping[str, Settings] = {
     "hopper_rand_params": _QUICK_BODIES,
     # Its returns are small beside their KL: what PEARL's factor of 100 on rewards is for.
     "point_robot": {
-        "task.kl_weight": 0.01,
+        "task.kl_weight": 0.1,
         "task.context_min": 20,
         "actor_critic.alpha_init": 0.1,
         "replay.episodes_per_task": 400,
         "replay.context_episodes": 10,
-        "train.updates": 3_000,
+        "train.updates": 2_000,
         "train.initial_episodes": 10,
         "train.tasks_per_visit": 20,
         "train.posterior_context": True,
