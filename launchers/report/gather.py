@@ -10,13 +10,15 @@ import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.config.sections import TASK_INFERENCE, Config
+from metaslac.config.sections import TASK_INFERENCE
+from metaslac.config.text import from_dict
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
 from metaslac.storage.last import last_in
@@ -48,8 +50,7 @@ class Run:
     evaluation: Evaluation
     progress: Mapping[str, Array]  # column -> a number for each row; not a number where blank
     files: Mapping[str, bytes]  # evaluation.json and progress.csv as they are
-    method: str = ""  # what its method has of its own, on a page of several
-    told: bool = True  # whether runs on the page differ in where m comes from, or in nothing
+    called: str = ""  # together with its like, on a page of several methods
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -64,7 +65,7 @@ class Run:
     @property
     def label(self) -> str:
         """What it is called together with its like: its kind, its method, or both."""
-        return ", ".join(filter(None, (self.kind * self.told, self.method)))
+        return self.called or self.kind
 
     @property
     def seed(self) -> int:
@@ -112,15 +113,16 @@ def read_run(directory: Path) -> Run:
 
 
 def with_methods(runs: Sequence[Run]) -> list[Run]:
-    """The same, sorted, each with the name of its method if they are of several."""
-    values = [[_setting(run, name) for name in METHOD] for run in runs]
+    """The same, sorted, each called by its method if they are of several."""
+    configs = [from_dict(run.about["settings"]) for run in runs]
+    values = [[attrgetter(name)(config) for name in METHOD] for config in configs]
     differ = [number for number, found in enumerate(zip(*values, strict=True)) if len(set(found)) > 1]
     methods = [", ".join(_in_words(METHOD[number], found[number]) for number in differ) for found in values]
-    told = not differ or len({run.kind for run in runs}) > 1
-    named = [replace(run, method=method, told=told) for run, method in zip(runs, methods, strict=True)]
-    return sorted(
-        named, key=lambda run: (KINDS.index(run.kind), methods.index(run.method), run.seed, run.name)
-    )
+    kinds = len({run.kind for run in runs}) > 1
+    calls = [f"{run.kind}, {method}" * kinds or method for run, method in zip(runs, methods, strict=True)]
+    named = [replace(run, called=called * bool(differ)) for run, called in zip(runs, calls, strict=True)]
+    first = {run.label: number for number, run in reversed(list(enumerate(named)))}
+    return sorted(named, key=lambda run: (KINDS.index(run.kind), first[run.label], run.seed, run.name))
 
 
 def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -134,13 +136,6 @@ def by_label(runs: Sequence[Run]) -> dict[str, list[Run]]:
 def returns_of(runs: Sequence[Run]) -> Array:
     """Held-out returns (runs, tasks, trials, episodes)."""
     return np.stack([run.evaluation.held_out.returns for run in runs])
-
-
-def _setting(run: Run, name: str) -> Any:
-    """Its value; that of runs before there was such a setting, where it has none."""
-    section, _, entry = name.partition(".")
-    settings = run.about["settings"].get(section, {})
-    return settings.get(entry, getattr(getattr(Config(), section), entry))
 
 
 def _in_words(name: str, value: Any) -> str:

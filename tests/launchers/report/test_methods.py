@@ -63,12 +63,18 @@ def test_runs_are_called_by_what_tells_them_apart(
 
 
 def test_settings_that_are_younger_than_a_run_are_what_they_were(evaluated_run: Path) -> None:
+    """A kind of model was SLAC's always; factors were diagonal before there was a choice of them."""
     young = read_run(evaluated_run)
-    settings = json.loads(json.dumps(young.about["settings"]))
-    del settings["model"]["kind"]
-    about = {**young.about, "settings": settings}
-    old = Run(young.directory, replace(young.evaluation, about=about), young.progress, young.files)
-    assert list(by_label(with_methods([old, young]))) == ["infer"]
+    for setting, labels in (
+        ("model.kind", ["infer"]),
+        ("task.factor_rank", ["factor_rank=0", "factor_rank=2"]),
+    ):
+        settings = json.loads(json.dumps(young.about["settings"]))
+        section, _, entry = setting.partition(".")
+        del settings[section][entry]
+        about = {**young.about, "settings": settings}
+        old = Run(young.directory, replace(young.evaluation, about=about), young.progress, young.files)
+        assert list(by_label(with_methods([old, young]))) == labels
 
 
 @pytest.mark.parametrize("count", [2, 6, 8])
