@@ -33,6 +33,7 @@ import torch
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.work import Round, Work, floor_seconds, limits, timed
 from metaslac import envs
+from metaslac.config.limits import state_size
 from metaslac.config.presets import resolve
 from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
@@ -41,7 +42,6 @@ from metaslac.learning.learner import Batch, Learner
 from metaslac.replay.task_replay import Episode, TaskReplay
 from metaslac.storage.provenance import machine
 from metaslac.training.kept_features import KeptFeatures
-from metaslac.training.trainer import state_size
 
 SLAC = [
     *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),

@@ -21,6 +21,13 @@ class CountedFamily(Protocol):
     def episode_steps(self) -> int: ...
 
 
+class FamilyWithStates(Protocol):
+    """What has states to be seen."""
+
+    @property
+    def state_size(self) -> int: ...
+
+
 def check_family(config: Config, family: CountedFamily) -> None:
     """Raise MetaslacError for more tasks than there are, or a replay too small for what is played."""
     tasks = len(family.train_tasks)
@@ -58,3 +65,8 @@ def room_setting(config: Config) -> str:
 def full_episodes(decisions: int, episode_steps: int) -> int:
     """The fewest full episodes that hold so many decisions."""
     return -(-decisions // episode_steps)
+
+
+def state_size(config: Config, family: FamilyWithStates) -> int:
+    """Size of the simulator's states where the agent, or in training its critics, see them; else 0."""
+    return family.state_size if config.privileged or config.on_states else 0

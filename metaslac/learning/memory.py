@@ -12,7 +12,7 @@ import torch
 
 from metaslac.acting.agent import Agent
 from metaslac.config.fields import IMAGE_SIZES
-from metaslac.config.limits import episodes_kept, room_setting
+from metaslac.config.limits import episodes_kept, room_setting, state_size
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.learning.activations import activation_bytes
@@ -65,7 +65,7 @@ class MemoryNeed(NamedTuple):
 def memory_need(config: Config, family: SizedFamily, device: torch.device) -> MemoryNeed:
     """What a run will need on a device. The libraries themselves and the environments are not counted."""
     actions = family.action_size
-    states = family.state_size if config.privileged or config.on_states else 0
+    states = state_size(config, family)
     return MemoryNeed(
         replay_bytes(
             len(family.train_tasks),

@@ -87,7 +87,8 @@ class ImageDecoder(nn.Module):
         x = x.view(x.shape[0], 4, 4, -1).permute(0, 3, 1, 2)  # (N, C, 4, 4)
         for convolution in self.convolutions:
             x = F.leaky_relu(convolution(x), LEAK, inplace=True)
-        return x.permute(0, 2, 3, 1).unflatten(0, z.shape[:-1])  # type: ignore[no-any-return]
+        means: Tensor = x.permute(0, 2, 3, 1).unflatten(0, z.shape[:-1])
+        return means
 
 
 def pixels(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from metaslac.acting.adaptation import TaskAdaptation, adapt
 from metaslac.acting.agent import Agent, Drawing, load_weights
 from metaslac.acting.rollout import Task, VectorEnv
-from metaslac.config.limits import episodes_kept
+from metaslac.config.limits import episodes_kept, state_size
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.learning.batch import Batches
@@ -177,8 +177,3 @@ class MetaTrainer:
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
         return saved[CONFIG].path.parent.resolve()
-
-
-def state_size(config: Config, family: Family) -> int:
-    """Size of the simulator's states where the agent, or in training its critics, see them; else 0."""
-    return family.state_size if config.privileged or config.on_states else 0

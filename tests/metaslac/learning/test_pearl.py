@@ -49,7 +49,7 @@ class Recorded:
             self.given.append(normal(*shape).double())
             return self.given[-1]
 
-        learner.chance.normal = remembered  # type: ignore[method-assign]
+        learner.chance.normal = remembered
 
 
 def layered(network: nn.Sequential, x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def pearl_learner(sees_next: bool) -> tuple[Learner, Batch, Recorded]:
         generator = torch.Generator().manual_seed(1)
         learner = Learner(config, ACTIONS, 1, torch.device("cpu"), generator, STATE)
     learner.networks.double()
-    learner.networks.encoder.forward = lambda states: states  # type: ignore[method-assign]
+    learner.networks.encoder.forward = lambda states: states
     return learner, batch(torch.Generator().manual_seed(2)), Recorded(learner)
 
 

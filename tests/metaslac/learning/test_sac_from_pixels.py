@@ -190,6 +190,6 @@ def test_the_same_generator_moves_frames_alike_and_none_is_asked_without() -> No
     assert not torch.equal(results[0], results[2]) and not torch.equal(results[0], results[3])
     drawn: list[tuple[int, ...]] = []
     learner = make_learner(from_critics())
-    learner.chance.whole = lambda *of: drawn.append(of)  # type: ignore[method-assign]
+    learner.chance.whole = lambda *of: drawn.append(of)
     learner.update(make_batch(learner.config))
     assert not drawn

@@ -213,7 +213,7 @@ def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path: Path, refuse: Refu
     owner_of(path).write_text(record(path, ended_process()))
     command = [sys.executable, "-c", RACER, str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    racers = [subprocess.Popen(command, **pipes) for _ in range(6)]  # type: ignore[call-overload]
+    racers = [subprocess.Popen(command, **pipes) for _ in range(6)]
     assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 6
     for racer in racers:
         racer.stdin.write("\n")

@@ -60,7 +60,7 @@ def train(run_dir: Path, config: Config, stop: Any = lambda: False) -> bool:
         run_dir.mkdir(exist_ok=True)
         online.meta_train(
             config,
-            family,  # type: ignore[arg-type]
+            family,
             lambda worlds, **asks: family.make_vector_env(worlds, tolerant=True, **asks),
             run_dir,
             CPU,
@@ -75,7 +75,7 @@ def train(run_dir: Path, config: Config, stop: Any = lambda: False) -> bool:
 
 def trained(config: Config) -> MetaTrainer:
     family = StatesFamily(uneven=True)
-    trainer = MetaTrainer(config, family, CPU)  # type: ignore[arg-type]
+    trainer = MetaTrainer(config, family, CPU)
     env = family.make_vector_env(2, tolerant=True)
     trainer.collector.collect_random(env)
     trainer.kept.begin()
@@ -113,7 +113,7 @@ def test_what_a_state_run_needs_is_its_tensors() -> None:
     config, family = on_states(), StatesFamily()
     trainer = trained(config)
     stores = {id(v): v for v in vars(trainer.replay).values() if isinstance(v, torch.Tensor)}
-    need = memory_need(config, family, CPU)  # type: ignore[arg-type]
+    need = memory_need(config, family, CPU)
     assert need.replay == sum(store.nbytes for store in stores.values())
     networks = MetaSLAC(config, 1, 1, STATE_SIZE)
     assert (
@@ -179,7 +179,7 @@ def test_states_are_checked_at_the_door() -> None:
     picture = np.zeros((32, 32, 3), np.uint8)
     for wrong in (picture, [0.0], [0.0, np.nan], "up"):
         with pytest.raises(MetaslacError, match="frame must be"):
-            agent.begin_episode(wrong)  # type: ignore[arg-type]
+            agent.begin_episode(wrong)
     agent.begin_episode(np.array([0.5, 1.0]))
     assert agent.act().shape == (1,)
 
