@@ -20,7 +20,7 @@ from metaslac.config.state_presets import ON_STATES
 from metaslac.config.text import with_values
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
-from metaslac.learning.memory import memory_need, weight_bytes
+from metaslac.learning.memory import memory_need
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.training import online
 from metaslac.training.trainer import MetaTrainer
@@ -115,12 +115,13 @@ def test_what_a_state_run_needs_is_its_tensors() -> None:
     stores = {id(v): v for v in vars(trainer.replay).values() if isinstance(v, torch.Tensor)}
     need = memory_need(config, family, CPU)
     assert need.replay == sum(store.nbytes for store in stores.values())
-    networks = MetaSLAC(config, 1, 1, STATE_SIZE)
-    assert (
-        need.weights
-        == weight_bytes(config, 1, 1, STATE_SIZE)
-        > sum(parameter.nbytes for parameter in networks.parameters())
-    )
+    learner = trainer.learner
+    learner.update(trainer.batches.sample())
+    weights = sum(parameter.nbytes for parameter in learner.networks.parameters())
+    for optimizer in learner.optimizers.values():
+        for parameter, state in optimizer.state.items():
+            weights += parameter.nbytes + sum(value.nbytes for value in state.values())  # its gradient first
+    assert need.weights == weights
 
 
 @pytest.mark.parametrize(
