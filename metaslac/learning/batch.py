@@ -64,8 +64,7 @@ class Transitions(NamedTuple):
     a: Tensor  # (K, C, A)
     r: Tensor  # (K, C)
     f_next: Tensor  # (K, C, F)
-    valid: Tensor  # (K, C)
-    distinct: Tensor  # (K,) how many different ones there were to draw from
+    valid: Tensor  # (K, C) bool: those to infer from, each of a task's different ones once
 
 
 class Seen(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -70,7 +71,7 @@ class Context(NamedTuple):
     a: Tensor  # (K, S, N, A)
     r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
-    distinct: Tensor  # (K,) transitions in the task's pool; those drawn may repeat some of them
+    repeated: Tensor  # (K, S, N) bool: of the task's drawn ones an earlier one is the same transition
     f: Tensor | None = None  # (K, S, N + 1, F) features, where they are kept
 
 
@@ -231,11 +232,15 @@ class TaskReplay:
     def sample_context(
         self, tasks: Tensor, segments: int, length: int, generator: torch.Generator
     ) -> Context:
-        """Segments of each task (K,), every transition of its context pool as likely as any other."""
+        """Segments of each task (K,), every transition of its context pool as likely as any other.
+
+        They are drawn apart, so that few of them show the same.
+        """
         lengths, pooled = self.lengths[tasks], self.in_context[tasks]
         # A segment may stick out of its episode at either end: of the n + length - 1 segments with a
         # transition of an episode, all as likely, `length` show any one of its n transitions.
-        row, position = self._draw((lengths + (length - 1)) * pooled, segments, generator)  # (K, S)
+        shown = (lengths + (length - 1)) * pooled
+        row, position = self._draw(shown, segments, generator, apart=True)  # (K, S)
         at = tasks[:, None], row
         n = self.lengths[at][..., None]
         index = (position - (length - 1))[..., None] + torch.arange(length + 1, device=self.device)
@@ -247,7 +252,7 @@ class TaskReplay:
             a=gather(self.actions, step),
             r=gather(self.rewards, step),
             valid=valid,
-            distinct=(lengths * pooled).sum(1),
+            repeated=valid & repeats(step.masked_fill(~valid, -1).flatten(1)).view_as(valid),
             f=None if self.features is None else gather(self.features, first + index).float(),
         )
 
@@ -265,16 +270,21 @@ class TaskReplay:
             missing -= parts[-1].shape[-4]
         return torch.cat(parts[::-1], -4)
 
-    def _draw(self, weights: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _draw(
+        self, weights: Tensor, count: int, generator: torch.Generator, apart: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Row of the table and position in it, both (K, count), uniform over all positions.
 
-        `weights` (K, E) says how many positions each row has.
+        `weights` (K, E) says how many positions each row has. Those drawn `apart` are one of each of `count`
+        equal parts of the positions, and together as uniform (stratified sampling).
         """
         ends = weights.cumsum(1)
         uniform = torch.rand(
             len(weights), count, dtype=torch.float64, device=self.device, generator=generator
         )
-        position = (uniform * ends[:, -1:]).long()
+        if apart:
+            uniform = (torch.arange(count, device=self.device) + uniform) / count
+        position = (uniform * ends[:, -1:]).long().minimum(ends[:, -1:] - 1)
         row = torch.searchsorted(ends, position, right=True)
         return row, position - ends.gather(1, row) + weights.gather(1, row)
 
@@ -315,6 +325,13 @@ def gather(store: Tensor, place: Tensor) -> Tensor:
     """Rows of a store (tasks, places, ...) at flat places of any shape, as one row gather."""
     rows = store.flatten(0, 1).index_select(0, place.flatten())
     return rows.view(*place.shape, *store.shape[2:])
+
+
+def repeats(places: Tensor) -> Tensor:
+    """Which of the places (K, C) were in their row before, bool (K, C)."""
+    ordered, order = places.sort(dim=1, stable=True)  # so that of equal ones the first stays first
+    same = F.pad(ordered.diff(dim=1) == 0, (1, 0))
+    return torch.zeros_like(same).scatter(1, order, same)
 
 
 def replay_bytes(

@@ -126,6 +126,7 @@ def test_context_transitions_keep_their_order_in_time() -> None:
     transitions = learner.task.read(context)
     assert transitions is not None
     tasks, segments, length = context.r.shape
+    counted = context.valid & ~context.repeated
     for k in range(tasks):
         for n in range(segments * length):
             s, t = divmod(n, length)
@@ -133,7 +134,7 @@ def test_context_transitions_keep_their_order_in_time() -> None:
             torch.testing.assert_close(transitions.f[k, n], f)
             torch.testing.assert_close(transitions.f_next[k, n], f_next)
             assert transitions.r[k, n] == context.r[k, s, t]
-            assert transitions.valid[k, n] == context.valid[k, s, t]
+            assert transitions.valid[k, n] == counted[k, s, t]
             assert torch.equal(transitions.a[k, n], context.a[k, s, t])
 
 
@@ -174,22 +175,28 @@ def test_beliefs_in_training_use_between_the_fewest_and_the_most_transitions() -
     assert counts == {2, 3, 4, 5}
 
 
-def test_beliefs_in_training_use_no_more_transitions_than_there_are_different_ones() -> None:
-    config = tiny_config(context_min=4, context_max=5)
+def test_a_transition_drawn_again_counts_once_in_a_belief() -> None:
+    """The belief is that of a plain loop over the different ones, of segments drawn far too often."""
+    config = tiny_config(context_segments=40, context_min=160, context_max=160)
     learner = make_learner(config)
-    transitions = learner.task.read(make_batch(config).context)
-    assert transitions is not None and transitions.distinct.tolist() == [6, 10, 12]  # of tasks 3, 1 and 0
-    transitions = transitions._replace(
-        valid=torch.ones_like(transitions.valid), distinct=torch.tensor([1, 4, 6])
-    )
-    learner.networks.context_encoder.forward = standard_factors
-    counts: list[set[int]] = [set(), set(), set()]
-    for _ in range(60):
-        belief = learner.task.believe(transitions)
-        assert belief is not None
-        for seen, count in zip(counts, (belief.precision[:, 0, 0] - 1).int().tolist(), strict=True):
-            seen.add(count)
-    assert counts == [{1}, {4}, {4, 5}]
+    batch = make_batch(config)
+    transitions = learner.task.read(batch.context)
+    belief = learner.task.believe(transitions)
+    assert transitions is not None and belief is not None
+    counts, drawn = [], batch.context.valid.flatten(1)
+    for k in range(len(drawn)):
+        different = {}
+        for n in drawn[k].nonzero()[:, 0].tolist():
+            one = [part[k, n] for part in transitions[:4]]
+            different.setdefault(tuple(torch.cat([part.flatten() for part in one]).tolist()), one)
+        counts.append(len(different))
+        factors = learner.networks.context_encoder(*map(torch.stack, zip(*different.values(), strict=True)))
+        directions, values = (part.double().flatten(0, 1) for part in (factors.directions, factors.values))
+        precision = torch.eye(2, dtype=torch.float64) + directions.mT @ directions
+        torch.testing.assert_close(belief.precision[k], precision)
+        torch.testing.assert_close(belief.shift[k], directions.mT @ values)
+    assert counts == [6, 10, 12]  # all that tasks 3, 1 and 0 have
+    assert drawn.sum(1).min() > 80  # and more often than that was drawn
 
 
 def test_the_same_seed_gives_the_same_update() -> None:

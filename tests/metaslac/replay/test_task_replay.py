@@ -8,7 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metaslac.replay.task_replay import Context, Episode, TaskReplay, Windows, replay_bytes
+from metaslac.replay.task_replay import Context, Episode, TaskReplay, Windows, repeats, replay_bytes
 
 CPU = torch.device("cpu")
 STEPS, WINDOW = 10, 4
@@ -199,6 +199,16 @@ def drawn_segments(context: Context, k: int) -> list[object]:
     return list(zip(*(nested(part.tolist()) for part in parts), strict=True))
 
 
+def told_again(context: Context, k: int) -> list[list[bool]]:
+    """Whether each transition was seen before, from the numbers in its frames; outside an episode none is."""
+    seen: set[int] = set()
+    again = []
+    for frames, valid in zip(numbers_of(context.frames[k]).tolist(), context.valid[k].tolist(), strict=True):
+        again.append([inside and number in seen for number, inside in zip(frames, valid, strict=False)])
+        seen |= {number for number, inside in zip(frames, valid, strict=False) if inside}
+    return again
+
+
 EPISODE = st.tuples(st.integers(0, 1), st.integers(0, STEPS), st.booleans())  # task, steps, marked
 EPISODES = st.lists(EPISODE, min_size=1, max_size=6) | st.lists(EPISODE, min_size=20, max_size=40)
 
@@ -234,9 +244,7 @@ def test_whatever_is_added_is_drawn_as_from_a_plain_list(
         assert [set(drawn_segments(context, k)) for k in range(len(pooled))] == [
             models[task].segments(length) for task in pooled
         ]
-        assert context.distinct.tolist() == [
-            sum(kept.length for kept in models[task].pool()) for task in pooled
-        ]
+        assert context.repeated.tolist() == [told_again(context, k) for k in range(len(pooled))]
 
 
 UNEQUAL = [10, 1, 3, 1, 7, 2]
@@ -267,13 +275,27 @@ def test_windows_are_uniform_over_the_transitions_of_unequal_episodes() -> None:
 
 @pytest.mark.parametrize("length", [1, 6, 25])
 def test_contexts_are_uniform_over_the_transitions_of_unequal_episodes(length: int) -> None:
-    draws = 24_000
+    contexts, segments = 4_000, 6
     context = unequal_replay().sample_context(
-        torch.tensor([0]), draws, length, torch.Generator().manual_seed(5)
+        torch.zeros(contexts, dtype=torch.long), segments, length, torch.Generator().manual_seed(5)
     )
     numbers = numbers_of(context.frames)[..., :-1][context.valid]
-    off = deviations(numbers, draws, length / sum(n + length - 1 for n in UNEQUAL))
-    assert off.abs().max() < 4 and 0.3 < off.square().mean() < 2 * min(length, 3)  # neighbours go together
+    off = deviations(numbers, contexts * segments, length / sum(n + length - 1 for n in UNEQUAL))
+    assert off.abs().max() < 4 and 0.1 < off.square().mean() < 2  # less than if each were drawn alone
+
+
+def test_segments_of_a_context_are_drawn_apart() -> None:
+    replay, steps = unequal_replay(), sum(UNEQUAL)
+    generator = torch.Generator().manual_seed(6)
+    context = replay.sample_context(torch.tensor([0, 0]), steps, 1, generator)
+    numbers = numbers_of(context.frames)[..., 0]
+    assert torch.equal(*numbers.sort(1).values) and len(set(numbers[0].tolist())) == steps
+    few = replay.sample_context(torch.zeros(400, dtype=torch.long), 4, 3, generator)
+    apart = few.repeated.sum() / few.valid.sum()
+    alone = [replay.sample_context(torch.zeros(400, dtype=torch.long), 1, 3, generator) for _ in range(4)]
+    places = torch.cat([numbers_of(part.frames)[..., :-1].masked_fill(~part.valid, -1) for part in alone], 1)
+    again = repeats(places.flatten(1)) & (places.flatten(1) >= 0)
+    assert 0 < apart < 0.5 * again.sum() / (places >= 0).sum()
 
 
 def test_short_episodes_fill_the_replay_and_the_context_pool() -> None:
@@ -281,8 +303,7 @@ def test_short_episodes_fill_the_replay_and_the_context_pool() -> None:
     for _ in range(1_000):
         replay.add(0, counting_episode(0, 9), context=True)
     assert replay.steps() == 40 * 201 // 10 * 9
-    context = replay.sample_context(torch.tensor([0]), 1, 2, torch.Generator())
-    assert context.distinct.tolist() == [45 * 9]  # the fewest that hold 400
+    assert replay.lengths[replay.in_context].sum() == 45 * 9  # the fewest that hold 400
     replay = TaskReplay(1, 3, 2, 1, 4, 2, CPU)
     for number in range(5):
         replay.add(0, counting_episode(number, 1), context=True)
