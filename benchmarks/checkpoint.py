@@ -23,7 +23,7 @@ from metaslac import envs
 from metaslac.config.presets import resolve
 from metaslac.replay.task_replay import Episode
 from metaslac.storage.checkpoint import load_checkpoint
-from metaslac.training.run_log import RunLog
+from metaslac.training.log.run_log import RunLog
 from metaslac.training.trainer import MetaTrainer
 
 

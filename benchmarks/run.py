@@ -45,7 +45,7 @@ from metaslac.learning.learner import Batch, Learner
 from metaslac.openmp import WAITING
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.provenance import machine
-from metaslac.training.run_log import RunLog
+from metaslac.training.log.run_log import RunLog
 from metaslac.training.trainer import MetaTrainer
 
 PARTS = {

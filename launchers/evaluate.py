@@ -26,7 +26,7 @@ from metaslac.launchers.options import (
     same_family_option,
 )
 from metaslac.launchers.outputs import table
-from metaslac.training.columns import CALLED
+from metaslac.training.log.columns import CALLED
 
 if TYPE_CHECKING:
     from metaslac.evidence.evaluation_file import Evaluation, Trials

@@ -17,7 +17,7 @@ from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
 from metaslac.launchers.options import UserPath
 from metaslac.launchers.outputs import check_writable, table, write_json
-from metaslac.training.columns import CALLED, return_columns, split_in
+from metaslac.training.log.columns import CALLED, return_columns, split_in
 
 ROWS_SHOWN = 5
 PROBLEMS_SHOWN = 5

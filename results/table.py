@@ -21,7 +21,7 @@ import numpy as np
 from metaslac.evidence.evaluation import difference, gap_closed, gap_in_words, summarise
 from metaslac.evidence.evaluation_file import Evaluation, read_evaluation
 from metaslac.evidence.probe import best_read, probe_scores
-from metaslac.training.columns import return_columns, split_in
+from metaslac.training.log.columns import return_columns, split_in
 
 RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")

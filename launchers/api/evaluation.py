@@ -15,7 +15,7 @@ from metaslac.launchers.api.family import family_option
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import user_path
-from metaslac.training.columns import CALLED
+from metaslac.training.log.columns import CALLED
 
 if TYPE_CHECKING:
     from metaslac.envs import Task

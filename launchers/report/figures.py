@@ -21,7 +21,7 @@ from metaslac.launchers.report.gather import Run, by_label, returns_of
 from metaslac.launchers.report.page import data_uri
 from metaslac.launchers.report.tables import Gains
 from metaslac.launchers.report.words import number
-from metaslac.training.columns import CALLED
+from metaslac.training.log.columns import CALLED
 
 MOST_EPISODES = 4  # with a panel of their own
 MOST_PARAMS = 4  # with a scatter of their own

@@ -20,7 +20,7 @@ from typing import NamedTuple, TextIO
 from metaslac.launchers.outputs import table
 from metaslac.launchers.sweep.jobs import DONE, FAILED, OVER, STOPPED, WAITING, Job
 from metaslac.launchers.sweep.plan import TRAINING, Run
-from metaslac.training.columns import CALLED, return_columns, split_in
+from metaslac.training.log.columns import CALLED, return_columns, split_in
 
 SECONDS_BETWEEN_DRAWINGS = 0.7
 SECONDS_BETWEEN_LINES = 60.0
@@ -153,7 +153,7 @@ class View:
         return next(reader for reader in self.readers if reader.run.name == job.name)
 
     def _cells(self, job: Job, reader: Reader) -> tuple[str, ...]:
-        from metaslac.training.log_outlets import duration
+        from metaslac.training.log.outlets import duration
 
         progress, updates = reader.progress(), reader.run.config.train.updates
         trains = job.state == TRAINING
@@ -165,7 +165,7 @@ class View:
         return job.name, job.state, update, rate, " ".join(progress.returns), left
 
     def _summary(self) -> str:
-        from metaslac.training.log_outlets import duration
+        from metaslac.training.log.outlets import duration
 
         counts = {state: sum(job.state == state for job in self.jobs) for state in OVER}
         parts = [f"{counts[DONE]} of {len(self.jobs)} runs done"]

@@ -22,10 +22,10 @@ from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evidence.evaluation import returns_array
 from metaslac.learning.faults import as_they_are, is_out_of_memory, what_to_lower
 from metaslac.storage.checkpoint import Checkpoint
-from metaslac.training.columns import Split, evaluation_columns
+from metaslac.training.log.columns import Split, evaluation_columns
+from metaslac.training.log.run_log import LogState, Pace, RunLog
 from metaslac.training.refresh import Refresh
 from metaslac.training.run_directory import other_checkpoints
-from metaslac.training.run_log import LogState, Pace, RunLog
 from metaslac.training.saving import Saver
 from metaslac.training.trainer import Family, MetaTrainer
 from metaslac.training.updates import NonFiniteUpdate, Updates

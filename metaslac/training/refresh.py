@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metaslac.training.run_log import RunLog
+from metaslac.training.log.run_log import RunLog
 from metaslac.training.trainer import MetaTrainer
 from metaslac.training.updates import Updates
 

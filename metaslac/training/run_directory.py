@@ -1,6 +1,6 @@
 """The directory of a run: may it be used or gone on with, and the two files that say what the run is.
 
-Rows and events go there through `run_log.py`, checkpoints through `checkpoint.py`.
+Rows and events go there through `log/`, checkpoints through `checkpoint.py`.
 """
 
 from __future__ import annotations

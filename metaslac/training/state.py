@@ -25,7 +25,7 @@ from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile, tensors_
 from metaslac.storage.manifest import MOST_COUNT, is_count
 from metaslac.training.ahead import CollectorAhead
 from metaslac.training.collection import Collector
-from metaslac.training.run_log import TIME_COLUMNS, LogState
+from metaslac.training.log.run_log import TIME_COLUMNS, LogState
 
 TENSORS = "training.safetensors"
 NUMBERS = "training.json"

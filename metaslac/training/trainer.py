@@ -27,9 +27,9 @@ from metaslac.storage.last import LAST
 from metaslac.storage.manifest import CONFIG
 from metaslac.training.ahead import CollectorAhead
 from metaslac.training.collection import CollectedFamily, Collector
-from metaslac.training.columns import Split, split_in
 from metaslac.training.kept_features import KeptFeatures
-from metaslac.training.run_log import LogState, RunLog
+from metaslac.training.log.columns import Split, split_in
+from metaslac.training.log.run_log import LogState, RunLog
 from metaslac.training.state import TrainingState
 
 NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6

@@ -26,7 +26,7 @@ from metaslac.evidence.probe import probe_scores
 from metaslac.launchers.cli import cli
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.storage.version import __version__
-from metaslac.training.run_log import TIME_COLUMNS
+from metaslac.training.log.run_log import TIME_COLUMNS
 
 COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "families", "settings", "doctor")
 

@@ -13,7 +13,7 @@ from runs import at, rows, train
 
 from metaslac.errors import MetaslacError
 from metaslac.storage.checkpoint import load_checkpoint
-from metaslac.training.columns import evaluation_columns, return_columns, split_in
+from metaslac.training.log.columns import evaluation_columns, return_columns, split_in
 
 
 class Watched(FakeFamily):

@@ -1,6 +1,6 @@
 """What a run writes for people to read: progress.csv, TensorBoard events and its progress on the screen.
 
-How it gets to disk and screen is in `log_outlets.py`; the directory is prepared in `run_directory.py`.
+How it gets to disk and screen is in `outlets.py`; the directory is prepared in `run_directory.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from metaslac.config.fields import MOST_COUNT
 from metaslac.config.schedule import TrainConfig
-from metaslac.training.columns import AVERAGE_RETURN, CALLED, return_columns, split_in
-from metaslac.training.log_outlets import (
+from metaslac.training.log.columns import AVERAGE_RETURN, CALLED, return_columns, split_in
+from metaslac.training.log.outlets import (
     PRETRAINING,
     UPDATES,
     Bar,

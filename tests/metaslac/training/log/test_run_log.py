@@ -15,9 +15,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
-from metaslac.training import log_outlets, run_log
-from metaslac.training.log_outlets import duration
-from metaslac.training.run_log import TIME_COLUMNS, LogState, Pace, RunLog
+from metaslac.training.log import outlets, run_log
+from metaslac.training.log.outlets import duration
+from metaslac.training.log.run_log import TIME_COLUMNS, LogState, Pace, RunLog
 
 
 def rows(run_dir: Path) -> list[dict[str, str]]:
@@ -134,7 +134,7 @@ def test_without_a_terminal_progress_is_a_few_plain_lines(
 def test_a_line_is_printed_every_so_often(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_outlets, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(outlets, "SECONDS_BETWEEN_LINES", 0.0)
     with RunLog(tmp_path, total_updates=100) as log:
         log.progress(1, {})
         log.progress(2, {})
@@ -150,7 +150,7 @@ def test_an_evaluation_is_told_and_stays_in_the_progress(
     called: str,
 ) -> None:
     found = {f"{split}/return_1": -15.0, f"{split}/return_2": -9.0}
-    monkeypatch.setattr(log_outlets, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(outlets, "SECONDS_BETWEEN_LINES", 0.0)
     with RunLog(tmp_path, total_updates=9) as log:
         log.row(1, {"env_steps": 20, "model/loss": 3.25, **found})
         log.row(2, {"env_steps": 40, "model/loss": 3.0})
@@ -194,7 +194,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (run_log, log_outlets):
+    for module in (run_log, outlets):
         monkeypatch.setattr(module.time, "monotonic", clock)
     return clock
 
