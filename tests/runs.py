@@ -15,7 +15,7 @@ from fakes import CPU, FakeFamily, meta_train, tiny_config
 
 from metaslac.config.sections import Config
 from metaslac.storage.checkpoint import load_checkpoint
-from metaslac.training.online import StopRequested
+from metaslac.training.loop import StopRequested
 
 Stop = Callable[[], bool]
 

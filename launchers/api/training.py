@@ -147,6 +147,7 @@ def train(
     from metaslac.envs import FamilyError, make_vector_env
     from metaslac.learning.memory import check_memory, memory_line, memory_need
     from metaslac.training import online
+    from metaslac.training.loop import StopRequested
     from metaslac.training.run_directory import locked, prepare_run_directory, start_run_directory
     from metaslac.training.state import is_finished
 
@@ -198,7 +199,7 @@ def train(
                 stop=asked_to_stop,
                 hint=hint if device.type == "cpu" else "",
             )
-        except online.StopRequested as where:
+        except StopRequested as where:
             command = f"metaslac meta-train --resume {shlex.quote(str(run_dir))}{family_option(options.name)}"
             tell(f"stopped at {where}; the same command goes on, or: {command}")
             return Outcome(run_dir, finished=False)

@@ -1,238 +1,65 @@
-"""Meta-training: collect on a few tasks, update, evaluate on others, and again.
+"""Meta-training: play a few tasks, update, evaluate on others, and again.
 
-The only place with a loop over time; everything it strings together lives in its own file.
+The loop itself is in loop.py, how tasks are played in collection.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
 
-from metaslac.acting.adaptation import TaskAdaptation, slots_for
-from metaslac.acting.rollout import Interruptible, VectorEnv
-from metaslac.config.limits import room_setting
+from metaslac.acting.rollout import VectorEnv
 from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
-from metaslac.errors import MetaslacError, TrainingFault
-from metaslac.evidence.evaluation import returns_array
-from metaslac.learning.faults import as_they_are, is_out_of_memory, what_to_lower
 from metaslac.storage.checkpoint import Checkpoint
-from metaslac.training.log.columns import Split, evaluation_columns
-from metaslac.training.log.run_log import LogState, Pace, RunLog
-from metaslac.training.refresh import Refresh
-from metaslac.training.run_directory import other_checkpoints
-from metaslac.training.saving import Saver
+from metaslac.training.log.run_log import LogState
+from metaslac.training.loop import MakeEnv, Training, built, opened
 from metaslac.training.trainer import Family, MetaTrainer
-from metaslac.training.updates import NonFiniteUpdate, Updates
 
 
-class StopRequested(Exception):
-    """Someone asked for a stop; the training is at a point from which it can go on, told in words."""
+class OnlineTraining(Training):
+    """A run that plays what it learns from: random episodes first, then visits between updates."""
 
+    _env: VectorEnv
 
-class ClosableVectorEnv(VectorEnv, Protocol):
-    """An environment of a run, which closes it."""
-
-    def close(self) -> None: ...
-
-
-FEWEST_EVALUATIONS = 5  # of a run
-MakeEnv = Callable[..., ClosableVectorEnv]  # of so many worlds, and with `states` where critics see them
-
-
-class OnlineTraining:
-    """One run from where it stands to its end.
-
-    Args:
-        trainer: what is trained, and with what.
-        run_dir: where rows, events and checkpoints go.
-        log: of the run.
-        stop: asked between any two steps of the work; once it says yes, a checkpoint is written and
-            StopRequested raised.
-        begun: the checkpoint that the run goes on from, if it does.
-        hint: what is said together with its duration where the run will take hours.
-    """
-
-    def __init__(
-        self,
-        trainer: MetaTrainer,
-        run_dir: Path,
-        log: RunLog,
-        stop: Callable[[], bool] = lambda: False,
-        begun: Path | None = None,
-        hint: str = "",
-    ) -> None:
-        self.config = trainer.config
-        self.trainer = trainer
-        self.progress = trainer.progress
-        self.run_dir = run_dir
-        self.log = log
-        self.pace = Pace(self.config.train, log.message, hint)
-        self.saver = Saver(self._write, self.config.checkpoint.grace_minutes, log.warning, begun)
-        self.updates = Updates(
-            trainer.learner, trainer.batches, run_dir, lambda: self.progress.updates, log.warning
-        )
-        self.refresh = Refresh(trainer, self.updates, log, self._between)
-        self._stop = stop
-
-    def run(self, make_env: MakeEnv) -> None:
-        """Collect, pre-train, then alternate visits and updates until the last; evaluate, log and save.
-
-        Raises:
-            StopRequested: after a checkpoint was written.
-            TrainingFault: what keeps the training from going on.
-        """
-        with self._environments(make_env) as (env, evaluation_env):
+    @contextmanager
+    def environments(self, make_env: MakeEnv) -> Iterator[VectorEnv]:
+        """As of Training; one more vector environment to train in."""
+        asks = {"states": True} if self.config.privileged else {}
+        with self.evaluation_worlds(make_env) as evaluation_env:
+            env = self._env = make_env(self.config.train.tasks_per_visit, **asks)
             try:
-                self._go_on(env, evaluation_env)
-            except NonFiniteUpdate as fault:
-                raise self._fault(f"after {self._where()}: {fault}") from None
-            except TrainingFault:
-                raise
-            except MetaslacError as error:
-                raise self._fault(error) from None
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                device, lower = self.trainer.device.type, what_to_lower(self.config)
-                raise self._fault(f"no memory on {device}: {lower}") from error
+                yield evaluation_env
+            finally:
+                if self.trainer.ahead is not None:
+                    self.trainer.ahead.close()
+                env.close()
 
-    def _go_on(self, env: VectorEnv, evaluation_env: VectorEnv) -> None:
-        """All that is left to do, or a checkpoint of how far it came."""
-        try:
-            self._collect_random(env)
-            self._pretrain()
-            self._train(env, evaluation_env)
-        except StopRequested:
-            if self.saver.behind:
-                self.saver.save_at_last()
-            raise StopRequested(self._where()) from None
+    def begin(self) -> None:
+        """Random episodes."""
+        self.trainer.collector.collect_random(self._env, self._after_collection)
 
-    def _collect_random(self, env: VectorEnv) -> None:
-        self.trainer.collector.collect_random(env, self._after_collection)
-        if self.saver.last is None:
-            self.saver.try_to_save()
-
-    def _pretrain(self) -> None:
-        """Model-only updates on what has been collected."""
-        train, progress, learner = self.config.train, self.progress, self.trainer.learner
-        self.pace.begin(progress.pretrained)
-        while progress.pretrained < train.pretrain_updates:
-            self.log.pretraining(progress.pretrained, train.pretrain_updates)
-            self._between()
-            learner.anneal_pretraining(progress.pretrained / train.pretrain_updates)
-            metrics = self.updates.make(learner.pretrain, train.pretrain_windows)
-            progress.pretrained += 1
-            self.saver.behind = True
-            self.pace.pretraining(progress.pretrained)
-            last = progress.pretrained == train.pretrain_updates
-            if last or progress.pretrained % self.config.runtime.log_every == 0:
-                told = self.updates.numbers(metrics)
-                self.log.pretraining(progress.pretrained, train.pretrain_updates, told)
-            if last or progress.pretrained % self.config.checkpoint.every == 0 or self.saver.failing:
-                self.saver.try_to_save()
-
-    def _train(self, env: VectorEnv, evaluation_env: VectorEnv) -> None:
-        train, progress, learner = self.config.train, self.progress, self.trainer.learner
-        if not progress.updates:
-            self.trainer.kept.begin()
-        self.pace.begin(progress.updates)
-        if progress.unlogged is not None:
-            self._after_update(evaluation_env)
-        while progress.updates < train.updates:
-            self.log.progress(progress.updates)
-            self._between()
-            self.refresh.if_due()
-            self._collect(env)
-            learner.anneal(progress.updates / train.updates)
-            metrics = self.updates.make(learner.update)
-            progress.updates += 1
-            progress.until_visit -= 1
-            self.saver.behind = True
-            self.pace.updates(progress.updates)
-            if self._due(self.config.runtime.log_every) or self._due(evaluation_interval(self.config)):
-                progress.unlogged = self.updates.numbers(metrics)
-            self._after_update(evaluation_env)
-        if self.saver.behind:
-            self.saver.save_at_last()
-
-    def _collect(self, env: VectorEnv) -> None:
+    def before_update(self) -> None:
         """The visit that is due, if one is; where visits are played ahead, the next one is begun."""
         train, progress, ahead = self.config.train, self.progress, self.trainer.ahead
         if not progress.until_visit:
             self.updates.check()
             if ahead is None:
-                decisions = self.trainer.collector.visit(env, self.trainer.agent)
+                decisions = self.trainer.collector.visit(self._env, self.trainer.agent)
             else:
-                decisions = ahead.visit(env, self._between)
+                decisions = ahead.visit(self._env, self.between)
             progress.until_visit = updates_after_visit(train, decisions)
             self._after_collection()
         if ahead is not None and progress.updates + progress.until_visit < train.updates:
-            ahead.start(env)
-
-    def _after_update(self, evaluation_env: VectorEnv) -> None:
-        """Evaluate, log and save, each if it is due."""
-        progress, evaluation = self.progress, self.config.evaluation
-        infers = self.config.task.inference == "infer"
-        if progress.unlogged is not None:
-            if self._due(evaluation_interval(self.config)):
-                played = self.trainer.evaluate(Interruptible(evaluation_env, self._between))
-                found = evaluation_metrics(played, self.trainer.split, infers)
-            else:
-                found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes, infers))
-            counts = self.trainer.collector.counts()
-            self.log.row(progress.updates, {**counts, **progress.unlogged, **found})
-            progress.unlogged = None
-            self.saver.behind = True
-        if self._due(self.config.checkpoint.every) or self.saver.failing:
-            self.saver.try_to_save()
-
-    def _write(self) -> Path:
-        self.updates.check()
-        return self.trainer.save(self.run_dir, self.log)
-
-    def _fault(self, what: object) -> TrainingFault:
-        return TrainingFault(f"{what}; {self.saver.last_in_words()}")
-
-    def _where(self) -> str:
-        """How far the training is, in words."""
-        train, progress = self.config.train, self.progress
-        if progress.updates:
-            return f"update {progress.updates} of {train.updates}"
-        return f"update {progress.pretrained} of {train.pretrain_updates} of pre-training"
+            ahead.start(self._env)
+        progress.until_visit -= 1
 
     def _after_collection(self) -> None:
         self.saver.behind = True
-        self._between()
-
-    def _between(self) -> None:
-        """Called where the state is whole: the place to stop."""
-        if self._stop():
-            raise StopRequested
-
-    def _due(self, every: int) -> bool:
-        """Whether something that happens every so many updates, and after the last, happens now."""
-        return self.progress.updates % every == 0 or self.progress.updates == self.config.train.updates
-
-    @contextmanager
-    def _environments(self, make_env: MakeEnv) -> Iterator[tuple[VectorEnv, VectorEnv]]:
-        """One vector environment to train in and one to evaluate in."""
-        jobs = len(self.trainer.evaluated_tasks) * self.config.evaluation.trials
-        asks = {"states": True} if self.config.privileged else {}
-        env = make_env(self.config.train.tasks_per_visit, **asks)
-        evaluation_env = make_env(slots_for(jobs, self.config.runtime.worlds))
-        try:
-            yield env, evaluation_env
-        finally:
-            if self.trainer.ahead is not None:
-                self.trainer.ahead.close()
-            env.close()
-            evaluation_env.close()
+        self.between()
 
 
 def meta_train(
@@ -250,26 +77,13 @@ def meta_train(
     """Meta-train in a run directory that is ready; rows, events and checkpoints go into it.
 
     `make_env` makes so many worlds of the family, in which no fault of a world raises. With a `checkpoint`
-    of the run, go on from there. Raises as OnlineTraining.run does, and MetaslacError for a checkpoint that
+    of the run, go on from there. Raises as Training.run does, and MetaslacError for a checkpoint that
     cannot be gone on from.
     """
-    try:
+    with built(config, device, checkpoint):
         trainer = MetaTrainer(config, family, device)
         state = trainer.resume(checkpoint) if checkpoint else LogState()
-    except MetaslacError as error:
-        raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        room = as_they_are(config, [room_setting(config)])
-        raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
-    try:
-        log = RunLog(run_dir, total_updates=config.train.updates, quiet=quiet, state=state)
-    except OSError as error:
-        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
-    with log:
-        if trainer.split == "test":
-            log.warning(f"this run is evaluated on the held-out tasks of {family.name}: {_why(family)}")
+    with opened(run_dir, config, quiet, state) as log:
         begun = checkpoint.path if checkpoint else None
         OnlineTraining(trainer, run_dir, log, stop, begun, hint).run(make_env)
 
@@ -279,25 +93,3 @@ def updates_after_visit(train: TrainConfig, decisions: int) -> int:
     if not train.updates_per_decision:
         return train.updates_per_visit
     return max(1, round(decisions * train.updates_per_decision))
-
-
-def evaluation_interval(config: Config) -> int:
-    """Updates between evaluations: few enough for a learning curve, however short the run."""
-    return min(config.evaluation.every, max(1, config.train.updates // FEWEST_EVALUATIONS))
-
-
-def evaluation_metrics(
-    adaptations: Sequence[TaskAdaptation], split: Split, infers: bool
-) -> dict[str, float | None]:
-    """Columns of progress.csv: the mean return of each episode and, of agents that infer, the belief's width.
-
-    Where a simulation diverged, the mean return is not a number rather than that of the other tasks.
-    """
-    returns = returns_array(adaptations).mean((0, 1))
-    stds = np.stack([entry.belief_width for entry in adaptations]).mean(0)[1:]
-    columns = evaluation_columns(split, len(returns), infers)
-    return dict(zip(columns, map(float, (*returns, *[*stds] * infers, returns[-1])), strict=True))
-
-
-def _why(family: Family) -> str:
-    return "it was begun so" if family.validation_tasks else "there are no validation tasks"

@@ -10,7 +10,7 @@ from fakes import CPU, SIZE, FakeFamily, make_agent, tiny_config
 
 from metaslac.acting.adaptation import TaskAdaptation, adapt, slots_for
 from metaslac.replay.task_replay import TaskReplay
-from metaslac.training.online import evaluation_metrics
+from metaslac.training.loop import evaluation_metrics
 from metaslac.training.trainer import MetaTrainer
 
 

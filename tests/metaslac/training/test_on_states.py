@@ -23,6 +23,7 @@ from metaslac.errors import MetaslacError
 from metaslac.learning.memory import memory_need
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.training import online
+from metaslac.training.loop import StopRequested
 from metaslac.training.trainer import MetaTrainer
 
 STATE_SIZE = 2
@@ -68,7 +69,7 @@ def train(run_dir: Path, config: Config, stop: Any = lambda: False) -> bool:
             checkpoint=load_checkpoint(last) if last else None,
             stop=stop,
         )
-    except online.StopRequested:
+    except StopRequested:
         return False
     return True
 
