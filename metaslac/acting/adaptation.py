@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.acting.rollout import Task, VectorEnv, run_trial
 from metaslac.config.validation import check_seed
+from metaslac.replay.task_replay import Episode
 
 ADAPTATION_STREAM = 1  # of `adapt`, and of the returns that a run is watched by
 # Of `evaluate`, whatever the tasks: one who picks a checkpoint by such returns picks its luck there as well.
@@ -58,12 +59,14 @@ def adapt(
     drawing: Drawing = ONCE,
     played: Callable[[int], object] = lambda trials: None,
     stream: int = ADAPTATION_STREAM,
+    given: Callable[[Task, int], Sequence[Episode]] | None = None,
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 
     Actions are the tanh of the policy's mean unless `deterministic` is off. What is random in an episode
     depends on (seed, stream, task, trial, episode) alone, not on slots or on other tasks. `drawing` says when
-    m is drawn anew within an episode. `played` is told of so many more trials whenever some are over.
+    m is drawn anew within an episode. `played` is told of so many more trials whenever some are over. `given`
+    has, for a task and a trial, episodes that the belief takes in first.
 
     Raises MetaslacError for a seed that is out of range.
     """
@@ -87,6 +90,7 @@ def adapt(
             deterministic,
             keep_beliefs,
             drawing,
+            None if given is None else [given(*slot) for slot in slots],
         )
         for (task, trial), trial_episodes in zip(chunk, trials_played, strict=False):
             means = [entry.belief_mean for entry in trial_episodes]
@@ -96,10 +100,10 @@ def adapt(
                     task,
                     trial,
                     [entry.episode_return for entry in trial_episodes],
-                    np.stack([np.zeros_like(means[0]), *means]),
-                    np.stack([np.ones_like(stds[0]), *stds]),
+                    np.stack([means[0][0], *(mean[1] for mean in means)]),
+                    np.stack([stds[0][0], *(std[1] for std in stds)]),
                     [entry.episode.pictures for entry in trial_episodes] if keep_frames else [],
-                    np.concatenate([np.ones_like(stds[:1]), *(entry.step_stds for entry in trial_episodes)]),
+                    np.concatenate([stds[0][:1], *(entry.step_stds for entry in trial_episodes)]),
                 )
             )
         played(len(chunk))

@@ -27,6 +27,9 @@ from metaslac.networks.states import StateEncoder
 from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
 
 Frames = NDArray[Any]  # pictures as uint8, or states as float64
+Shown = tuple[
+    Frames, NDArray[np.float32], NDArray[np.float32]
+]  # an episode: n + 1 frames, n actions, rewards
 
 
 class Drawing(NamedTuple):
@@ -185,6 +188,26 @@ class Agent:
             if self._drawing.every and self._decisions % self._drawing.every == 0:
                 self.m = self._drawn()
         self._history.append(a, f_next)
+
+    @torch.no_grad()
+    def take_in(self, given: Sequence[Sequence[Shown]]) -> None:
+        """Let the belief of every slot take in episodes that somebody else played on its task.
+
+        Raises MetaslacError, and changes nothing, where the belief would not be finite.
+        """
+        if self.config.task.inference != "infer":
+            return
+        beliefs = []
+        for slot, episodes in enumerate(given):
+            belief = TaskBelief(*(part[slot, None] for part in self._belief))
+            for frames, actions, rewards in episodes:
+                f = self._encode(frames)[None]
+                a, r = (torch.from_numpy(part).to(self.device)[None] for part in (actions, rewards))
+                belief = belief.update(self._context_encoder(f[:, :-1], a, r, f[:, 1:]))
+            beliefs.append(belief)
+        after = TaskBelief(*map(torch.cat, zip(*beliefs, strict=True)))
+        _check_finite("the belief after the episodes given", *after.gaussian)
+        self._belief = after
 
     @property
     def belief(self) -> Gaussian:

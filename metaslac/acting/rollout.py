@@ -64,7 +64,7 @@ class Interruptible:
 
 
 class TrialEpisode(NamedTuple):
-    """One episode of a trial, with the belief (mean and std, (M,)) as it stood after it."""
+    """One episode of a trial, with the belief (mean and std) as it stood before and after it, (2, M)."""
 
     episode: Episode
     belief_mean: NDArray[np.float32]
@@ -95,16 +95,21 @@ def run_trial(
     deterministic: bool = False,
     keep_beliefs: bool = False,
     drawing: Drawing = ONCE,
+    given: Sequence[Sequence[Episode]] | None = None,
 ) -> list[list[TrialEpisode]]:
     """Play len(keys) episodes in a row on every task, the belief carried from one to the next.
 
     `keys[e][i]` names the generator of slot i's episode e, which draws the start state, m and the
     action noise. The first `exploration_episodes` act on m ~ N(0, I), later ones on a sample of
     the belief over the whole trial so far; within an episode, m is drawn anew as `drawing` says. Beliefs
-    within an episode are there with `keep_beliefs`.
+    within an episode are there with `keep_beliefs`. With episodes `given` for each slot, played by somebody
+    else, the belief takes them in before the trial.
     Returns the episodes of each slot, in order.
     """
     agent.begin_task(len(tasks), np.array([task.params for task in tasks]))
+    if given is not None:
+        agent.take_in([[(e.frames, e.actions, e.rewards) for e in episodes] for episodes in given])
+    beliefs = [agent.belief]
     trials: list[list[TrialEpisode]] = [[] for _ in tasks]
     for number, episode_keys in enumerate(keys):
         rngs = [rng_of(*key) for key in episode_keys]
@@ -122,8 +127,10 @@ def run_trial(
         frames, info = reset(env, tasks, rngs)
         agent.begin_episode(frames, rngs, number < exploration_episodes, drawing)
         episodes = play(env, frames, act, observe, info)
-        belief = agent.belief
-        mean, std = belief.mean.cpu().numpy(), belief.std.cpu().numpy()
+        beliefs = [beliefs[-1], agent.belief]
+        mean, std = (
+            np.stack([part.cpu().numpy() for part in parts], 1) for parts in zip(*beliefs, strict=True)
+        )
         for slot, episode in enumerate(episodes):
             within = np.array([stds[slot] for stds in step_stds[: len(episode.actions)]], dtype=np.float32)
             trials[slot].append(

@@ -1,10 +1,12 @@
 """Trials against the counting environment: alignment, early ends, keys."""
 
 import numpy as np
+import pytest
 import torch
 from fakes import FakeFamily, make_agent, tiny_config
 
 from metaslac.acting.rollout import rng_of, run_random, run_trial
+from metaslac.errors import MetaslacError
 
 
 def test_actions_and_rewards_belong_to_the_step_from_their_frame_to_the_next() -> None:
@@ -63,6 +65,36 @@ def test_an_episode_that_fails_at_once_is_its_first_frame() -> None:
     assert entry.episode.frames.shape == (1, 32, 32, 3) and entry.episode.actions.shape == (0, 1)
     assert entry.episode.diverged and np.isnan(entry.episode_return)
     assert (entry.belief_mean == 0).all() and (entry.belief_std == 1).all()
+
+
+def test_episodes_given_are_taken_in_as_those_that_were_played() -> None:
+    """A trial of two episodes, and one of the second with the first given: the same belief, and m of it."""
+    family, agent = FakeFamily(uneven=True), make_agent()
+    env, tasks = family.make_vector_env(3), family.tasks[:3]
+    keys = [[(e, slot) for slot in range(3)] for e in range(2)]
+    played = run_trial(env, agent, tasks, keys, 1)
+    given = [[first.episode] for first, _ in played]
+    after = run_trial(env, agent, tasks, keys[1:], 0, given=given)
+    for (_, second), (entry,) in zip(played, after, strict=True):
+        assert (entry.belief_std[0] < 1).all()
+        np.testing.assert_allclose(entry.belief_mean, second.belief_mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(entry.belief_std, second.belief_std, rtol=1e-4)
+        np.testing.assert_allclose(entry.episode.actions, second.episode.actions, rtol=1e-4, atol=1e-5)
+    twice = run_trial(env, agent, tasks, keys[1:], 0, given=[2 * episodes for episodes in given])
+    assert all(
+        (two.belief_std[0] < one.belief_std[0]).all() for (two,), (one,) in zip(twice, after, strict=True)
+    )
+
+
+def test_what_is_given_and_makes_no_belief_changes_nothing() -> None:
+    family, agent = FakeFamily(), make_agent()
+    env, tasks = family.make_vector_env(1), family.tasks[:1]
+    ((entry,),) = run_trial(env, agent, tasks, [[(0,)]], 1)
+    frames, actions, rewards = entry.episode.frames, entry.episode.actions, entry.episode.rewards
+    before = agent.belief
+    with pytest.raises(MetaslacError, match="the belief after the episodes given is not finite"):
+        agent.take_in([[(frames, actions, np.full_like(rewards, np.nan))]])
+    assert all(map(torch.equal, before, agent.belief))
 
 
 def test_control_steps_are_those_that_were_made() -> None:
