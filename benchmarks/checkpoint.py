@@ -21,7 +21,7 @@ import torch
 
 from metaslac import envs
 from metaslac.config.presets import resolve
-from metaslac.replay.task_replay import Episode
+from metaslac.replay.experience import Episode
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.training.log.run_log import RunLog
 from metaslac.training.trainer import MetaTrainer

@@ -39,7 +39,8 @@ from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
 from metaslac.learning.cuda_graph import WARM_UP, GraphedStep
 from metaslac.learning.learner import Batch, Learner
-from metaslac.replay.task_replay import Episode, TaskReplay
+from metaslac.replay.experience import Episode
+from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.provenance import machine
 from metaslac.training.kept_features import KeptFeatures
 

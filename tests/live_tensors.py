@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from metaslac.config.sections import Config
 from metaslac.learning.learner import Batch
 from metaslac.networks.meta_slac import feature_size
-from metaslac.replay.task_replay import Context, Windows
+from metaslac.replay.experience import Context, Windows
 
 ACTIONS, PARAMS, STATES = 3, 2, 20
 

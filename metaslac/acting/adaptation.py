@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.acting.rollout import Task, VectorEnv, run_trial
 from metaslac.config.validation import check_seed
-from metaslac.replay.task_replay import Episode
+from metaslac.replay.experience import Episode
 
 ADAPTATION_STREAM = 1  # of `adapt`, and of the returns that a run is watched by
 # Of `evaluate`, whatever the tasks: one who picks a checkpoint by such returns picks its luck there as well.

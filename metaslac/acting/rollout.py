@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.acting.agent import ONCE, Agent, Drawing, Frames
-from metaslac.replay.task_replay import Episode
+from metaslac.replay.experience import Episode
 
 
 class Task(Protocol):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaslac.config.sections import Config
 from metaslac.networks.latent_models.base import Posterior
-from metaslac.replay.task_replay import Context, TaskReplay, Windows
+from metaslac.replay.experience import Context, Experience, Windows
 
 Parts = TypeVar("Parts", "Windows", "Decisions")
 
@@ -34,7 +34,7 @@ class Batches:
     """
 
     def __init__(
-        self, config: Config, replay: TaskReplay, params: Tensor, generator: torch.Generator
+        self, config: Config, replay: Experience, params: Tensor, generator: torch.Generator
     ) -> None:
         self.config = config
         self.replay = replay

@@ -41,7 +41,7 @@ from metaslac.learning.task_variable import fixed, task_variable
 from metaslac.networks.context_encoder import TaskBelief
 from metaslac.networks.latent_models.base import Metrics, Posterior
 from metaslac.networks.meta_slac import MetaSLAC
-from metaslac.replay.task_replay import Windows
+from metaslac.replay.experience import Windows
 
 
 class Learner:

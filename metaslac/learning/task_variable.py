@@ -15,7 +15,7 @@ from metaslac.learning.encoding import Encoding
 from metaslac.learning.generators import Chance
 from metaslac.networks.context_encoder import TaskBelief
 from metaslac.networks.meta_slac import MetaSLAC
-from metaslac.replay.task_replay import Context
+from metaslac.replay.experience import Context
 
 
 class TaskVariable(Protocol):

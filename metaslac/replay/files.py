@@ -160,7 +160,7 @@ class ReplayFiles:
                     f"the replay does not fit its table: episode {number} of task {task} cannot be in it"
                 )
             replay.stored[task].append(StoredEpisode(number, row, offset, length, bool(marked)))
-            replay.offsets[task, row] = offset
+            replay.offsets[task, row] = replay.place(task, offset)
             replay.lengths[task, row] = length
             replay.terminated[task, row] = bool(terminated)
         for task in range(len(replay.stored)):

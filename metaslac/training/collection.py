@@ -14,7 +14,8 @@ from metaslac.acting.rollout import Key, Task, VectorEnv, rng_of, run_random, ru
 from metaslac.config.limits import random_decisions
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
-from metaslac.replay.task_replay import Episode, TaskReplay
+from metaslac.replay.experience import Episode
+from metaslac.replay.task_replay import TaskReplay
 
 COLLECTION_STREAM = 0
 VISIT_STREAM = 3

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metaslac.learning.learner import Learner
 from metaslac.networks.blocks import Standardise
-from metaslac.replay.task_replay import FEATURE_TYPE, TaskReplay
+from metaslac.replay.experience import FEATURE_TYPE, Experience
 
 
 class KeptFeatures:
@@ -23,7 +23,7 @@ class KeptFeatures:
         replay: that keeps them.
     """
 
-    def __init__(self, learner: Learner, replay: TaskReplay) -> None:
+    def __init__(self, learner: Learner, replay: Experience) -> None:
         self._learner = learner
         self._replay = replay
         self._before: Tensor | None = None  # features of before a pause
@@ -43,13 +43,10 @@ class KeptFeatures:
         before, self._before = self._before, None
         if self._makes:
             size = self._learner.config.model.feature_size
-            replay.features = torch.zeros(
-                *replay.frames.shape[:2], size, dtype=FEATURE_TYPE, device=replay.device
-            )
+            replay.features = torch.zeros(len(replay.frames), size, dtype=FEATURE_TYPE, device=replay.device)
         fresh = [part for part in networks.standardised() if not part.count]
-        for task, stored in enumerate(replay.stored):
-            for episode in stored:
-                self._take(task, episode.offset, episode.length + 1, fresh)
+        for _, place, count in replay.episodes():
+            self._take(place, count, fresh)
         replay.on_add = self._added
         return drift(before, replay)
 
@@ -57,15 +54,15 @@ class KeptFeatures:
         """Draw frames again, to train the encoder."""
         self._before, self._replay.features = self._replay.features, None
 
-    def _added(self, task: int, offset: int, places: int) -> None:
-        self._take(task, offset, places, self._learner.networks.standardised())
+    def _added(self, place: int, count: int) -> None:
+        self._take(place, count, self._learner.networks.standardised())
 
-    def _take(self, task: int, offset: int, places: int, standards: list[Standardise]) -> None:
+    def _take(self, place: int, count: int, standards: list[Standardise]) -> None:
         replay, networks = self._replay, self._learner.networks
-        there = task, slice(offset, offset + places)
+        there = slice(place, place + count)
         f: Tensor | None = None
         if self._makes or set(standards) - {networks.sight.standardise_state}:
-            f = self._learner.encode.fixed(replay.episode_frames(task, offset, places))
+            f = self._learner.encode.fixed(replay.episode_frames(place, count))
         if self._makes and replay.features is not None and f is not None:
             replay.features[there] = f.to(FEATURE_TYPE)
         for standard in standards:
@@ -74,7 +71,7 @@ class KeptFeatures:
             standard.take_in(values)
 
 
-def drift(before: Tensor | None, replay: TaskReplay) -> float:
+def drift(before: Tensor | None, replay: Experience) -> float:
     """Root of the mean squared change of a replay's features over their variance, on one task after another.
 
     Not a number without features of before.
@@ -82,10 +79,9 @@ def drift(before: Tensor | None, replay: TaskReplay) -> float:
     if before is None or replay.features is None:
         return math.nan
     change = spread = 0.0
-    for task, stored in enumerate(replay.stored):
-        for episode in stored:
-            there = task, slice(episode.offset, episode.offset + episode.length + 1)
-            old, new = before[there].double(), replay.features[there].double()
-            change += float((new - old).square().sum())
-            spread += float((old - old.mean(0)).square().sum())
+    for _, place, count in replay.episodes():
+        there = slice(place, place + count)
+        old, new = before[there].double(), replay.features[there].double()
+        change += float((new - old).square().sum())
+        spread += float((old - old.mean(0)).square().sum())
     return math.sqrt(change / spread) if spread else math.nan

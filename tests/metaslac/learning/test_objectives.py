@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metaslac.config.text import with_values
 from metaslac.networks.meta_slac import MetaSLAC
-from metaslac.replay.task_replay import Windows
+from metaslac.replay.experience import Windows
 
 
 @pytest.mark.parametrize("actor_input", ["features", "latent"])

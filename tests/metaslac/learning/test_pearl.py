@@ -21,7 +21,7 @@ from metaslac.config.text import with_values
 from metaslac.learning.batch import Batch
 from metaslac.learning.learner import Learner
 from metaslac.networks.blocks import Gaussian
-from metaslac.replay.task_replay import Context, Windows
+from metaslac.replay.experience import Context, Windows
 
 TASKS, DECISIONS, TRANSITIONS, STATE, ACTIONS, SIZE = 3, 7, 9, 4, 2, 5
 LAMBDA, GAMMA, SCALE = 0.1, 0.99, 5.0

@@ -15,7 +15,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from metaslac.config.presets import resolve
 from metaslac.config.sections import Config
 from metaslac.learning.learner import Batch, Learner
-from metaslac.replay.task_replay import Context, Windows
+from metaslac.replay.experience import Context, Windows
 
 ACTIONS, WINDOWS, FOR_MODEL = 2, 6, 2
 Z1, Z2 = 3, 5

@@ -24,8 +24,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from metaslac.replay.experience import Episode
 from metaslac.replay.files import ReplayFiles
-from metaslac.replay.task_replay import Episode, TaskReplay
+from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import SavedFile, tensors_to_bytes
 
 CPU = torch.device("cpu")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metaslac.replay.task_replay import Episode, TaskReplay, replay_bytes
+from metaslac.replay.experience import Episode
+from metaslac.replay.task_replay import TaskReplay, replay_bytes
 
 CPU = torch.device("cpu")
 SIZE, STEPS = 4, 5
@@ -31,7 +32,7 @@ def test_stacks_are_drawn_as_they_were_seen(stack: int, repeat: int) -> None:
     played = [episode(number, steps, stack, repeat) for number, steps in enumerate((5, 2))]
     for entry in played:
         replay.add(0, entry, context=True)
-    assert replay.frames.shape[2] == min(stack, repeat)  # as many as a decision adds
+    assert replay.frames.shape[1] == min(stack, repeat)  # as many as a decision adds
     generator = torch.Generator().manual_seed(0)
     windows = replay.sample_windows(torch.tensor([0]), 200, 3, generator)
     assert windows.frames is not None and windows.state is not None
@@ -50,7 +51,7 @@ def test_stacks_are_drawn_as_they_were_seen(stack: int, repeat: int) -> None:
     everything = {stack.tobytes() for entry in played for stack in entry.frames}
     assert {part.numpy().tobytes() for part in context.frames.flatten(0, 2)} == everything
     for entry, stored in zip(played, replay.stored[0], strict=True):
-        drawn = replay.episode_frames(0, stored.offset, stored.length + 1)
+        drawn = replay.episode_frames(stored.offset, stored.length + 1)
         np.testing.assert_array_equal(drawn.numpy(), entry.frames)
 
 
@@ -60,6 +61,6 @@ def test_what_it_takes_is_what_it_is_said_to(stack: int, repeat: int, states: in
     stores = [replay.frames, replay.actions, replay.rewards, replay.dense_rewards, replay.states]
     stores += [replay.offsets, replay.lengths, replay.terminated, replay.in_context]
     if features:
-        stores.append(torch.zeros(*replay.frames.shape[:2], features, dtype=torch.float16))
+        stores.append(torch.zeros(len(replay.frames), features, dtype=torch.float16))
     said = replay_bytes(3, 4, STEPS, SIZE, 2, min(stack, repeat), states, features)
     assert sum(store.nbytes for store in stores) == said

@@ -8,7 +8,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metaslac.replay.task_replay import Context, Episode, TaskReplay, Windows, repeats, replay_bytes
+from metaslac.replay.experience import Context, Episode, Windows, repeats
+from metaslac.replay.task_replay import TaskReplay, replay_bytes
 
 CPU = torch.device("cpu")
 STEPS, WINDOW = 10, 4
@@ -101,7 +102,7 @@ def test_the_context_pool_is_the_newest_marked_episodes_that_are_still_stored() 
     for number, context in enumerate([True, True, True, False, False, False, True, False]):
         replay.add(0, counting_episode(number), context)
         offsets = replay.offsets[0, replay.in_context[0]]
-        pools.append(sorted((replay.frames[0, offsets, 0, 0, 0] // 20).tolist()))
+        pools.append(sorted((replay.frames[offsets, 0, 0, 0] // 20).tolist()))
     # episode 5 goes into the place of episode 1, episode 6 into that of episode 2
     assert pools == [[0], [0, 1], [1, 2], [1, 2], [1, 2], [2], [6], [6]]
 

@@ -17,7 +17,7 @@ from metaslac.acting.agent import Agent, load_agent
 from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
 from metaslac.networks.actor_critic import Sight
-from metaslac.replay.task_replay import FEATURE_TYPE
+from metaslac.replay.experience import FEATURE_TYPE
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.training.refresh import is_due
 from metaslac.training.trainer import MetaTrainer
@@ -41,20 +41,20 @@ def trained(config: Config) -> MetaTrainer:
     return trainer
 
 
-def kept_places(trainer: MetaTrainer) -> list[tuple[int, int, int]]:
-    """Task, first place and number of frames of every episode that is stored."""
-    stored = enumerate(trainer.replay.stored)
-    return [(task, entry.offset, entry.length + 1) for task, of in stored for entry in of]
+def kept_places(trainer: MetaTrainer) -> list[tuple[int, int]]:
+    """First place and number of frames of every episode that is stored."""
+    replay, stored = trainer.replay, enumerate(trainer.replay.stored)
+    return [(replay.place(task, entry.offset), entry.length + 1) for task, of in stored for entry in of]
 
 
 def test_what_is_kept_is_what_the_encoder_makes_of_the_frames() -> None:
     trainer = trained(resting())
     replay = trainer.replay
     assert replay.features is not None
-    for task, offset, count in kept_places(trainer):
+    for place, count in kept_places(trainer):
         with torch.no_grad():
-            f = trainer.learner.networks.encoder(replay.episode_frames(task, offset, count))
-        assert torch.equal(replay.features[task, offset : offset + count], f.to(FEATURE_TYPE))
+            f = trainer.learner.networks.encoder(replay.episode_frames(place, count))
+        assert torch.equal(replay.features[place : place + count], f.to(FEATURE_TYPE))
 
 
 def test_windows_and_contexts_show_the_features_of_their_frames() -> None:
@@ -83,7 +83,7 @@ def test_inputs_are_standardised_by_all_that_was_collected() -> None:
     places = kept_places(trainer)
     with torch.no_grad():
         f = torch.cat([networks.encoder(replay.episode_frames(*place)) for place in places])
-    states = torch.cat([replay.states[task, first : first + count] for task, first, count in places])
+    states = torch.cat([replay.states[place : place + count] for place, count in places])
     for standard, values in ((networks.actor.standardise, f), (networks.sight.standardise_state, states)):
         assert standard is not None
         mean, std = values.double().mean(0), values.double().std(0, correction=0)
@@ -149,10 +149,10 @@ def test_a_refresh_trains_the_encoder_on_and_makes_all_anew(tmp_path: Path) -> N
         weights.append(trainer.learner.networks.encoder.linear.weight)
         replay = trainer.replay
         assert replay.features is not None
-        task, offset, count = kept_places(trainer)[0]
+        place, count = kept_places(trainer)[0]
         with torch.no_grad():
-            f = trainer.learner.networks.encoder(replay.episode_frames(task, offset, count))
-        assert torch.equal(replay.features[task, offset : offset + count], f.to(FEATURE_TYPE))
+            f = trainer.learner.networks.encoder(replay.episode_frames(place, count))
+        assert torch.equal(replay.features[place : place + count], f.to(FEATURE_TYPE))
     assert not torch.equal(*weights)
 
 

@@ -131,12 +131,15 @@ def test_random_episodes_are_played_until_there_are_enough_steps_whatever_the_wo
         assert trainer.collector.env_steps == 12 + 12 + 15 + 12
         assert trainer.replay.in_context.sum(1).tolist() == [6, 2, 3, 2]
         trainers.append(trainer)
-    starts = {len(set(trainer.replay.actions[0, ::3].flatten().tolist())) for trainer in trainers}
+    starts = {
+        len(set(trainer.replay.by_task(trainer.replay.actions)[0, ::3].flatten().tolist()))
+        for trainer in trainers
+    }
     assert starts == {7}  # six episodes of three frames, all different, and nothing behind them
     for other in trainers[1:]:
         assert torch.equal(other.replay.actions, trainers[0].replay.actions)
         assert torch.equal(other.replay.offsets, trainers[0].replay.offsets)
-        frames = [trainer.replay.frames[0, :18] for trainer in (trainers[0], other)]
+        frames = [trainer.replay.frames[:18] for trainer in (trainers[0], other)]
         assert torch.equal(*frames)
 
 
