@@ -28,7 +28,7 @@ from metaslac.training.log.run_log import LogState, Pace, RunLog
 from metaslac.training.refresh import Refresh
 from metaslac.training.run_directory import other_checkpoints
 from metaslac.training.saving import Saver
-from metaslac.training.trainer import Family, MetaTrainer
+from metaslac.training.trainer import Family, Trainer
 from metaslac.training.updates import NonFiniteUpdate, Updates
 
 
@@ -61,7 +61,7 @@ class Training(ABC):
 
     def __init__(
         self,
-        trainer: MetaTrainer,
+        trainer: Trainer,
         run_dir: Path,
         log: RunLog,
         stop: Callable[[], bool] = lambda: False,
@@ -198,8 +198,7 @@ class Training(ABC):
                 found = evaluation_metrics(played, self.trainer.split, infers)
             else:
                 found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes, infers))
-            counts = self.trainer.collector.counts()
-            self.log.row(progress.updates, {**counts, **progress.unlogged, **found})
+            self.log.row(progress.updates, {**self.trainer.counts(), **progress.unlogged, **found})
             progress.unlogged = None
             self.saver.behind = True
         if self._due(self.config.checkpoint.every) or self.saver.failing:

@@ -23,6 +23,7 @@ from metaslac.training.trainer import Family, MetaTrainer
 class OnlineTraining(Training):
     """A run that plays what it learns from: random episodes first, then visits between updates."""
 
+    trainer: MetaTrainer
     _env: VectorEnv
 
     @contextmanager

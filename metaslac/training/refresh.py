@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metaslac.training.log.run_log import RunLog
-from metaslac.training.trainer import MetaTrainer
+from metaslac.training.trainer import Trainer
 from metaslac.training.updates import Updates
 
 
@@ -22,9 +22,7 @@ class Refresh:
         between: called where the state is whole; it may raise, and the refresh is then gone on with later.
     """
 
-    def __init__(
-        self, trainer: MetaTrainer, updates: Updates, log: RunLog, between: Callable[[], None]
-    ) -> None:
+    def __init__(self, trainer: Trainer, updates: Updates, log: RunLog, between: Callable[[], None]) -> None:
         self._trainer = trainer
         self._updates = updates
         self._log = log

@@ -8,11 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Generator, Tensor
 
@@ -20,11 +20,9 @@ from metaslac.errors import MetaslacError
 from metaslac.learning.faults import is_out_of_memory
 from metaslac.learning.generators import restore_generator
 from metaslac.learning.learner import Learner
-from metaslac.replay.files import ReplayFiles
 from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile, tensors_to_bytes
 from metaslac.storage.manifest import MOST_COUNT, is_count
 from metaslac.training.ahead import CollectorAhead
-from metaslac.training.collection import Collector
 from metaslac.training.log.run_log import TIME_COLUMNS, LogState
 
 TENSORS = "training.safetensors"
@@ -47,14 +45,37 @@ class Progress:
     refreshing: int = 0  # updates of the model made of a refresh that has begun
 
 
+class Collected(Protocol):
+    """What was played for a training, in numbers for JSON; `env_steps` is one of the counts."""
+
+    def counts(self) -> dict[str, int]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load_state(self, state: Mapping[str, Any]) -> None: ...
+
+
+class ExperienceFiles(Protocol):
+    """The experience of a training as files of a checkpoint, as ReplayFiles has a replay."""
+
+    def contents(self) -> dict[str, Content]: ...
+    def table(self) -> dict[str, Tensor]: ...
+    def commit(self, saved: Mapping[str, SavedFile]) -> None: ...
+    def restore(
+        self,
+        table: Mapping[str, Tensor],
+        names: Collection[str],
+        read: Callable[[str], dict[str, Tensor]],
+        saved: Mapping[str, SavedFile],
+    ) -> None: ...
+
+
 @dataclass(frozen=True)
 class TrainingState:
     """The parts of a training that change, gathered so that they are saved and restored together."""
 
     learner: Learner
     generator: Generator  # of batches
-    collector: Collector
-    files: ReplayFiles
+    collected: Collected
+    files: ExperienceFiles
     ahead: CollectorAhead | None = None  # where visits are played so
     progress: Progress = field(default_factory=Progress)
 
@@ -68,7 +89,7 @@ class TrainingState:
         }
         numbers = {
             "progress": vars(self.progress),
-            "collector": self.collector.state(),
+            "collector": self.collected.state(),
             "log": {"seconds": log.seconds, "update": log.update},
         }
         return {
@@ -86,8 +107,8 @@ class TrainingState:
         tensors = checkpoint.read_tensors(TENSORS)
         numbers, rows = _numbers(checkpoint), checkpoint.read(ROWS)
         with _blamed_on(checkpoint.path / NUMBERS):
-            _check_counts(numbers["collector"], self.collector.state())
-            self.collector.load_state(numbers["collector"])
+            _check_counts(numbers["collector"], self.collected.state())
+            self.collected.load_state(numbers["collector"])
             vars(self.progress).update(vars(_progress(checkpoint, numbers)))
             seconds, update = _times(**numbers["log"])
         with _blamed_on(checkpoint.path / ROWS):

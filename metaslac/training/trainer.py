@@ -1,6 +1,7 @@
-"""The parts of one run, made for each other: learner, replay, collection, and all that is saved of them.
+"""The parts of one run, made for each other: learner, experience, and all that is saved of them.
 
-In which order they are used is decided in online.py.
+In which order they are used is decided in loop.py. What plays for a run is here too; what a run on a data set
+has in its place is in offline.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from metaslac.errors import MetaslacError
 from metaslac.learning.batch import Batches
 from metaslac.learning.generators import seeded, torch_seed
 from metaslac.learning.learner import Learner
+from metaslac.replay.experience import Experience
 from metaslac.replay.files import ReplayFiles
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import Checkpoint, prune, save_checkpoint
@@ -30,7 +32,7 @@ from metaslac.training.collection import CollectedFamily, Collector
 from metaslac.training.kept_features import KeptFeatures
 from metaslac.training.log.columns import Split, split_in
 from metaslac.training.log.run_log import LogState, RunLog
-from metaslac.training.state import TrainingState
+from metaslac.training.state import Progress, TrainingState
 
 NETWORK_STREAM, NOISE_STREAM, BATCH_STREAM = 4, 5, 6
 
@@ -50,23 +52,33 @@ class Family(CollectedFamily, Protocol):
     def validation_tasks(self) -> Sequence[Task]: ...
 
 
-class MetaTrainer:
-    """Everything that a run trains with.
+class Trainer:
+    """Everything that a run trains with, wherever its experience is from.
 
     Args:
         config: of the run.
-        family: whose training tasks are learned from and whose validation tasks are evaluated on; its test
-            tasks, if it has no others.
+        family: whose validation tasks are evaluated on; its test tasks, if it has no others.
+        tasks: those that are learned from, as the experience numbers them.
+        replay: the experience.
         device: of networks and replay.
     """
 
-    def __init__(self, config: Config, family: Family, device: torch.device) -> None:
+    state: TrainingState
+    data_set: str | None = None  # checksum of the data set that is learned from, if one is
+
+    def __init__(
+        self,
+        config: Config,
+        family: Family,
+        tasks: Sequence[Task],
+        replay: Experience,
+        device: torch.device,
+    ) -> None:
         self.config = config
         self.family = family
         self.device = device
-        params = torch.tensor(
-            [task.params for task in family.train_tasks], dtype=torch.float32, device=device
-        )
+        self.replay = replay
+        params = torch.tensor([task.params for task in tasks], dtype=torch.float32, device=device)
         seed, num_params = config.train.seed, params.shape[1]
         with seeded(torch_seed(seed, NETWORK_STREAM)):
             generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
@@ -74,30 +86,20 @@ class MetaTrainer:
             self.learner = Learner(config, family.action_size, num_params, device, generator, states)
         self.learner.networks.task_params.fit(params)
         self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
-        self.replay = TaskReplay(
-            len(family.train_tasks),
-            episodes_kept(config, family.episode_steps),
-            config.replay.context_episodes,
-            family.episode_steps,
-            config.family.image_size,
-            family.action_size,
-            device,
-            config.family.frames,
-            config.family.action_repeat,
-            states,
-            config.on_states,
-        )
-        self.kept = KeptFeatures(self.learner, self.replay)
+        self.kept = KeptFeatures(self.learner, replay)
         generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
-        self.batches = Batches(config, self.replay, params, generator)
-        self.collector = Collector(config, family, self.replay)
-        self.ahead = CollectorAhead(self.collector, self.agent) if config.train.collect_ahead else None
-        self.state = TrainingState(
-            self.learner, generator, self.collector, ReplayFiles(self.replay), self.ahead
-        )
-        self.progress = self.state.progress
+        self.batches = Batches(config, replay, params, generator)
         self.split: Split = "validation" if family.validation_tasks else "test"
         self._told_of_links = False  # that there are none
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is."""
+        return self.state.progress
+
+    def counts(self) -> dict[str, int]:
+        """What was played, for progress.csv and the manifest."""
+        return self.state.collected.counts()
 
     @property
     def evaluated_tasks(self) -> Sequence[Task]:
@@ -114,6 +116,8 @@ class MetaTrainer:
                 f"{checkpoint.path} was trained on another task list of {self.family.name} "
                 "than this version has"
             )
+        if checkpoint.manifest.get("data_set") != self.data_set:
+            raise MetaslacError(f"{checkpoint.path} was trained on another data set, or on none")
         load_weights(self.learner.networks, checkpoint.tensors, checkpoint.path)
         log = self.state.restore(checkpoint)
         if self.progress.updates:
@@ -158,7 +162,8 @@ class MetaTrainer:
             "update": self.progress.updates,
             "pretraining_update": self.progress.pretrained,
             "replay_steps": self.replay.steps(),
-            **self.collector.counts(),
+            **self.counts(),
+            **({"data_set": self.data_set} if self.data_set else {}),
         }
         parent = run_dir / "checkpoints"
         saved = save_checkpoint(
@@ -177,3 +182,32 @@ class MetaTrainer:
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
         return saved[CONFIG].path.parent.resolve()
+
+
+class MetaTrainer(Trainer):
+    """A trainer whose run plays what it learns from: the family's training tasks.
+
+    Args:
+        config, family, device: as of Trainer.
+    """
+
+    def __init__(self, config: Config, family: Family, device: torch.device) -> None:
+        replay = TaskReplay(
+            len(family.train_tasks),
+            episodes_kept(config, family.episode_steps),
+            config.replay.context_episodes,
+            family.episode_steps,
+            config.family.image_size,
+            family.action_size,
+            device,
+            config.family.frames,
+            config.family.action_repeat,
+            state_size(config, family),
+            config.on_states,
+        )
+        super().__init__(config, family, family.train_tasks, replay, device)
+        self.collector = Collector(config, family, replay)
+        self.ahead = CollectorAhead(self.collector, self.agent) if config.train.collect_ahead else None
+        self.state = TrainingState(
+            self.learner, self.batches.generator, self.collector, ReplayFiles(replay), self.ahead
+        )
