@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from metaslac.errors import MetaslacError
 
@@ -47,8 +48,13 @@ def write_synced(path: Path, data: bytes) -> None:
     """Write a new file and wait until the disk has it."""
     with path.open("wb") as file:
         file.write(data)
-        file.flush()
-        _sync(file.fileno())
+        flush_to_disk(file)
+
+
+def flush_to_disk(file: BinaryIO) -> None:
+    """Wait until the disk has what was written to an open file."""
+    file.flush()
+    _sync(file.fileno())
 
 
 def sync_directory(path: Path) -> None:

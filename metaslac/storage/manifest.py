@@ -1,6 +1,6 @@
-"""The manifest of a checkpoint: what it says, whether it is whole, and whether the files it names are.
+"""Manifests: what a checkpoint's says, whether one is whole, and whether the files it names are.
 
-What the files are for is checkpoint.py's.
+What the files of a checkpoint are for is checkpoint.py's, those of data sets ../replay/data_set.py's.
 """
 
 from __future__ import annotations
@@ -12,17 +12,27 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from metaslac.errors import MetaslacError
 from metaslac.storage.provenance import source_commit
 from metaslac.storage.version import library_versions
 
-FORMAT = "metaslac-checkpoint"
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
+
+
+class Kind(NamedTuple):
+    """What sort of directory a manifest is of."""
+
+    noun: str
+    format: str
+    version: int
+
+
+CHECKPOINT = Kind("checkpoint", "metaslac-checkpoint", FORMAT_VERSION)
 
 # A file of the checkpoint's directory or of a directory in it.
 FILE_NAME = re.compile(r"([\w-]+/)?[\w-]+(\.[\w-]+)*")
@@ -30,6 +40,7 @@ MOST_FILE_NAME = 200  # longer ones are refused by file systems
 
 MOST_MANIFEST = 2**26  # bytes
 MOST_COUNT = 2**53  # of anything; JSON's readers agree on whole numbers up to here
+BLOCK = 2**20  # bytes of a file read at a time, where it may be larger than the memory
 
 # What the caller's manifest must say; the rest is added on saving.
 MANIFEST_FIELDS: Mapping[str, type] = {
@@ -53,12 +64,14 @@ def check_fields(manifest: Mapping[str, Any]) -> None:
         raise ValueError(f"a checkpoint's manifest needs {', '.join(wrong)}")
 
 
-def sealed(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) -> bytes:
+def sealed(
+    manifest: Mapping[str, Any], files: Mapping[str, tuple[str, int]], kind: Kind = CHECKPOINT
+) -> bytes:
     """The manifest as it is written, with checksum and size of each file and its own checksum."""
     whole = {
         **manifest,
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format": kind.format,
+        "format_version": kind.version,
         "versions": library_versions(),
         "commit": source_commit(),
         "files": {name: {"sha256": sha256, "size": size} for name, (sha256, size) in files.items()},
@@ -69,7 +82,17 @@ def sealed(manifest: Mapping[str, Any], files: Mapping[str, tuple[str, int]]) ->
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the checkpoint at `path`. Raises MetaslacError if it is not as it was saved."""
-    path = path / MANIFEST
+    manifest = read_sealed(path / MANIFEST, CHECKPOINT)
+    if not _well_formed(manifest):
+        raise MetaslacError(f"{path / MANIFEST} is damaged: entries are missing or of the wrong type")
+    return manifest
+
+
+def read_sealed(path: Path, kind: Kind) -> dict[str, Any]:
+    """What `sealed` made, from the file at `path`. Raises MetaslacError if it is not as it was written.
+
+    That its files have a checksum and a size each is seen to; what else it says is not.
+    """
     if _size(path) > MOST_MANIFEST:
         raise MetaslacError(f"{path} is damaged: too long for a manifest")
     data = _read(path)
@@ -78,17 +101,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
         encoded = _encode(manifest) if isinstance(manifest, dict) else b""
     except (ValueError, RecursionError):
         raise MetaslacError(f"{path} is damaged: not readable as JSON") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise MetaslacError(f"{path} is not the manifest of a metaslac checkpoint")
-    if manifest.get("format_version") != FORMAT_VERSION:
+    if not isinstance(manifest, dict) or manifest.get("format") != kind.format:
+        raise MetaslacError(f"{path} is not the manifest of a metaslac {kind.noun}")
+    if manifest.get("format_version") != kind.version:
         raise MetaslacError(
             f"{path} has format version {manifest.get('format_version')!r}; "
-            f"this metaslac reads version {FORMAT_VERSION}"
+            f"this metaslac reads version {kind.version}"
         )
     unsigned = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
     if manifest.get("manifest_sha256") != sha256_of(_encode(unsigned)) or data != encoded:
         raise MetaslacError(f"{path} is damaged: its checksum does not match")
-    if not _well_formed(manifest):
+    if not _names_files(manifest):
         raise MetaslacError(f"{path} is damaged: entries are missing or of the wrong type")
     return manifest
 
@@ -115,6 +138,22 @@ def read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     return data
 
 
+def check_file(path: Path, entry: Mapping[str, Any]) -> None:
+    """Raise MetaslacError for a file that is not as its manifest's entry says; it may be of any size."""
+    _check_size(path, entry)
+    if sha256_of_file(path) != entry["sha256"]:
+        raise MetaslacError(f"{path} is damaged: its checksum does not match the manifest")
+
+
+def sha256_of_file(path: Path) -> str:
+    """The checksum of a file, read block by block. Raises MetaslacError if it cannot be read."""
+    digest = hashlib.sha256()
+    with _reading(path), path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def is_count(value: object) -> bool:
     """Whether a value from JSON is what something can have been counted to."""
     return type(value) is int and 0 <= value <= MOST_COUNT
@@ -130,17 +169,22 @@ def _encode(manifest: Mapping[str, Any]) -> bytes:
 
 
 def _well_formed(manifest: Mapping[str, Any]) -> bool:
-    files = manifest.get("files")
     facts = [manifest.get(name) for name in MANIFEST_FIELDS]
     return (
         all(isinstance(fact, kind) for fact, kind in zip(facts, MANIFEST_FIELDS.values(), strict=True))
         and all(is_count(fact) for fact in facts if isinstance(fact, int))
         and all(is_count(manifest.get(name, 0)) for name in YOUNGER)
         and all(isinstance(name, str) for name in manifest["param_names"])
-        and isinstance(manifest.get("versions"), dict)
+        and {WEIGHTS, CONFIG} <= set(manifest["files"])
+    )
+
+
+def _names_files(manifest: Mapping[str, Any]) -> bool:
+    files = manifest.get("files")
+    return (
+        isinstance(manifest.get("versions"), dict)
         and isinstance(manifest.get("commit"), str | None)
         and isinstance(files, dict)
-        and {WEIGHTS, CONFIG} <= set(files)
         and all(FILE_NAME.fullmatch(name) and len(name) <= MOST_FILE_NAME for name in files)
         and all(_well_formed_entry(entry) for entry in files.values())
     )
@@ -187,7 +231,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise MetaslacError(f"{path} is missing from the checkpoint") from None
+        raise MetaslacError(f"{path} is missing") from None
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
     except MemoryError:
