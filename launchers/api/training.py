@@ -7,43 +7,22 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 from metaslac.config.presets import fit_to_tasks, resolve
 from metaslac.config.sections import Config
 from metaslac.config.text import Changes, apply_settings
 from metaslac.config.validation import validate
-from metaslac.errors import MetaslacError, TrainingFault
-from metaslac.launchers.api import memory
-from metaslac.launchers.api.family import configured_family, family_option, try_out
-from metaslac.launchers.api.process import (
-    choose_device,
-    chosen_threads,
-    draw_on,
-    tf32_allowed,
-    threads_line,
-    torch_threads,
-)
+from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import configured_family
+from metaslac.launchers.api.process import choose_device, draw_on
+from metaslac.launchers.api.running import Outcome, Stop, Tell, Work, carry_out
 from metaslac.storage.files import user_path
 
-if TYPE_CHECKING:
-    from metaslac.storage.checkpoint import Checkpoint
-
 QUICK_HINT = "; on a CPU --preset quick is there for a first try"
-
-Stop = Callable[[], bool]
-Tell = Callable[[str], None]
-
-
-class Outcome(NamedTuple):
-    """What came of a call of meta_train."""
-
-    run_dir: Path
-    finished: bool  # or else it was stopped, and the same call goes on
 
 
 def meta_train(
@@ -140,102 +119,21 @@ def train(
     `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
     `hint` is said where a run on a CPU will take hours.
     """
+    if config.offline:
+        raise MetaslacError("runtime.data_set is of runs on a data set: metaslac offline-train makes those")
     device = choose_device(config.runtime.device)
     draw_on(device)
 
     from metaslac.config.limits import check_family
-    from metaslac.envs import FamilyError, make_vector_env
-    from metaslac.learning.memory import check_memory, memory_line, memory_need
+    from metaslac.learning.memory import memory_need
     from metaslac.training import online
-    from metaslac.training.loop import StopRequested
-    from metaslac.training.run_directory import locked, prepare_run_directory, start_run_directory
-    from metaslac.training.state import is_finished
 
-    options = config.family
-    family = configured_family(options)
+    family = configured_family(config.family)
     config, note = fit_to_tasks(config, len(family.train_tasks), asked)
     check_family(config, family)
-    begun = prepare_run_directory(run_dir, config, resuming)
-    need, available = memory_need(config, family, device), memory.available_bytes(device)
-    check_memory(need, available, config, device, resuming=begun)
-    try_out(family, options.name)  # what cannot be played or rendered says so before anything is written
-    threads = chosen_threads(config.runtime.threads)
-    if note:
-        tell(note)
-    stopping = stop if isinstance(stop, AbstractContextManager) else nullcontext(stop)
-    with (
-        locked(run_dir, tell),
-        torch_threads(threads.number),
-        tf32_allowed(device, config.runtime.precision),
-        stopping as asked_to_stop,
-    ):
-        # Once more, as another process may have had the directory since.
-        resumes = prepare_run_directory(run_dir, config, resuming)
-        checkpoint = load_last(run_dir, tell) if resumes else None
-        if checkpoint is not None and is_finished(checkpoint, config.train.updates):
-            write_rows(run_dir, checkpoint)
-            done, of = checkpoint.manifest["update"], config.train.updates
-            state = "is finished" if done == of else "has got further"
-            tell(f"{run_dir} {state}: {done} updates, of {of}; a larger --updates goes on")
-            return Outcome(run_dir, finished=True)
-        if not quiet:
-            tell(memory_line(need, available, device))
-            tell(f"CPU threads {threads_line(threads)}")
-        about = {
-            "task_hash": family.task_hash,
-            "validation_hash": family.validation_hash,
-            "threads": threads._asdict(),
-        }
-        start_run_directory(run_dir, config, about, note=f"CPU threads {threads_line(threads)}")
-        try:
-            online.meta_train(
-                config,
-                family,
-                partial(make_vector_env, family, threads=config.runtime.threads, tolerant=True),
-                run_dir,
-                device,
-                quiet=quiet,
-                checkpoint=checkpoint,
-                stop=asked_to_stop,
-                hint=hint if device.type == "cpu" else "",
-            )
-        except StopRequested as where:
-            command = f"metaslac meta-train --resume {shlex.quote(str(run_dir))}{family_option(options.name)}"
-            tell(f"stopped at {where}; the same command goes on, or: {command}")
-            return Outcome(run_dir, finished=False)
-        except FamilyError as error:  # of worlds that fail whatever is done
-            raise TrainingFault(f"{error}; the same command goes on from the last checkpoint") from error
-    tell(f"finished; try: {_next_command(run_dir, options.name)} --episodes 2")
-    return Outcome(run_dir, finished=True)
-
-
-def load_last(run_dir: Path, tell: Tell) -> Checkpoint | None:
-    """The checkpoint to go on from, and a word about it; None if there is none yet."""
-    from metaslac.storage.checkpoint import load_checkpoint
-    from metaslac.training.run_directory import last_checkpoint, other_checkpoints
-
-    path = last_checkpoint(run_dir)
-    if path is None:
-        tell(f"{run_dir} has no checkpoint yet: starting over")
-        return None
-    try:
-        checkpoint = load_checkpoint(path)
-    except MetaslacError as error:
-        raise MetaslacError(f"{error}{other_checkpoints(path)}") from None
-    tell(f"going on from {checkpoint.path}")
-    return checkpoint
-
-
-def write_rows(run_dir: Path, checkpoint: Checkpoint) -> None:
-    """Put back the progress.csv that the checkpoint has, should the last rows not have reached the disk."""
-    from metaslac.storage.files import write_atomically
-    from metaslac.training.state import ROWS
-
-    rows = checkpoint.read(ROWS)
-    try:
-        write_atomically(run_dir / ROWS, rows)
-    except OSError as error:
-        raise MetaslacError(f"cannot write {run_dir / ROWS}: {error.strerror or error}") from None
+    need = memory_need(config, family, device)
+    work = Work(config, family, need, partial(online.meta_train, config, family), note)
+    return carry_out(work, run_dir, device, quiet, stop, tell, resuming, hint)
 
 
 def default_run_dir(config: Config, preset: str) -> Path:
@@ -247,7 +145,3 @@ def default_run_dir(config: Config, preset: str) -> Path:
 def file_name(family: str) -> str:
     """A family's name as part of a directory's, with - for whatever is no word."""
     return re.sub(r"[^\w.]+", "-", family)
-
-
-def _next_command(run_dir: Path, family: str) -> str:
-    return f"metaslac adapt --checkpoint {shlex.quote(str(run_dir))}{family_option(family)}"

@@ -30,6 +30,9 @@ class RuntimeConfig:
     )
     worlds: int = count(16, "most environments stepped side by side")
     log_every: int = count(50, "updates between rows of progress.csv")
+    data_set: str = setting(
+        "", "directory of the data set that `metaslac offline-train` learns from; empty plays", older=""
+    )
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,16 @@ class Config:
         return self.family.observation == "state"
 
     @property
+    def offline(self) -> bool:
+        """Whether a data set is learned from, and nothing is played."""
+        return bool(self.runtime.data_set)
+
+    @property
+    def command(self) -> str:
+        """The command that makes such a run."""
+        return "metaslac offline-train" if self.offline else "metaslac meta-train"
+
+    @property
     def keeps_features(self) -> bool:
         """Whether what actor and critics see is in the replay as it is, and nothing has to be encoded."""
         return self.on_states or self.train.freeze_encoder

@@ -62,12 +62,19 @@ class MemoryNeed(NamedTuple):
         return self.replay + self.weights + int(CERTAIN * self.activations)
 
 
-def memory_need(config: Config, family: SizedFamily, device: torch.device) -> MemoryNeed:
-    """What a run will need on a device. The libraries themselves and the environments are not counted."""
+def memory_need(
+    config: Config, family: SizedFamily, device: torch.device, recorded: int | None = None
+) -> MemoryNeed:
+    """What a run will need on a device. The libraries themselves and the environments are not counted.
+
+    Of a run on a data set, `recorded` is what that takes.
+    """
     actions = family.action_size
     states = state_size(config, family)
     return MemoryNeed(
-        replay_bytes(
+        recorded
+        if recorded is not None
+        else replay_bytes(
             len(family.train_tasks),
             episodes_kept(config, family.episode_steps),
             family.episode_steps,

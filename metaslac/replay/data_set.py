@@ -98,6 +98,12 @@ class DataSet:
         return int(self.episodes[:, 2].sum())
 
     @property
+    def checksum(self) -> str:
+        """Of its manifest, which has those of all its files."""
+        checksum: str = self.manifest["manifest_sha256"]
+        return checksum
+
+    @property
     def bytes(self) -> int:
         """Of its files but the manifest."""
         return sum(entry["size"] for entry in self.manifest["files"].values())

@@ -172,6 +172,8 @@ def _check_contents(path: Path, config: Config, resuming: bool) -> bool:
     if not any(name in RUN_FILES for name in names):
         raise MetaslacError(f"{path} is not empty and holds no run; choose another --run-dir")
     found = saved_config(path)
+    if found.offline != config.offline:
+        raise MetaslacError(f"{path} holds a run of {found.command}; choose another --run-dir")
     if different := _fixed_differences(found, config):
         shown = f"{listed(different)} (there, asked for)"
         if resuming:
@@ -181,7 +183,7 @@ def _check_contents(path: Path, config: Config, resuming: bool) -> bool:
             )
         raise MetaslacError(
             f"{path} holds a different run: {shown}; choose another --run-dir, "
-            f"or go on with it: metaslac meta-train --resume {shlex.quote(str(path))}"
+            f"or go on with it: {found.command} --resume {shlex.quote(str(path))}"
         )
     return True
 
