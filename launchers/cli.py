@@ -14,10 +14,11 @@ from metaslac.launchers.errors import OneLineErrors
 from metaslac.launchers.evaluate import evaluate
 from metaslac.launchers.families import families
 from metaslac.launchers.inspect import inspect
-from metaslac.launchers.meta_train import meta_train
 from metaslac.launchers.report.command import report
 from metaslac.launchers.settings import settings
 from metaslac.launchers.sweep.command import sweep
+from metaslac.launchers.training.meta_train import meta_train
+from metaslac.launchers.training.offline_train import offline_train
 from metaslac.storage.version import __version__
 
 
@@ -34,7 +35,18 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (meta_train, sweep, adapt, evaluate, report, inspect, families, settings, doctor):
+for command in (
+    meta_train,
+    offline_train,
+    sweep,
+    adapt,
+    evaluate,
+    report,
+    inspect,
+    families,
+    settings,
+    doctor,
+):
     cli.add_command(command)
 
 

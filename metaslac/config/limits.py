@@ -30,12 +30,7 @@ class FamilyWithStates(Protocol):
 
 def check_family(config: Config, family: CountedFamily) -> None:
     """Raise MetaslacError for more tasks than there are, or a replay too small for what is played."""
-    tasks = len(family.train_tasks)
-    for name in ("tasks_per_visit", "tasks_per_update"):
-        if (asked := getattr(config.train, name)) > tasks:
-            raise MetaslacError(
-                f"train.{name} is {asked}, but {config.family.name} has {tasks} training tasks"
-            )
+    check_tasks(config, len(family.train_tasks))
     steps, visit = family.episode_steps, config.train.prior_episodes + config.train.posterior_episodes
     random = full_episodes(random_decisions(config, steps), steps)
     if (kept := episodes_kept(config, steps)) < max(random, visit):
@@ -43,6 +38,15 @@ def check_family(config: Config, family: CountedFamily) -> None:
             f"{room_setting(config)} is too small: on {config.family.name} it keeps {kept} full episodes of "
             f"each task, and there are {random} random ones and {visit} in a visit"
         )
+
+
+def check_tasks(config: Config, tasks: int) -> None:
+    """Raise MetaslacError for more tasks at a time than there are to train on."""
+    for name in ("tasks_per_visit", "tasks_per_update"):
+        if (asked := getattr(config.train, name)) > tasks:
+            raise MetaslacError(
+                f"train.{name} is {asked}, but {config.family.name} has {tasks} training tasks"
+            )
 
 
 def random_decisions(config: Config, episode_steps: int) -> int:

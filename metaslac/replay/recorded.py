@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metaslac.errors import MetaslacError
 from metaslac.replay.data_set import DataSet
-from metaslac.replay.experience import EpisodeTable, Experience, Stores
+from metaslac.replay.experience import FEATURE_TYPE, EpisodeTable, Experience, Stores
 
 
 class RecordedExperience(Experience):
@@ -49,6 +49,14 @@ class RecordedExperience(Experience):
         )
         stores = Stores(frames, actions, rewards, dense_rewards, states)
         super().__init__(stores, _table(data, device), device, about.frames, on_states)
+
+
+def recorded_bytes(data: DataSet, device: torch.device, feature_size: int = 0) -> int:
+    """Memory of a RecordedExperience, in bytes; with `feature_size`, features are kept too."""
+    mapped = {"frames"} if device.type == "cpu" else set()
+    read = sum(array.nbytes for name, array in data.arrays.items() if name not in mapped)
+    places = len(data.arrays["rewards"])
+    return read + places * feature_size * FEATURE_TYPE.itemsize
 
 
 def _table(data: DataSet, device: torch.device) -> EpisodeTable:

@@ -1,0 +1,1 @@
+"""The commands that train: by playing, and from a data set. The work is in launchers/api/."""
