@@ -58,6 +58,13 @@ class ModelConfig:
         choices=LATENT_KINDS,
         older="slac",
     )
+    heads: int = setting(
+        1,
+        "heads for the next latent, an ensemble: each step's KL is on one drawn at random (LOMPO: 7)",
+        low=1,
+        high=64,
+        older=1,
+    )
     base_depth: int = units(32, "channels of the first convolution; each next one has twice as many")
     feature_size: int = units(256, "size of the image feature f_t")
     feature_norm: bool = setting(
