@@ -64,10 +64,11 @@ class LatentModel(nn.Module, ABC):
 
     def prediction_head(self, inputs: int, outputs: int) -> GaussianHead | GaussianHeads:
         """A head for p of the next first layer, or as many as the configuration says."""
-        hidden, heads = self.config.hidden_size, self.config.heads
-        if heads == 1:
-            return GaussianHead(inputs, hidden, outputs)
-        return GaussianHeads(heads, inputs, hidden, outputs)
+        config = self.config
+        sizes = inputs, config.hidden_size, outputs
+        if config.heads == 1:
+            return GaussianHead(*sizes, config.prior_std_min)
+        return GaussianHeads(config.heads, *sizes, config.prior_std_min)
 
     def end_with_reward(self, step: int) -> None:
         """Make p(r_t | z_t, a_t, z_{t+1}, m), where a_t and m have `step` numbers together."""

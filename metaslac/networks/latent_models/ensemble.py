@@ -1,4 +1,4 @@
-"""Several heads for one conditional, LOMPO's ensemble: an outcome that data do not settle, they disagree about.
+"""Several heads for one conditional, LOMPO's ensemble: what data do not settle, they disagree about.
 
 How large their disagreement is, and what it costs, is in learning/imagination.py.
 """
@@ -21,21 +21,26 @@ class GaussianHeads(nn.Module):
     A layer's weights are (K, outputs, inputs), its biases (K, outputs): those of head k are a GaussianHead's.
     """
 
-    def __init__(self, count: int, inputs: int, hidden: int, outputs: int) -> None:
+    def __init__(
+        self, count: int, inputs: int, hidden: int, outputs: int, std_floor: float = STD_FLOOR
+    ) -> None:
         super().__init__()
+        self.std_floor = std_floor
         sizes = list(pairwise((inputs, hidden, hidden, 2 * outputs)))
         heads = [[nn.Linear(*size).apply(glorot_) for size in sizes] for _ in range(count)]
         layers = list(zip(*heads, strict=True))
-        self.weights = nn.ParameterList(torch.stack([one.weight.detach() for one in layer]) for layer in layers)
+        self.weights = nn.ParameterList(
+            torch.stack([one.weight.detach() for one in layer]) for layer in layers
+        )
         self.biases = nn.ParameterList(torch.stack([one.bias.detach() for one in layer]) for layer in layers)
 
     def every(self, *inputs: Tensor) -> Gaussian:
         """What each of the K heads gives for the same inputs (B, .): (K, B, size)."""
         x = torch.cat(inputs, -1).expand(len(self.weights[0]), -1, -1)
-        return _through(x, list(self.weights), list(self.biases))
+        return self._through(x, list(self.weights), list(self.biases))
 
     def drawn(self, heads: Tensor, *inputs: Tensor) -> Gaussian:
-        """What head `heads[t]` gives for the inputs of step t: heads (T,) whole, inputs (B, T, .), (B, T, size).
+        """What head `heads[t]` gives for the inputs of step t, (B, T, size): heads (T,), inputs (B, T, .).
 
         Weights are picked by a product with zeros and ones: its gradient sums the steps of a head in one
         order on every device, which that of indexing does not.
@@ -45,15 +50,24 @@ class GaussianHeads(nn.Module):
         weights, biases = (
             [torch.tensordot(pick, layer, 1) for layer in layers] for layers in (self.weights, self.biases)
         )
-        mean, std = _through(torch.cat(inputs, -1).transpose(0, 1), weights, biases)
+        mean, std = self._through(torch.cat(inputs, -1).transpose(0, 1), weights, biases)
         return Gaussian(mean.transpose(0, 1), std.transpose(0, 1))
+
+    def _through(self, x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Gaussian:
+        """Layers of G heads at once: x (G, B, inputs), weights (G, outputs, inputs), biases (G, outputs)."""
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            if layer:
+                x = F.leaky_relu(x, LEAK)
+            x = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+        mean, raw = x.chunk(2, -1)
+        return Gaussian(mean, F.softplus(raw) + self.std_floor)
 
 
 Conditional = GaussianHead | GaussianHeads | DeltaHead
 
 
 def drawn_head(conditional: Conditional, heads: Tensor | None, *inputs: Tensor) -> Distribution:
-    """A conditional at every step (B, T, size); of several heads that of `heads` (T,), as GaussianHeads.drawn."""
+    """A conditional at every step, (B, T, size); of several heads those drawn for the steps, (T,)."""
     given: Distribution
     if isinstance(conditional, GaussianHeads):
         if heads is None:
@@ -77,13 +91,3 @@ def of_head(predictions: Distribution, head: Tensor | None) -> Distribution:
     if head is None:
         return type(predictions)(*(part[0] for part in predictions))
     return type(predictions)(*(part.index_select(0, head.reshape(1))[0] for part in predictions))
-
-
-def _through(x: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Gaussian:
-    """Layers of G heads at once: x (G, B, inputs), weights (G, outputs, inputs), biases (G, outputs)."""
-    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        if layer:
-            x = F.leaky_relu(x, LEAK)
-        x = torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
-    mean, raw = x.chunk(2, -1)
-    return Gaussian(mean, F.softplus(raw) + STD_FLOOR)

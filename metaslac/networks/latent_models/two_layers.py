@@ -74,11 +74,9 @@ class TwoLayers(LatentModel):
         predict = partial(self.z1_given_past, posterior.heads)
         return prior_over_time(predict, posterior.layers[1], a, m, restart)
 
-    def z1_given_past(self, heads: Tensor | None, *past: Tensor) -> Gaussian:
+    def z1_given_past(self, heads: Tensor | None, *past: Tensor) -> Distribution:
         """p(z1_{t+1} | z2_t, a_t, m), (B, T, Z1), by the drawn ones of several heads."""
-        p = drawn_head(self.z1_prior, heads, *past)
-        assert isinstance(p, Gaussian)
-        return p
+        return drawn_head(self.z1_prior, heads, *past)
 
     def predict(self, z: Tensor, a: Tensor, m: Tensor) -> Distribution:
         """p_k(z1_{t+1} | z2_t, a_t, m); a delta where nothing is sampled."""
