@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
-from metaslac.networks.actor_critic import Actor, History, squash
+from metaslac.networks.actor_critic import Actor, History
 from metaslac.networks.blocks import Gaussian
 from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
 from metaslac.networks.images import ImageEncoder
@@ -158,7 +158,9 @@ class Agent:
         actions are not finite.
         """
         policy = self._actor(self._history.f, self._history.a, self.m, self._filtered(deterministic))
-        action = policy.mean.tanh() if deterministic else squash(policy, self._noise(self.action_size))[0]
+        action = (
+            policy.mean.tanh() if deterministic else self._actor.play(policy, self._noise(self.action_size))
+        )
         _check_finite("an action", action)
         return action.cpu().numpy()
 

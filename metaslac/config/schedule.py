@@ -39,7 +39,15 @@ class TrainConfig:
         older=False,
     )
     encoder_from_critic: bool = setting(
-        False, "the critics' error trains the encoder, and nothing else does (SAC from pixels)", older=False
+        False,
+        "the critics' error trains the encoder, and nothing else does (SAC from pixels); with train.cloning "
+        "it is the actor's",
+        older=False,
+    )
+    cloning: bool = setting(
+        False,
+        "behaviour cloning alone: the actor learns -log pi of actions, and no critics learn",
+        older=False,
     )
     random_shift: int = setting(
         0,

@@ -1,8 +1,8 @@
 """Every setting of a run: frozen dataclasses, one section each, one help line and the limits per field.
 
-What is done when is in schedule.py, where a run runs and what is kept of it in runtime.py. What a field is
-made of is in fields.py, which values go together in validation.py, settings as text in text.py; presets live
-in presets.py.
+What is done when is in schedule.py, roll-outs in latent space are in imagination.py, where a run runs and
+what is kept of it in runtime.py. What a field is made of is in fields.py, which values go together in
+validation.py, settings as text in text.py; presets live in presets.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from metaslac.config.fields import IMAGE_SIZES, count, setting, units
+from metaslac.config.imagination import ImaginationConfig
 from metaslac.config.runtime import CheckpointConfig, RuntimeConfig
 from metaslac.config.schedule import EvaluationConfig, TrainConfig
 
@@ -18,6 +19,8 @@ TASK_GRADIENT = ("both", "critic", "model")
 FRAMES = (1, 2, 3)
 OBSERVATIONS = ("pixels", "state")
 LATENT_KINDS = ("slac", "vae", "filtering", "simple_vae", "partially_stochastic", "deterministic")
+SEQUENTIAL = ("slac", "filtering", "partially_stochastic", "deterministic")  # whose latents predict the next
+ENSEMBLES = ("slac", "filtering", "partially_stochastic")  # and have a spread, so that heads may disagree
 CRITIC_INPUTS = ("latent", "features", "latent_features", "state")
 ACTOR_INPUTS = ("features", "latent")
 
@@ -57,6 +60,20 @@ class ModelConfig:
         "(neither), partially_stochastic (z2 a delta), deterministic",
         choices=LATENT_KINDS,
         older="slac",
+    )
+    heads: int = setting(
+        1,
+        "heads for the next latent, an ensemble: each step's KL is on one drawn at random (LOMPO: 7)",
+        low=1,
+        high=64,
+        older=1,
+    )
+    prior_std_min: float = setting(
+        1e-5,
+        "floor of the standard deviation of the next latent that is predicted; LOMPO's is 0.1, without which "
+        "log-likelihoods of several heads may lie very far apart",
+        above=0,
+        older=1e-5,
     )
     base_depth: int = units(32, "channels of the first convolution; each next one has twice as many")
     feature_size: int = units(256, "size of the image feature f_t")
@@ -191,6 +208,21 @@ class ActorCriticConfig:
         low=0,
         older=0.0,
     )
+    deterministic: bool = setting(
+        False,
+        "the actor is the tanh of its mean and explores by noise; no entropy, no temperature (LOMPO)",
+        older=False,
+    )
+    action_noise: float = setting(
+        0.2, "standard deviation of that noise, on actions in [-1, 1], also in roll-outs", low=0, older=0.2
+    )
+    cloning_weight: float = setting(
+        0.0,
+        "weight of -log pi of the actions that were played, in the actor's loss, beside values over their "
+        "mean size; 0.4 is TD3+BC's balance",
+        low=0,
+        older=0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -216,6 +248,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     actor_critic: ActorCriticConfig = field(default_factory=ActorCriticConfig)
+    imagination: ImaginationConfig = field(default_factory=ImaginationConfig, metadata={"older": {}})
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -246,6 +279,11 @@ class Config:
     def keeps_features(self) -> bool:
         """Whether what actor and critics see is in the replay as it is, and nothing has to be encoded."""
         return self.on_states or self.train.freeze_encoder
+
+    @property
+    def learns_temperature(self) -> bool:
+        """Whether there is one to learn: an actor with an entropy, and critics whose values it weighs."""
+        return not self.actor_critic.deterministic and not self.train.cloning
 
 
 def caveat(observation: str, privileged: bool) -> str:

@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Any
 
 from metaslac.config.schedule import LARGEST_SEED
-from metaslac.config.sections import Config
+from metaslac.config.sections import ENSEMBLES, SEQUENTIAL, Config
 from metaslac.errors import MetaslacError
 
 
@@ -99,6 +99,8 @@ def _check_together(config: Config) -> None:
         raise MetaslacError(
             "actor_critic.actor_input=latent needs model.elbo_weight above 0: without it there are no latents"
         )
+    _check_imagination(config)
+    _check_cloning(config)
     heads = (
         model.inverse_weight,
         model.last_action_weight,
@@ -151,6 +153,44 @@ def _check_together(config: Config) -> None:
         )
 
 
+def _check_imagination(config: Config) -> None:
+    """Raise MetaslacError for heads, roll-outs or a penalty that there can be none of."""
+    model, imagination, actor_critic = config.model, config.imagination, config.actor_critic
+    if model.heads > 1 and (not model.elbo_weight or model.kind not in ENSEMBLES):
+        raise MetaslacError(
+            f"model.heads={model.heads} needs model.elbo_weight above 0 and model.kind of "
+            f"{', '.join(ENSEMBLES)}: others have no spread of a next latent to predict"
+        )
+    if not imagination.share:
+        return
+    needed = {
+        "actor_critic.actor_input=latent": actor_critic.actor_input == "latent",
+        "actor_critic.critic_input=latent": actor_critic.critic_input == "latent",
+        f"model.kind of {', '.join(SEQUENTIAL)}": model.kind in SEQUENTIAL,
+        "train.freeze_encoder=false": not config.train.freeze_encoder,
+        "train.cloning=false": not config.train.cloning,
+    }
+    for what, there in needed.items():
+        if not there:
+            raise MetaslacError(
+                f"imagination.share={imagination.share} needs {what}: it is latents that roll out"
+            )
+    if imagination.penalty != "none" and model.heads == 1:
+        raise MetaslacError(
+            f"imagination.penalty={imagination.penalty} needs model.heads above 1: "
+            "one head has nobody to disagree with"
+        )
+
+
+def _check_cloning(config: Config) -> None:
+    """Raise MetaslacError for actions that are to be cloned by an actor without a density."""
+    if config.actor_critic.deterministic and (config.train.cloning or config.actor_critic.cloning_weight):
+        name = "train.cloning" if config.train.cloning else "actor_critic.cloning_weight"
+        raise MetaslacError(
+            f"{name} needs actor_critic.deterministic=false: an actor without a spread has no log pi"
+        )
+
+
 def _check_encoder_from_critic(config: Config, tells: bool) -> None:
     """Raise MetaslacError for what keeps critics from training the encoder, or trains it beside them.
 
@@ -168,4 +208,6 @@ def _check_encoder_from_critic(config: Config, tells: bool) -> None:
     }
     for what, there in needed.items():
         if not there:
-            raise MetaslacError(f"train.encoder_from_critic needs {what}: critics alone train it")
+            raise MetaslacError(
+                f"train.encoder_from_critic needs {what}: critics, or an actor that clones, alone train it"
+            )

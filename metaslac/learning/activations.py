@@ -11,10 +11,12 @@ import torch
 
 from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
+from metaslac.learning.imagination import imagined_beside
 from metaslac.learning.precision import Precision
 from metaslac.networks.actor_critic import sights
 from metaslac.networks.blocks import GaussianHead, conv_depths
 from metaslac.networks.latent_models.conditionals import DeltaHead
+from metaslac.networks.latent_models.ensemble import GaussianHeads
 from metaslac.networks.latent_models.make import make_latent_model
 from metaslac.networks.meta_slac import feature_size
 
@@ -166,7 +168,15 @@ class Shapes:
     def prediction(self, windows: int) -> int:
         """Kept of the prior, its KL and the rewards."""
         kl = FLOAT * 8 * self.first_size
-        return windows * self.frames * (self.conditionals(predicting=True) + kl)
+        return windows * self.frames * (self.conditionals(predicting=True) + kl) + self.heads_picked()
+
+    def heads_picked(self) -> int:
+        """Kept of an ensemble for the KL: weights of the head that each step has, and their gradients."""
+        if self.latent_model is None:
+            return 0
+        parts = [part for part in self.latent_model.children() if isinstance(part, GaussianHeads)]
+        weights = sum(weight[0].nbytes for part in parts for weight in part.weights)
+        return 2 * self.config.model.window * weights
 
     def conditionals(self, predicting: bool) -> int:
         """Kept by the latent model's heads, of one frame: by those that predict it, or by the others."""
@@ -175,11 +185,10 @@ class Shapes:
         total = 0
         for name, head in self.latent_model.named_children():
             predicts = name == "reward" or name.endswith("_prior")
-            if isinstance(head, GaussianHead | DeltaHead) and predicts == predicting:
-                weights = [layer.weight for layer in head.network if isinstance(layer, torch.nn.Linear)]
-                outputs = len(weights[-1])
-                kept = 3 * outputs // 2 if isinstance(head, GaussianHead) else outputs  # with the deviation
-                total += FLOAT * (weights[0].shape[1] + 4 * self.config.model.hidden_size + kept)
+            if isinstance(head, GaussianHead | GaussianHeads | DeltaHead) and predicts == predicting:
+                inputs, outputs = ends(head)
+                kept = outputs if isinstance(head, DeltaHead) else 3 * outputs // 2  # with the deviation
+                total += FLOAT * (inputs + 4 * self.config.model.hidden_size + kept)
         return total
 
     @property
@@ -213,9 +222,14 @@ class Shapes:
     def decisions(self, windows: int) -> int:
         """Kept for extra steps, at their end twice: of each window its features, actions and two latents."""
         model = self.config.model
-        history = self.frames * self.feature_size + model.window * (self.step - self.task_size)
-        latents = self.frames * self.latent_size
-        return 2 * FLOAT * windows * (history + latents) if self.config.train.extra_steps else 0
+        if not self.config.train.extra_steps:
+            return 0
+        actions = self.step - self.task_size
+        imagined = self.tasks * imagined_beside(windows // self.tasks, self.config.imagination)
+        if imagined:
+            return 2 * FLOAT * (windows + imagined) * (2 * self.latent_size + actions)
+        history = self.frames * self.feature_size + model.window * actions
+        return 2 * FLOAT * windows * (history + self.frames * self.latent_size)
 
     def actor_critic(self, windows: int) -> int:
         """While critics or actor learn from windows of features; the filter keeps its samples only."""
@@ -233,5 +247,24 @@ class Shapes:
         actor = 2 * acted_on + (2 if config.actor_layer_norm else 1) * hidden
         if config.standardise:  # of actor and critics, twice the size while in double precision
             actor += (2 * (not to_actor) + of_features) * history
-        each = FLOAT * windows * (samples + critics + actor)
-        return each + (self.prediction(windows) if filters else 0)
+        imagined = self.tasks * imagined_beside(windows // self.tasks, self.config.imagination)
+        learning = FLOAT * (windows * (critics + actor) + imagined * critics)
+        learning += self.prediction(windows) if filters else 0
+        return FLOAT * windows * samples + max(learning, self.roll_out(imagined))
+
+    def roll_out(self, starts: int) -> int:
+        """While latents are rolled out: noise and latents of all steps, and one step's heads or a copy of all."""
+        model, horizon = self.config.model, self.config.imagination.horizon
+        actions = self.step - self.task_size
+        steps = horizon * 2 * (self.latent_size + actions)
+        heads = max(2 * model.hidden_size, 7 * self.first_size), 3 * self.first_size
+        working, kept = (model.heads * size for size in heads)
+        return FLOAT * starts * (steps + max(working, steps + kept))
+
+
+def ends(head: GaussianHead | GaussianHeads | DeltaHead) -> tuple[int, int]:
+    """How many numbers go into a head and come out of its last layer."""
+    if isinstance(head, GaussianHeads):
+        return head.weights[0].shape[2], head.weights[-1].shape[1]
+    weights = [layer.weight for layer in head.network if isinstance(layer, torch.nn.Linear)]
+    return weights[0].shape[1], len(weights[-1])

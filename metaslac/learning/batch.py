@@ -102,6 +102,11 @@ class Decisions(NamedTuple):
     terminated: Tensor  # (B,)
     state: Tensor | None  # (B, S), for critics that see it
     state_next: Tensor | None  # (B, S)
+    real: Tensor | None = None  # (B,) whether it was played and not imagined; None where all were
+
+    def of_latents(self) -> Decisions:
+        """Without the features and actions before them, for actor and critics that see latents alone."""
+        return self._replace(f=self.f[:, :0], a=self.a[:, -1:])
 
     def chosen(self, row: Tensor, order: Tensor) -> Decisions:
         """Of decisions (K, W), those at row (K, 1) and order (K, n), flattened over tasks: (K * n,)."""

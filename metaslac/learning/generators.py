@@ -37,6 +37,10 @@ class Chance:
         """Whole numbers from low to high, both included."""
         return torch.randint(low, high + 1, shape, device=self.device, generator=self.generator)
 
+    def heads(self, count: int, steps: int) -> Tensor | None:
+        """Which of an ensemble's heads has each step, (steps,); None, with nothing drawn, of one alone."""
+        return self.whole(0, count - 1, steps) if count > 1 else None
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

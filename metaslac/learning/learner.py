@@ -25,8 +25,10 @@ from metaslac.learning.batch import (
 )
 from metaslac.learning.encoding import Encoding
 from metaslac.learning.generators import Chance, restore_generator
+from metaslac.learning.imagination import Imagination
 from metaslac.learning.objectives import (
     Loss,
+    cloning,
     model_objectives,
     prediction,
     reward_from_features,
@@ -35,7 +37,14 @@ from metaslac.learning.objectives import (
     task_kl,
     temperature,
 )
-from metaslac.learning.optimizers import Descent, adam, load_optimizer_state, optimizer_state, set_steps
+from metaslac.learning.optimizers import (
+    Descent,
+    adam,
+    falling,
+    load_optimizer_state,
+    optimizer_state,
+    set_steps,
+)
 from metaslac.learning.precision import Precision
 from metaslac.learning.task_variable import fixed, task_variable
 from metaslac.networks.context_encoder import TaskBelief
@@ -68,9 +77,9 @@ class Learner:
         learning = {
             "model": networks.model_parameters(),  # none, where states are observed
             "context": networks.task_parameters(config.task.inference),
-            "critic": list(networks.critic.parameters()),
+            "critic": [] if train.cloning else list(networks.critic.parameters()),
             "actor": list(networks.actor.parameters()),
-            "alpha": [networks.log_alpha],
+            "alpha": [networks.log_alpha] * config.learns_temperature,
         }
         self.optimizers = {
             name: adam(parameters, getattr(train, f"lr_{name}"))
@@ -85,6 +94,7 @@ class Learner:
         self._model_trains_m = learns_m and config.task.gradient != "critic"
         self._critic_trains_m = learns_m and config.task.gradient != "model"
         self._predicts = train.predict_with_critics
+        self._imagination = Imagination(networks, config, self.chance) if config.imagination.share else None
         self._critics: list[Tensor] = list(networks.critic.parameters())
         self._targets: list[Tensor] = list(networks.target_critic.parameters())
 
@@ -131,9 +141,8 @@ class Learner:
             part = slice(first, None, train.steps_per_batch)
             belief = self.task.believe(transitions)
             seen = self._see(features(part), some(batch.windows, part), self.task.draw(belief, params))
-            decisions = seen.decisions()
-            metrics |= self._critic_step(decisions, seen, belief)
-            metrics |= self._actor_step(decisions, seen.m.detach())
+            decisions, m, told = self._decisions(seen, len(params))
+            metrics |= told | self._learn(decisions, m, seen, belief)
             beliefs.append(fixed(belief))
             decided.append(decisions)
         return metrics | self._extra_steps(decided, beliefs, params)
@@ -162,10 +171,9 @@ class Learner:
             seen = self._see(windows.f, windows, m, self.networks.sees_latents)
             decisions = seen.decisions()
             if learns:
-                metrics |= self._critic_step(decisions, seen, belief)
+                metrics |= self._learn(decisions, seen.m, seen, belief)
             else:
-                metrics |= self._critics_alone(decisions, seen.m)
-            metrics |= self._actor_step(decisions, seen.m.detach())
+                metrics |= self._learn_again(decisions, seen.m)
         return metrics
 
     def anneal(self, progress: float) -> None:
@@ -215,14 +223,48 @@ class Learner:
         self._descent.step("model", loss, "model", *["context"] * self._model_trains_m)
         return metrics
 
-    def _critic_step(self, decisions: Decisions, seen: Seen, belief: TaskBelief | None) -> Metrics:
-        """One step down the soft Bellman error of decisions, and what their windows predict if that is asked.
+    def _decisions(self, seen: Seen, tasks: int) -> tuple[Decisions, Tensor, Metrics]:
+        """What a step learns from, of windows (K * W,): decisions, the m of each, and what is told."""
+        if self._imagination is None:
+            return seen.decisions(), seen.m, {}
+        return self._imagination.beside(seen, tasks)
+
+    def _learn(self, decisions: Decisions, m: Tensor, seen: Seen, belief: TaskBelief | None) -> Metrics:
+        """One step of critics and actor, or of one that clones, and of all that learns with them."""
+        if self.config.train.cloning:
+            return self._cloning_step(decisions, m, seen, belief)
+        told = self._critic_step(decisions, m, seen, belief)
+        return told | self._actor_step(decisions, m.detach())
+
+    def _learn_again(self, decisions: Decisions, m: Tensor) -> Metrics:
+        """One step of critics and actor, or of one that clones, and of nothing else; m has no gradient."""
+        if self.config.train.cloning:
+            loss, told = cloning(self.networks, decisions, m)
+            self._descent.step("actor", loss, "actor")
+            return told
+        loss, told = self._bellman(decisions, m)
+        self._descent.step("critic", loss, "critic")
+        return told | self._actor_step(decisions, m)
+
+    def _critic_step(self, decisions: Decisions, m: Tensor, seen: Seen, belief: TaskBelief | None) -> Metrics:
+        """One step down the soft Bellman error of decisions, and what goes with it."""
+        loss = self._bellman(decisions, m if self._critic_trains_m else m.detach())
+        return self._step_of_all("critic", loss, seen, belief)
+
+    def _cloning_step(
+        self, decisions: Decisions, m: Tensor, seen: Seen, belief: TaskBelief | None
+    ) -> Metrics:
+        """One step down -log pi of decisions, and what goes with it: the actor is in the critics' place."""
+        loss = cloning(self.networks, decisions, m if self._critic_trains_m else m.detach())
+        return self._step_of_all("actor", loss, seen, belief)
+
+    def _step_of_all(self, whose: str, of_decisions: Loss, seen: Seen, belief: TaskBelief | None) -> Metrics:
+        """One step down a loss of decisions, and what their windows predict if that is asked.
 
         Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads of
         rewards and next latents, whatever m is. Features that have a gradient train the encoder.
         """
-        m = seen.m if self._critic_trains_m else seen.m.detach()
-        loss, metrics = self._bellman(decisions, m)
+        loss, metrics = of_decisions
         if belief is not None:
             kl = task_kl(belief)
             loss, metrics = loss + self.config.task.kl_weight * kl.value, metrics | kl.parts
@@ -233,7 +275,7 @@ class Learner:
             told = self._feature_reward(to_model)
             loss, metrics = loss + told.value, metrics | told.parts
         trains_m = self._critic_trains_m or (self._predicts and self._model_trains_m)
-        self._descent.step("critic", loss, "critic", *self._model, *["context"] * trains_m)
+        self._descent.step(whose, loss, whose, *self._model, *["context"] * trains_m)
         return metrics
 
     def _actor_step(self, decisions: Decisions, m: Tensor) -> Metrics:
@@ -242,17 +284,20 @@ class Learner:
         noise = self.chance.normal(len(m), self.action_size)
         (loss, metrics), entropy = soft_policy(networks, config, decisions, m, noise)
         self._descent.step("actor", loss, "actor")
-        target = config.target_entropy * self.action_size
-        self._descent.step("temperature", temperature(networks.log_alpha, entropy, target), "alpha")
+        if "alpha" in self.optimizers:
+            target = config.target_entropy * self.action_size
+            self._descent.step("temperature", temperature(networks.log_alpha, entropy, target), "alpha")
+            metrics = {**metrics, "actor/alpha": networks.log_alpha.detach().exp()}
         self._move_target()
-        return {**metrics, "actor/alpha": networks.log_alpha.detach().exp()}
+        return metrics
 
     def _extra_steps(
         self, decided: Sequence[Decisions], beliefs: Sequence[TaskBelief | None], params: Tensor
     ) -> Metrics:
         """Steps of critics, actor, temperature and targets on decisions drawn anew from those of all steps.
 
-        m is sampled anew for each. Nothing else learns from them.
+        m is sampled anew for each. Nothing else learns from them. Of imagined ones it is their share that is
+        drawn on average.
         """
         train, tasks = self.config.train, len(params)
         metrics: Metrics = {}
@@ -267,13 +312,8 @@ class Learner:
             decisions = everything.chosen(row, order)
             with torch.no_grad():
                 m = expand_tasks(self.task.draw(beliefs[step % train.steps_per_batch], params), count)
-            metrics |= self._critics_alone(decisions, m) | self._actor_step(decisions, m)
+            metrics |= self._learn_again(decisions, m)
         return metrics
-
-    def _critics_alone(self, decisions: Decisions, m: Tensor) -> Metrics:
-        loss, told = self._bellman(decisions, m)
-        self._descent.step("critic", loss, "critic")
-        return told
 
     def _bellman(self, decisions: Decisions, m: Tensor) -> Loss:
         noise = self.chance.normal(len(m), self.action_size)
@@ -290,7 +330,8 @@ class Learner:
         if model is None:
             return None
         noise = self.chance.normal(*f.shape[:2], model.noise_size)
-        return model.infer(f, windows.a, m, windows.restart, noise)
+        heads = self.chance.heads(self.config.model.heads, f.shape[1] - 1)
+        return model.infer(f, windows.a, m, windows.restart, noise)._replace(heads=heads)
 
     def _shifted(self, windows: Windows) -> Windows:
         """With the frames of each window (K, W) moved at random, if they are to be."""
@@ -306,8 +347,3 @@ class Learner:
     @torch.no_grad()
     def _move_target(self) -> None:
         torch._foreach_lerp_(self._targets, self._critics, self.config.actor_critic.tau)
-
-
-def falling(progress: float, decay: float) -> float:
-    """1, and over the last share `decay` of `progress` in [0, 1] linearly to 0."""
-    return min(1.0, (1 - progress) / decay) if decay else 1.0

@@ -95,10 +95,12 @@ def weight_bytes(config: Config, action_size: int, num_params: int, state_size: 
         networks = MetaSLAC(config, action_size, num_params, state_size)
     idle = {"infer": ["task_params"], "oracle": ["context_encoder"]}
     idle["blind"] = [*idle["infer"], *idle["oracle"]]
+    resting = idle[config.task.inference] + ["critic"] * config.train.cloning
+    resting += ["log_alpha"] * (not config.learns_temperature)
     trained = [
         parameter
         for name, parameter in networks.named_parameters()
-        if parameter.requires_grad and name.partition(".")[0] not in idle[config.task.inference]
+        if parameter.requires_grad and name.partition(".")[0] not in resting
     ]
     needed = sum(parameter.nbytes for parameter in networks.parameters())
     # A gradient, two moments, and the number of steps made.

@@ -15,11 +15,14 @@ from torch import Tensor
 from metaslac.config.sections import ActorCriticConfig, ModelConfig
 from metaslac.learning.batch import Decisions, Seen
 from metaslac.learning.encoding import Encoding
-from metaslac.networks.actor_critic import squash
+from metaslac.networks.actor_critic import log_density
+from metaslac.networks.blocks import Gaussian
 from metaslac.networks.context_encoder import TaskBelief
 from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
 from metaslac.networks.latent_models.base import LatentModel, Metrics
 from metaslac.networks.meta_slac import MetaSLAC
+
+SMALLEST = 1e-6  # mean of |Q| that is divided by
 
 
 class Loss(NamedTuple):
@@ -135,7 +138,8 @@ def soft_bellman(
     """
     fixed_m, d = m.detach(), decisions
     with torch.no_grad():
-        a_next, log_pi = squash(networks.actor(d.f[:, 1:], d.a[:, 1:], fixed_m, d.z_next), noise)
+        policy = networks.actor(d.f[:, 1:], d.a[:, 1:], fixed_m, d.z_next)
+        a_next, log_pi = networks.actor.decide(policy, noise)
         seen_next = networks.sight(d.z_next, d.f[:, 1:], d.a[:, 1:], d.state_next)
         value = networks.target_critic(seen_next, a_next, fixed_m).amin(0)
         value = value - networks.log_alpha.exp() * log_pi
@@ -150,18 +154,42 @@ def soft_policy(
 ) -> tuple[Loss, Tensor]:
     """alpha log pi - min Q of actions drawn anew at the decisions, and the policy's entropy there, ().
 
-    With `policy_decay`, the mean squares of the policy's means and log standard deviations are added.
+    With `policy_decay`, the mean squares of the policy's means and log standard deviations are added. With
+    `cloning_weight` w, it is all over the mean of |min Q|, as of TD3+BC (Fujimoto & Gu 2021, equation 5), so
+    that the balance is that of no reward's scale, and w times -log pi of the actions that were played is
+    added. There 1/w is 2.5, and a squared error stands for -log pi; DrQ+BC (Lu et al. 2023) is that from
+    pixels.
     """
     f, a = decisions.f[:, :-1], decisions.a[:, :-1]
     policy = networks.actor(f, a, m, decisions.z)
-    action, log_pi = squash(policy, noise)
+    action, log_pi = networks.actor.decide(policy, noise)
     value = networks.critic(networks.sight(decisions.z, f, a, decisions.state), action, m).amin(0)
     loss = (networks.log_alpha.detach().exp() * log_pi - value).mean()
+    entropy = -log_pi.detach().mean()
+    parts = {} if config.deterministic else {"actor/entropy": entropy}
+    if config.cloning_weight:
+        surprise = surprise_of(policy, decisions)
+        loss = loss / value.detach().abs().mean().clamp_min(SMALLEST) + config.cloning_weight * surprise
+        parts["actor/cloning"] = surprise.detach()
     if config.policy_decay:
         squares = policy.mean.square().mean() + policy.std.log().square().mean()
         loss = loss + config.policy_decay * squares
-    entropy = -log_pi.detach().mean()
-    return Loss(loss, {"actor/loss": loss.detach(), "actor/entropy": entropy}), entropy
+    return Loss(loss, {"actor/loss": loss.detach(), **parts}), entropy
+
+
+def surprise_of(policy: Gaussian, decisions: Decisions) -> Tensor:
+    """-log pi of the actions that were played, in nats: the mean over decisions that were not imagined."""
+    surprise = -log_density(policy, decisions.a[:, -1])
+    if decisions.real is None:
+        return surprise.mean()
+    return (surprise * decisions.real).sum() / decisions.real.sum()
+
+
+def cloning(networks: MetaSLAC, decisions: Decisions, m: Tensor) -> Loss:
+    """Behaviour cloning, -log pi of actions that were played given what the actor sees, m (B, M)."""
+    policy = networks.actor(decisions.f[:, :-1], decisions.a[:, :-1], m, decisions.z)
+    loss = surprise_of(policy, decisions)
+    return Loss(loss, {"actor/loss": loss.detach()})
 
 
 def temperature(log_alpha: Tensor, entropy: Tensor, target: float) -> Tensor:

@@ -58,6 +58,11 @@ def adam(parameters: list[nn.Parameter], lr: float) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr, fused=True)
 
 
+def falling(progress: float, decay: float) -> float:
+    """1, and over the last share `decay` of `progress` in [0, 1] linearly to 0: a factor on step sizes."""
+    return min(1.0, (1 - progress) / decay) if decay else 1.0
+
+
 def set_steps(optimizers: Optimizers, steps: Mapping[str, float]) -> None:
     """Set the step size of each optimiser that is named."""
     for name, size in steps.items():

@@ -15,12 +15,14 @@ from metaslac.config.sections import ActorCriticConfig
 from metaslac.networks.blocks import Gaussian, Standardise, mlp
 
 LOG_STD_RANGE = (-20.0, 2.0)
+CLOSEST = 1e-3  # to the border of [-1, 1], of actions whose density is asked for
 
 
 class Actor(nn.Module):
     """pi(a_t | f_{t-L+1..t}, a_{t-L+1..t-1}, m), a tanh-squashed Gaussian on [-1, 1]^A.
 
     With `actor_input` latent it is pi(a_t | z_t, m), as of Dreamer and LOMPO, z_t filtered over that history.
+    One that is `deterministic` is the tanh of the mean, as of LOMPO: its spread has no meaning.
     """
 
     def __init__(
@@ -33,8 +35,9 @@ class Actor(nn.Module):
         latent_size: int = 0,
     ) -> None:
         super().__init__()
-        self.task_scale = config.task_scale
+        self.action_size, self.task_scale = action_size, config.task_scale
         self.of_latent = config.actor_input == "latent"
+        self.deterministic, self.action_noise = config.deterministic, config.action_noise
         standardises = config.standardise and not self.of_latent
         self.standardise = Standardise(feature_size) if standardises else None
         seen = latent_size if self.of_latent else history_size(window, feature_size, action_size)
@@ -48,12 +51,32 @@ class Actor(nn.Module):
         """
         if self.of_latent:
             assert z is not None
-            seen = [z]
-        else:
-            standard = f if self.standardise is None else self.standardise(f)
-            seen = [standard.flatten(1), a.flatten(1)]
-        mean, log_std = self.network(torch.cat((*seen, self.task_scale * m), -1)).chunk(2, -1)
+            return self.on_latents(z, m)
+        standard = f if self.standardise is None else self.standardise(f)
+        return self._policy(standard.flatten(1), a.flatten(1), self.task_scale * m)
+
+    def on_latents(self, z: Tensor, m: Tensor) -> Gaussian:
+        """The same of an actor that sees latents: z (B, Z), m (B, M)."""
+        assert self.of_latent
+        return self._policy(z, self.task_scale * m)
+
+    def _policy(self, *seen: Tensor) -> Gaussian:
+        mean, log_std = self.network(torch.cat(seen, -1)).chunk(2, -1)
         return Gaussian(mean, log_std.clamp(*LOG_STD_RANGE).exp())
+
+    def decide(self, policy: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions (B, A) to be judged and their log-probability (B,), from standard normal noise (B, A).
+
+        Of a deterministic actor that is 0, as no entropy counts there, and the noise does nothing.
+        """
+        if self.deterministic:
+            return policy.mean.tanh(), policy.mean.new_zeros(len(policy.mean))
+        return squash(policy, noise)
+
+    def play(self, policy: Gaussian, noise: Tensor) -> Tensor:
+        """Actions (B, A) to be played, in an environment or a roll-out, from standard normal noise (B, A)."""
+        a, _ = self.decide(policy, noise)
+        return (a + self.action_noise * noise).clamp(-1, 1) if self.deterministic else a
 
 
 def squash(distribution: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,8 +85,22 @@ def squash(distribution: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
     log(1 - tanh(u)^2) in the form 2 (log 2 - u - softplus(-2u)), which does not saturate.
     """
     u = distribution.sample(noise)
+    return u.tanh(), _log_density(distribution, u)
+
+
+def log_density(distribution: Gaussian, a: Tensor) -> Tensor:
+    """log pi (B,) of given actions (B, A) in [-1, 1], as of `squash`.
+
+    An action nearer to the border than CLOSEST counts as that near. Its u = atanh(a) would be infinite on the
+    border itself, where clipped actions are, and outweigh all others.
+    """
+    return _log_density(distribution, a.clamp(CLOSEST - 1, 1 - CLOSEST).atanh())
+
+
+def _log_density(distribution: Gaussian, u: Tensor) -> Tensor:
+    """log pi (B,) of tanh(u) (B, A)."""
     log_derivative = 2 * (math.log(2) - u - F.softplus(-2 * u))
-    return u.tanh(), -(distribution.negative_log_likelihood(u) + log_derivative).sum(-1)
+    return -(distribution.negative_log_likelihood(u) + log_derivative).sum(-1)
 
 
 class Sight(nn.Module):

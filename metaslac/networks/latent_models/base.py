@@ -19,6 +19,7 @@ from metaslac.config.sections import ModelConfig
 from metaslac.networks.blocks import Gaussian, GaussianHead
 from metaslac.networks.images import ImageDecoder, pixels
 from metaslac.networks.latent_models.conditionals import Distribution, divergence
+from metaslac.networks.latent_models.ensemble import GaussianHeads, of_head
 
 Metrics = dict[str, Tensor]
 
@@ -28,6 +29,7 @@ class Posterior(NamedTuple):
 
     layers: tuple[Tensor, ...]  # (B, T, size of the layer) each
     q: Distribution  # (B, T, size of the first layer)
+    heads: Tensor | None = None  # (T-1,) which of an ensemble's heads predicts each step after the first
 
     @property
     def z(self) -> Tensor:
@@ -60,6 +62,14 @@ class LatentModel(nn.Module, ABC):
         self.sizes, self.noise_sizes = tuple(sizes), tuple(noise_sizes)
         self.decoder = ImageDecoder(image_size, config.base_depth, self.latent_size, config.convolution_init)
 
+    def prediction_head(self, inputs: int, outputs: int) -> GaussianHead | GaussianHeads:
+        """A head for p of the next first layer, or as many as the configuration says."""
+        config = self.config
+        sizes = inputs, config.hidden_size, outputs
+        if config.heads == 1:
+            return GaussianHead(*sizes, config.prior_std_min)
+        return GaussianHeads(config.heads, *sizes, config.prior_std_min)
+
     def end_with_reward(self, step: int) -> None:
         """Make p(r_t | z_t, a_t, z_{t+1}, m), where a_t and m have `step` numbers together."""
         config = self.config
@@ -86,14 +96,31 @@ class LatentModel(nn.Module, ABC):
 
     @abstractmethod
     def prior(self, posterior: Posterior, a: Tensor, m: Tensor, restart: Tensor) -> Gaussian:
-        """p of the first layer at every step (B, T, size), given the samples of the step before."""
+        """p of the first layer at every step (B, T, size), given the samples of the step before.
+
+        With several heads it is at each step that of the one which the posterior names.
+        """
 
     @abstractmethod
-    def advance(self, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+    def predict(self, z: Tensor, a: Tensor, m: Tensor) -> Distribution:
+        """p_k of the next first layer by each of K heads, (K, B, size); z (B, Z), a (B, A), m (B, M)."""
+
+    @abstractmethod
+    def complete(self, first: Tensor, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+        """z_{t+1} (B, Z) of its first layer (B, size): further layers are sampled with the rest of the noise.
+
+        z, a and m as of `predict`; noise (B, noise_size less what the first layer takes).
+        """
+
+    def advance(self, z: Tensor, a: Tensor, m: Tensor, noise: Tensor, head: Tensor | None = None) -> Tensor:
         """A sample of p(z_{t+1} | z_t, a_t, m), (B, Z).
 
-        z (B, Z); a (B, A); m (B, M); noise (B, noise_size).
+        z (B, Z); a (B, A); m (B, M); noise (B, noise_size); head (), which one of several predicts: the
+        first if none is said.
         """
+        noise1, others = noise.tensor_split((self.noise_sizes[0],), -1)
+        first = of_head(self.predict(z, a, m), head).sample(noise1)
+        return self.complete(first, z, a, m, others)
 
     def kl(self, posterior: Posterior, a: Tensor, m: Tensor, restart: Tensor) -> Tensor:
         """KL(q || p) of the first layer, in nats: (B, T). Of further layers q and p are the same."""

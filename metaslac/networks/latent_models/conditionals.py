@@ -70,7 +70,7 @@ def standard_normal(like: Tensor) -> Gaussian:
 
 
 def prior_over_time(
-    conditional: Callable[..., Gaussian], carried: Tensor, a: Tensor, m: Tensor, restart: Tensor
+    conditional: Callable[..., Distribution], carried: Tensor, a: Tensor, m: Tensor, restart: Tensor
 ) -> Gaussian:
     """p(. | what is carried over from t-1, a_{t-1}, m), all steps at once (B, T, size); N(0, I) at restarts.
 
@@ -78,6 +78,7 @@ def prior_over_time(
     """
     steps = a.shape[1]
     p = conditional(carried[:, :-1], a, m[:, None].expand(-1, steps, -1))
+    assert isinstance(p, Gaussian)
     again = restart[:, 1:, None]
     mean, std = p.mean.masked_fill(again, 0.0), p.std.masked_fill(again, 1.0)
     first = mean.new_zeros(mean.shape[0], 1, mean.shape[2])

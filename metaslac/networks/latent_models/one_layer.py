@@ -5,6 +5,8 @@ Those without a sequence are in vae.py.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from metaslac.config.sections import ModelConfig
 from metaslac.networks.blocks import Gaussian, GaussianHead
 from metaslac.networks.latent_models.base import LatentModel, Posterior
 from metaslac.networks.latent_models.conditionals import Distribution, at, choose, prior_over_time, stacked
+from metaslac.networks.latent_models.ensemble import drawn_head, every_head
 
 
 class Filtering(LatentModel):
@@ -25,7 +28,7 @@ class Filtering(LatentModel):
         super().__init__(config, image_size, (size,), (size,))
         self.z_first_posterior = GaussianHead(config.feature_size, hidden, size)
         self.z_posterior = GaussianHead(config.feature_size + size + step, hidden, size)
-        self.z_prior = GaussianHead(size + step, hidden, size)
+        self.z_prior = self.prediction_head(size + step, size)
         self.end_with_reward(step)
 
     def infer(self, f: Tensor, a: Tensor, m: Tensor, restart: Tensor, noise: Tensor) -> Posterior:
@@ -43,9 +46,13 @@ class Filtering(LatentModel):
 
     def prior(self, posterior: Posterior, a: Tensor, m: Tensor, restart: Tensor) -> Gaussian:
         """p(z_t | z_{t-1}, a_{t-1}, m); N(0, I) at restarts."""
-        return prior_over_time(self.z_prior, posterior.layers[0], a, m, restart)
+        predict = partial(drawn_head, self.z_prior, posterior.heads)
+        return prior_over_time(predict, posterior.layers[0], a, m, restart)
 
-    def advance(self, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
-        """As of LatentModel."""
-        following: Gaussian = self.z_prior(z, a, m)
-        return following.sample(noise)
+    def predict(self, z: Tensor, a: Tensor, m: Tensor) -> Distribution:
+        """p_k(z_{t+1} | z_t, a_t, m)."""
+        return every_head(self.z_prior, z, a, m)
+
+    def complete(self, first: Tensor, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+        """The layer, which is the only one."""
+        return first

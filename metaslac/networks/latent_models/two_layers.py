@@ -6,6 +6,8 @@ so that only z1 has a KL.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ from metaslac.networks.latent_models.conditionals import (
     prior_over_time,
     stacked,
 )
+from metaslac.networks.latent_models.ensemble import Conditional, drawn_head, every_head
 
 Head = type[GaussianHead] | type[DeltaHead]
 
@@ -40,7 +43,8 @@ class TwoLayers(LatentModel):
         super().__init__(config, image_size, (z1, z2), (z1 * noisy[0], z2 * noisy[1]))
         self.z1_first_posterior = self.z1_head(config.feature_size, hidden, z1)
         self.z1_posterior = self.z1_head(config.feature_size + z2 + step, hidden, z1)
-        self.z1_prior = self.z1_head(z2 + step, hidden, z1)
+        self.z1_prior: Conditional
+        self.z1_prior = self.prediction_head(z2 + step, z1) if noisy[0] else DeltaHead(z2 + step, hidden, z1)
         self.z2_first = self.z2_head(z1, hidden, z2)
         self.z2_next = self.z2_head(z1 + z2 + step, hidden, z2)
         self.end_with_reward(step)
@@ -67,19 +71,21 @@ class TwoLayers(LatentModel):
 
     def prior(self, posterior: Posterior, a: Tensor, m: Tensor, restart: Tensor) -> Gaussian:
         """p(z1_t | z2_{t-1}, a_{t-1}, m); N(0, I) at restarts."""
-        return prior_over_time(self.z1_given_past, posterior.layers[1], a, m, restart)
+        predict = partial(self.z1_given_past, posterior.heads)
+        return prior_over_time(predict, posterior.layers[1], a, m, restart)
 
-    def z1_given_past(self, *past: Tensor) -> Gaussian:
-        """p(z1_{t+1} | z2_t, a_t, m), (..., Z1)."""
-        p: Gaussian = self.z1_prior(*past)
-        return p
+    def z1_given_past(self, heads: Tensor | None, *past: Tensor) -> Distribution:
+        """p(z1_{t+1} | z2_t, a_t, m), (B, T, Z1), by the drawn ones of several heads."""
+        return drawn_head(self.z1_prior, heads, *past)
 
-    def advance(self, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
-        """As of LatentModel; of deltas the value."""
-        noise1, noise2 = noise.split(self.noise_sizes, -1)
-        z2 = z[:, self.sizes[0] :]
-        z1 = self.z1_prior(z2, a, m).sample(noise1)
-        return torch.cat((z1, self.z2_next(z1, z2, a, m).sample(noise2)), -1)
+    def predict(self, z: Tensor, a: Tensor, m: Tensor) -> Distribution:
+        """p_k(z1_{t+1} | z2_t, a_t, m); a delta where nothing is sampled."""
+        return every_head(self.z1_prior, z[:, self.sizes[0] :], a, m)
+
+    def complete(self, first: Tensor, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+        """With a sample of p(z2_{t+1} | z1_{t+1}, z2_t, a_t, m); of a delta its value."""
+        second = self.z2_next(first, z[:, self.sizes[0] :], a, m).sample(noise)
+        return torch.cat((first, second), -1)
 
 
 class SLAC(TwoLayers):
@@ -104,9 +110,9 @@ class Deterministic(TwoLayers):
 
     z1_head, z2_head = DeltaHead, DeltaHead
 
-    def z1_given_past(self, *past: Tensor) -> Gaussian:
-        """p(z1_{t+1} | z2_t, a_t, m), (..., Z1), of standard deviation 1."""
-        mean = self.z1_prior(*past).mean
+    def z1_given_past(self, heads: Tensor | None, *past: Tensor) -> Gaussian:
+        """p(z1_{t+1} | z2_t, a_t, m), (B, T, Z1), of standard deviation 1."""
+        mean = drawn_head(self.z1_prior, heads, *past).mean
         return Gaussian(mean, torch.ones_like(mean))
 
     def kl(self, posterior: Posterior, a: Tensor, m: Tensor, restart: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from metaslac.config.sections import ModelConfig
 from metaslac.networks.blocks import Gaussian, GaussianHead
 from metaslac.networks.latent_models.base import LatentModel, Posterior
-from metaslac.networks.latent_models.conditionals import standard_normal
+from metaslac.networks.latent_models.conditionals import Distribution, standard_normal
 
 
 class VAE(LatentModel):
@@ -40,10 +40,13 @@ class VAE(LatentModel):
         """N(0, I) at every step."""
         return standard_normal(posterior.layers[0])
 
-    def advance(self, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
-        """A sample of p(z), whatever came before."""
-        z1, noise2 = noise.split(self.noise_sizes, -1)
-        return torch.cat((z1, self.z2_given_z1(z1).sample(noise2)), -1)
+    def predict(self, z: Tensor, a: Tensor, m: Tensor) -> Distribution:
+        """N(0, I), whatever came before."""
+        return standard_normal(z[None, :, : self.sizes[0]])
+
+    def complete(self, first: Tensor, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+        """With a sample of p(z2 | z1)."""
+        return torch.cat((first, self.z2_given_z1(first).sample(noise)), -1)
 
 
 class SimpleVAE(LatentModel):
@@ -64,6 +67,10 @@ class SimpleVAE(LatentModel):
         """N(0, I) at every step."""
         return standard_normal(posterior.layers[0])
 
-    def advance(self, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
-        """A sample of p(z), whatever came before."""
-        return noise
+    def predict(self, z: Tensor, a: Tensor, m: Tensor) -> Distribution:
+        """N(0, I), whatever came before."""
+        return standard_normal(z[None])
+
+    def complete(self, first: Tensor, z: Tensor, a: Tensor, m: Tensor, noise: Tensor) -> Tensor:
+        """The layer, which is the only one."""
+        return first

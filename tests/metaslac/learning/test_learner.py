@@ -98,7 +98,7 @@ def test_actor_critic_steps_reach_of_the_model_its_reward_and_prior_heads_alone(
     before = snapshot(learner)
     belief = learner.task.believe(learner.task.read(batch.context))
     seen = learner._see(f, batch.windows, learner.task.draw(belief, batch.params))
-    learner._critic_step(seen.decisions(), seen, belief)
+    learner._critic_step(seen.decisions(), seen.m, seen, belief)
     learner._actor_step(seen.decisions(), seen.m.detach())
     after = learner.networks.state_dict()
     moved = {".".join(name.split(".")[:2]) for name in before if not torch.equal(before[name], after[name])}
