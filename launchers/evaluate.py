@@ -77,12 +77,27 @@ def control_options(command: Command) -> Command:
     show_default=True,
     help="Whether to evaluate on the training tasks too; the probe of beliefs needs it.",
 )
+@click.option(
+    "--context",
+    type=UserPath(),
+    show_default="none: the agent explores",
+    help="A data set of those tasks, whose episodes the agent is given before each trial, in place of "
+    "exploring by itself. Another protocol: it is never compared with that.",
+)
+@click.option(
+    "--context-episodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Episodes of the task that each trial is given, from trial to trial the next ones.",
+)
 @control_options
 @click.option(
     "--json",
     "json_path",
     type=UserPath(dir_okay=False),
-    show_default="evaluation.json of the run, evaluation-validation.json with --split validation",
+    show_default="evaluation.json of the run, evaluation-validation.json with --split validation, "
+    "...-given.json with --context",
     help="Where to write every return and belief.",
 )
 @click.option(
@@ -101,6 +116,8 @@ def evaluate(
     seed: int,
     split: str,
     training_tasks: bool,
+    context: Path | None,
+    context_episodes: int,
     blind: Path | None,
     oracle: Path | None,
     json_path: Path | None,
@@ -137,6 +154,8 @@ def evaluate(
         redraw_every=redraw_every,
         mean_below=mean_below,
         overwrite=overwrite,
+        context=context,
+        context_episodes=context_episodes,
     )
     show(evaluated.evaluation, evaluated.controls)
     click.echo(f"every return and belief: {evaluated.path}")
@@ -151,6 +170,7 @@ def show(evaluation: Evaluation, controls: Mapping[str, Evaluation]) -> None:
         + f", m drawn anew every {about['redraw_every']} decisions" * (about["redraw_every"] > 0)
         + f", its mean below a width of {about['mean_below']:g}" * (about["mean_below"] > 0)
         + ", actions sampled" * about["sample_actions"]
+        + f", given {about['context']}" * (about["context"] != "")
         + f"; {words}" * (words != "")
     )
     click.echo(returns_table(evaluation.held_out, evaluation.training))

@@ -288,6 +288,7 @@ def evaluation(**about: Any) -> Evaluation:
         "redraw_every": 0,
         "mean_below": 0.0,
         "sample_actions": False,
+        "context": "",
         "observation": "pixels",
         "privileged": False,
         "decisions": DECISIONS,

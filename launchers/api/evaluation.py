@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
+from metaslac.launchers.api.given_context import GivenContext
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import user_path
@@ -49,6 +50,8 @@ def evaluate(
     redraw_every: int | None = None,
     mean_below: float | None = None,
     overwrite: bool = False,
+    context: str | Path | None = None,
+    context_episodes: int = 1,
 ) -> Evaluated:
     """Evaluate adaptation on every task of a split of an agent's family; what `metaslac evaluate` does.
 
@@ -69,6 +72,10 @@ def evaluate(
         redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is the
             checkpoint's `evaluation.redraw_every`.
         mean_below: likewise of `evaluation.mean_below`.
+        context: a data set of the split's tasks, whose episodes the agent is given before a trial: it then
+            explores nothing, and acts on what those tell from its first episode on. Training tasks are left
+            out.
+        context_episodes: of the task's, so many in each trial, from trial to trial the next ones.
         overwrite: whether another evaluation that is in the file may be lost. The same one may be: of the
             same checkpoint and design, by the same version.
 
@@ -86,8 +93,10 @@ def evaluate(
 
     if split not in CALLED:
         raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
-    checkpoint = user_path(checkpoint)
-    path = evaluation_path(checkpoint, split) if out is None else user_path(out)
+    if context_episodes < 1:
+        raise MetaslacError(f"context_episodes must be at least 1, got {context_episodes}")
+    checkpoint, given_context = user_path(checkpoint), context is not None
+    path = evaluation_path(checkpoint, split, given_context) if out is None else user_path(out)
     given = {name: user_path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
     if out is not None or path.parent.is_dir():  # of anything else, loading says what it is not
         check_writable(path)
@@ -95,14 +104,16 @@ def evaluate(
     tasks = trained.family.validation_tasks if split == "validation" else trained.family.test_tasks
     if not tasks:
         raise MetaslacError(f"--split {split}: {trained.family.name} has no {CALLED[split]} tasks")
-    about = _about(trained, checkpoint, split, episodes, trials, seed, training_tasks)
+    shown = None if context is None else GivenContext(user_path(context), context_episodes, trained, split)
+    training_tasks = training_tasks and shown is None
+    about = _about(trained, checkpoint, split, episodes, trials, seed, training_tasks, shown)
     controls = {name: _control(where, name, about, path) for name, where in given.items()}
     for name, control in controls.items():
         _check_comparable(about, tasks, f"--{name} {given[name]}", control)
     if not overwrite:
         check_nothing_is_lost(path, about, training_tasks)
-    held_out = _play(trained, tasks, about)
-    training = _play(trained, trained.family.train_tasks, about) if training_tasks else None
+    held_out = _play(trained, tasks, about, shown)
+    training = _play(trained, trained.family.train_tasks, about, None) if training_tasks else None
     evaluation = Evaluation(about, held_out, training)
     write_evaluation(path, evaluation)
     return Evaluated(evaluation, controls, path)
@@ -116,6 +127,7 @@ def _about(
     trials: int,
     seed: int,
     training_tasks: bool,
+    shown: GivenContext | None,
 ) -> dict[str, Any]:
     from metaslac.acting.adaptation import EVALUATION_STREAM
     from metaslac.config.text import to_dict
@@ -129,6 +141,8 @@ def _about(
     drawing = trained.drawing
     command += f" --redraw-every {drawing.every}" * (drawing.every > 0)
     command += f" --mean-below {drawing.mean_below:g}" * (drawing.mean_below > 0)
+    if shown is not None:
+        command += f" --context {shlex.quote(str(shown.path))} --context-episodes {shown.episodes}"
     command += family_option(trained.family.name)
     return {
         "family": trained.family.name,
@@ -143,7 +157,8 @@ def _about(
         "trials": trials,
         "seed": seed,
         "stream": EVALUATION_STREAM,
-        "exploration_episodes": config.evaluation.exploration_episodes,
+        "exploration_episodes": 0 if shown else config.evaluation.exploration_episodes,
+        "context": shown.words if shown else "",
         "redraw_every": trained.drawing.every,
         "mean_below": trained.drawing.mean_below,
         "sample_actions": config.evaluation.sample_actions,
@@ -159,7 +174,9 @@ def _about(
     }
 
 
-def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Trials:
+def _play(
+    trained: Trained, tasks: Sequence[Task], about: dict[str, Any], shown: GivenContext | None
+) -> Trials:
     from metaslac.evidence.evaluation_file import trials_of
 
     played = play(
@@ -170,6 +187,7 @@ def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Tri
         seed=about["seed"],
         stream=about["stream"],
         keep_beliefs=True,
+        given=shown,
     )
     return trials_of(played, about["decisions"])
 
@@ -177,9 +195,9 @@ def _play(trained: Trained, tasks: Sequence[Task], about: dict[str, Any]) -> Tri
 def _control(path: Path, name: str, about: dict[str, Any], out: Path) -> Evaluation:
     from metaslac.evidence.evaluation_file import evaluation_at, read_evaluation
 
-    split = about["split"]
-    evaluation = read_evaluation(path, split)
-    if out.exists() and out.samefile(evaluation_at(path, split)):
+    split, given = about["split"], about["context"] != ""
+    evaluation = read_evaluation(path, split, given)
+    if out.exists() and out.samefile(evaluation_at(path, split, given)):
         raise MetaslacError(f"--{name} {path}: the evaluation would be written over it")
     if evaluation.about["inference"] != name:
         raise MetaslacError(f"--{name} {path}: its task.inference is {evaluation.about['inference']}")

@@ -66,13 +66,13 @@ def offline_train(
             raise MetaslacError(f"{run_dir} holds a run of {config.command}, which has no data set")
         data = _opened(user_path(data_set or config.runtime.data_set), family)
         config = with_values(config, {"runtime.data_set": str(data.path)})
-        check_recorded(config, _recorded(data))
     else:
         if data_set is None:
             raise MetaslacError("a data set is needed; `metaslac dataset record` makes one")
         data = _opened(user_path(data_set), family)
         algorithm, preset = algorithm or "lompo", preset or "quick"
-        config = resolve_offline(algorithm, preset, _recorded(data), settings)
+        recorded = {**recorded_with(data), "runtime.data_set": str(data.path)}
+        config = resolve_offline(algorithm, preset, recorded, settings)
         run_dir = user_path(run_dir or _default_run_dir(config, algorithm, preset))
     return _train(config, data, run_dir, names_in(settings), quiet, stop, tell, resume is not None)
 
@@ -110,6 +110,7 @@ def check_data(data: DataSet, family: Family, config: Config, split: str = "trai
     about = data.about
     if about.task_hash != family.task_hash:
         raise MetaslacError(f"{data.path} was recorded on another task list of {family.name}")
+    check_recorded(config, recorded_with(data))
     if about.split != split:
         raise MetaslacError(f"{data.path} is of {about.split} tasks, not of {split} ones")
     tasks = {task.index: tuple(task.params) for task in family.tasks}
@@ -139,9 +140,9 @@ def _opened(path: Path, family: str | None) -> DataSet:
     return data
 
 
-def _recorded(data: DataSet) -> Mapping[str, Any]:
-    values = {name: getattr(data.about, entry) for name, entry in RECORDED.items()}
-    return {**values, "runtime.data_set": str(data.path)}
+def recorded_with(data: DataSet) -> Mapping[str, Any]:
+    """The settings that a data set decides."""
+    return {name: getattr(data.about, entry) for name, entry in RECORDED.items()}
 
 
 def _default_run_dir(config: Config, algorithm: str, preset: str) -> Path:

@@ -16,7 +16,7 @@ from metaslac.launchers.api.family import configured_family
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on, torch_threads
 
 if TYPE_CHECKING:
-    from metaslac.acting.adaptation import TaskAdaptation
+    from metaslac.acting.adaptation import Given, TaskAdaptation
     from metaslac.acting.agent import Agent, Drawing
     from metaslac.config.sections import Config
     from metaslac.envs import Task
@@ -83,9 +83,11 @@ def play(
     seed: int = 0,
     keep_frames: bool = False,
     keep_beliefs: bool = False,
+    given: Given | None = None,
 ) -> list[TaskAdaptation]:
     """Trials of adaptation, exploring as the checkpoint's own configuration says; `stream` as of adapt.
 
+    With `given`, as of adapt, nothing is explored: the first episode acts on what that tells.
     If they take long, a terminal shows how far they are.
     """
     from tqdm import tqdm
@@ -107,7 +109,7 @@ def play(
             watched(env, trained.family.observation) if keep_frames else env,
             tasks,
             episodes=episodes,
-            exploration_episodes=trained.config.evaluation.exploration_episodes,
+            exploration_episodes=0 if given else trained.config.evaluation.exploration_episodes,
             trials=trials,
             seed=seed,
             deterministic=not trained.config.evaluation.sample_actions,
@@ -116,6 +118,7 @@ def play(
             drawing=trained.drawing,
             played=bar.update,
             stream=stream,
+            given=given,
         )
 
 

@@ -21,6 +21,9 @@ ADAPTATION_STREAM = 1  # of `adapt`, and of the returns that a run is watched by
 EVALUATION_STREAM = 10
 
 
+Given = Callable[[Task, int], Sequence[Episode]]  # for a task and a trial, episodes that others played
+
+
 @dataclass(frozen=True)
 class TaskAdaptation:
     """One trial on one task: every episode's return, and the belief before the first and after each."""
@@ -59,7 +62,7 @@ def adapt(
     drawing: Drawing = ONCE,
     played: Callable[[int], object] = lambda trials: None,
     stream: int = ADAPTATION_STREAM,
-    given: Callable[[Task, int], Sequence[Episode]] | None = None,
+    given: Given | None = None,
 ) -> list[TaskAdaptation]:
     """`trials` independent trials of `episodes` episodes on every task, task by task.
 

@@ -22,8 +22,7 @@ from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import followed
 
-NAME = "evaluation.json"
-VALIDATION_NAME = "evaluation-validation.json"  # so that choosing and judging have a file each
+NAME = "evaluation{}{}.json"  # choosing and judging have a file each, and so has each protocol
 FORMAT = 1
 BELIEF_DIGITS = 6  # significant ones; returns and parameters are whole
 WIDTH_DIGITS = 3
@@ -53,7 +52,8 @@ class Evaluation:
     `about` says which agent, how and where. Always there: family, task_hash, param_names, inference,
     train_seed, update, env_steps, split ("test" or "validation"), episodes, trials, seed, stream (which
     random numbers of that seed), exploration_episodes, redraw_every, mean_below (how m was drawn),
-    sample_actions (whether actions were samples, or the policy's mean),
+    sample_actions (whether actions were samples, or the policy's mean), context (which episodes of whose
+    the agent was given before the first, "" for none),
     observation ("pixels" or "state", what the agent sees), privileged (whether the critic saw the
     simulator's state in training), decisions (of an episode),
     settings (the whole configuration), command, commit (None outside a repository), versions, hardware.
@@ -67,7 +67,7 @@ class Evaluation:
 # What evaluations must have in common to be compared.
 DESIGN = (
     *("family", "task_hash", "split", "episodes", "trials", "seed", "exploration_episodes", "decisions"),
-    *("redraw_every", "mean_below", "sample_actions", "observation", "privileged", "stream"),
+    *("redraw_every", "mean_below", "sample_actions", "observation", "privileged", "stream", "context"),
 )
 
 INCIDENTAL = ("command", "hardware")  # to whether two evaluations are the same
@@ -82,6 +82,7 @@ OLDER = {
     "observation": "pixels",
     "privileged": False,
     "stream": ADAPTATION_STREAM,
+    "context": "",
 }
 
 # What `about` must say, and as what kind of value.
@@ -102,6 +103,7 @@ ABOUT: Mapping[str, type | tuple[type, ...]] = {
     "redraw_every": int,
     "mean_below": float,
     "sample_actions": bool,
+    "context": str,
     "observation": str,
     "privileged": bool,  # whether the critic saw the simulator's state in training
     "decisions": int,
@@ -138,17 +140,20 @@ def trials_of(adaptations: Sequence[TaskAdaptation], decisions: int) -> Trials:
     )
 
 
-def evaluation_path(path: Path, split: str = "test") -> Path:
-    """Where the evaluation of a run directory is kept: in it. That of a single checkpoint: beside it."""
-    name = VALIDATION_NAME if split == "validation" else NAME
+def evaluation_path(path: Path, split: str = "test", given: bool = False) -> Path:
+    """Where the evaluation of a run directory is kept: in it. That of a single checkpoint: beside it.
+
+    `given` is whether the agent was given context.
+    """
+    name = NAME.format("-validation" * (split == "validation"), "-given" * given)
     if (checkpoint := followed(path)) is not None:  # `last` and `.` have no name to add to
         return checkpoint.with_name(f"{checkpoint.name}.{name}")
     return path / name
 
 
-def evaluation_at(path: Path, split: str = "test") -> Path:
+def evaluation_at(path: Path, split: str = "test", given: bool = False) -> Path:
     """The file that a path given by a person means: it, or that of a run directory or checkpoint."""
-    return evaluation_path(path, split) if path.is_dir() or followed(path) else path
+    return evaluation_path(path, split, given) if path.is_dir() or followed(path) else path
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
@@ -198,18 +203,19 @@ def _difference(name: str, one: Any, other: Any) -> str:
     return f"{name} ({str(one)[:MOST_SHOWN]}, {str(other)[:MOST_SHOWN]})"
 
 
-def read_evaluation(path: Path, split: str = "test") -> Evaluation:
-    """The evaluation in a file, or that of a run directory on the tasks of a split.
+def read_evaluation(path: Path, split: str = "test", given: bool = False) -> Evaluation:
+    """The evaluation in a file, or that of a run directory on the tasks of a split, with context or without.
 
     Raises MetaslacError if it is not as written.
     """
-    file = evaluation_at(path, split)
+    file = evaluation_at(path, split, given)
     try:
         values = json.loads(file.read_bytes())
     except FileNotFoundError:
         raise MetaslacError(
-            f"{path} has no {evaluation_path(path, split).name}: metaslac evaluate --checkpoint "
-            f"{shlex.quote(str(path))}{' --split validation' * (split == 'validation')} makes it"
+            f"{path} has no {evaluation_path(path, split, given).name}: metaslac evaluate --checkpoint "
+            f"{shlex.quote(str(path))}{' --split validation' * (split == 'validation')}"
+            f"{' --context ...' * given} makes it"
         ) from None
     except OSError as error:
         raise MetaslacError(f"cannot read {file}: {error.strerror or error}") from None

@@ -50,6 +50,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 def test_an_older_one_says_what_was_done_before_there_was_a_choice(tmp_path: Path) -> None:
     path = tmp_path / "evaluation.json"
     younger = {"split", "redraw_every", "mean_below", "sample_actions", "observation", "privileged", "stream"}
+    younger |= {"context"}
     write_evaluation(path, evaluation())
     values = json.loads(path.read_text())
     path.write_text(json.dumps({name: value for name, value in values.items() if name not in younger}))
