@@ -167,7 +167,6 @@ def _check_imagination(config: Config) -> None:
         "actor_critic.actor_input=latent": actor_critic.actor_input == "latent",
         "actor_critic.critic_input=latent": actor_critic.critic_input == "latent",
         f"model.kind of {', '.join(SEQUENTIAL)}": model.kind in SEQUENTIAL,
-        "train.freeze_encoder=false": not config.train.freeze_encoder,
         "train.cloning=false": not config.train.cloning,
     }
     for what, there in needed.items():

@@ -169,11 +169,9 @@ class Learner:
             with torch.set_grad_enabled(learns):
                 m = self.task.draw(belief, params)
             seen = self._see(windows.f, windows, m, self.networks.sees_latents)
-            decisions = seen.decisions()
-            if learns:
-                metrics |= self._learn(decisions, seen.m, seen, belief)
-            else:
-                metrics |= self._learn_again(decisions, seen.m)
+            decisions, m, told = self._decisions(seen, len(params))
+            told |= self._learn(decisions, m, seen, belief) if learns else self._learn_again(decisions, m)
+            metrics |= told
         return metrics
 
     def anneal(self, progress: float) -> None:
