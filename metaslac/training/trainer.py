@@ -74,19 +74,7 @@ class MetaTrainer:
             self.learner = Learner(config, family.action_size, num_params, device, generator, states)
         self.learner.networks.task_params.fit(params)
         self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
-        self.replay = TaskReplay(
-            len(family.train_tasks),
-            episodes_kept(config, family.episode_steps),
-            config.replay.context_episodes,
-            family.episode_steps,
-            config.family.image_size,
-            family.action_size,
-            device,
-            config.family.frames,
-            config.family.action_repeat,
-            states,
-            config.on_states,
-        )
+        self.replay = new_replay(config, family, device)
         self.kept = KeptFeatures(self.learner, self.replay)
         generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
         self.batches = Batches(config, self.replay, params, generator)
@@ -177,3 +165,20 @@ class MetaTrainer:
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
         return saved[CONFIG].path.parent.resolve()
+
+
+def new_replay(config: Config, family: Family, device: torch.device) -> TaskReplay:
+    """The replay of a run, still empty."""
+    return TaskReplay(
+        len(family.train_tasks),
+        episodes_kept(config, family.episode_steps),
+        config.replay.context_episodes,
+        family.episode_steps,
+        config.family.image_size,
+        family.action_size,
+        device,
+        config.family.frames,
+        config.family.action_repeat,
+        state_size(config, family),
+        config.on_states,
+    )
