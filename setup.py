@@ -86,9 +86,11 @@ setup(
         "jinja2",
     ],
     extras_require={
+        "data": ["minari>=0.5.4", "h5py"],  # data sets of Minari's
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter"),
             *("scipy", "selenium"),  # statistics and pages to compare with
+            *("minari>=0.5.4", "h5py"),
         ],
     },
     entry_points={"console_scripts": ["metaslac=metaslac.launchers.cli:main"]},

@@ -9,6 +9,7 @@ import click
 
 from metaslac.launchers.adapt import adapt
 from metaslac.launchers.api.process import keep_large_blocks
+from metaslac.launchers.dataset.command import dataset
 from metaslac.launchers.doctor import doctor
 from metaslac.launchers.errors import OneLineErrors
 from metaslac.launchers.evaluate import evaluate
@@ -35,18 +36,8 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (
-    meta_train,
-    offline_train,
-    sweep,
-    adapt,
-    evaluate,
-    report,
-    inspect,
-    families,
-    settings,
-    doctor,
-):
+TRAINING = meta_train, offline_train, sweep
+for command in (*TRAINING, adapt, evaluate, report, inspect, dataset, families, settings, doctor):
     cli.add_command(command)
 
 

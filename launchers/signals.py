@@ -1,4 +1,4 @@
-"""Being asked to stop: signals that let a training end where it can go on later.
+"""Being asked to stop: signals that let a training end where it can go on later, and other work clear up.
 
 The first one is only noted; `stop_requested` is asked by the training between two steps of its work.
 """
@@ -36,6 +36,22 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     before = {number: signal.signal(number, note) for number in wanted}
     try:
         yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Within, what ends a process otherwise is Ctrl-C, for work that clears up when it is interrupted."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    wanted = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    before = {number: signal.signal(number, interrupt) for number in wanted}
+    try:
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

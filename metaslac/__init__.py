@@ -18,17 +18,28 @@ if TYPE_CHECKING:
 
     from metaslac.acting.single_task import SingleTaskAgent
     from metaslac.launchers.api.adaptation import adapt
+    from metaslac.launchers.api.data_sets import record
     from metaslac.launchers.api.evaluation import evaluate
     from metaslac.launchers.api.offline import offline_train
     from metaslac.launchers.api.training import meta_train
 
-__all__ = ["MetaslacError", "__version__", "adapt", "evaluate", "load", "meta_train", "offline_train"]
+__all__ = [
+    "MetaslacError",
+    "__version__",
+    "adapt",
+    "evaluate",
+    "load",
+    "meta_train",
+    "offline_train",
+    "record",
+]
 
 _LATER = {
     "adapt": "metaslac.launchers.api.adaptation",
     "evaluate": "metaslac.launchers.api.evaluation",
     "meta_train": "metaslac.launchers.api.training",
     "offline_train": "metaslac.launchers.api.offline",
+    "record": "metaslac.launchers.api.data_sets",
 }
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metaslac.config.sections import Config
     from metaslac.envs import Task
     from metaslac.envs.family import Family
+    from metaslac.storage.checkpoint import Checkpoint
 
 
 SECONDS_BEFORE_A_BAR = 2.0
@@ -58,6 +59,15 @@ def load_trained(
 
     from metaslac.acting.agent import agent_from_checkpoint
     from metaslac.acting.single_task import drawing_of
+
+    saved, family = load_verified(checkpoint, family_name)
+    drawing = drawing_of(saved.config, redraw_every, mean_below)
+    agent = agent_from_checkpoint(saved, saved.path, device)
+    return Trained(agent, family, saved.config, saved.manifest, chosen_threads(threads).number, drawing)
+
+
+def load_verified(checkpoint: Path, family_name: str | None) -> tuple[Checkpoint, Family]:
+    """A checkpoint and its family; raises as load_trained does."""
     from metaslac.storage.checkpoint import load_checkpoint
 
     saved = load_checkpoint(checkpoint)
@@ -68,9 +78,7 @@ def load_trained(
         raise MetaslacError(
             f"{saved.path} was trained on another task list of {family.name} than this version has"
         )
-    drawing = drawing_of(saved.config, redraw_every, mean_below)
-    agent = agent_from_checkpoint(saved, saved.path, device)
-    return Trained(agent, family, saved.config, saved.manifest, chosen_threads(threads).number, drawing)
+    return saved, family
 
 
 def play(

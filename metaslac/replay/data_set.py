@@ -152,8 +152,7 @@ def open_data_set(path: Path, verify: bool = True) -> DataSet:
         raise MetaslacError(f"{path} is not a data set: it has no {DATA_FILE}")
     manifest = read_sealed(path / DATA_FILE, DATA_SET)
     try:
-        about, tasks, sources = _described(manifest)
-        check_about(about, tasks, sources)
+        about, tasks, sources = described(manifest)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise MetaslacError(f"{path / DATA_FILE} is damaged: {reason}") from None
@@ -176,6 +175,22 @@ def open_data_set(path: Path, verify: bool = True) -> DataSet:
 def description(about: About, tasks: tuple[RecordedTask, ...], sources: tuple[str, ...]) -> dict[str, Any]:
     """What the manifest says, for JSON."""
     return {**asdict(about), "tasks": [asdict(task) for task in tasks], "sources": list(sources)}
+
+
+def described(manifest: Mapping[str, Any]) -> tuple[About, tuple[RecordedTask, ...], tuple[str, ...]]:
+    """The inverse of `description`.
+
+    Raises KeyError, TypeError, ValueError or OverflowError for what is not there or cannot be.
+    """
+    values = {field.name: manifest[field.name] for field in fields(About)}
+    lists = values["param_names"], manifest["tasks"], manifest["sources"]
+    if not all(type(entries) is list for entries in lists):
+        raise TypeError("param_names, tasks and sources must be lists")
+    tasks = tuple(RecordedTask(task["index"], tuple(task["params"])) for task in manifest["tasks"])
+    about = About(**{**values, "param_names": tuple(values["param_names"])})
+    sources = tuple(manifest["sources"])
+    check_about(about, tasks, sources)
+    return about, tasks, sources
 
 
 def check_about(about: About, tasks: tuple[RecordedTask, ...], sources: tuple[str, ...]) -> None:
@@ -243,16 +258,6 @@ def stacked(pictures: NDArray[np.uint8], stack: int) -> NDArray[np.uint8]:
         parts.append(pictures[np.maximum(index - back, 0), -missing:])
         missing -= parts[-1].shape[1]
     return np.concatenate(parts[::-1], 1)
-
-
-def _described(manifest: Mapping[str, Any]) -> tuple[About, tuple[RecordedTask, ...], tuple[str, ...]]:
-    """Raises KeyError or TypeError for what is not there or nothing of the sort."""
-    values = {field.name: manifest[field.name] for field in fields(About)}
-    lists = values["param_names"], manifest["tasks"], manifest["sources"]
-    if not all(type(entries) is list for entries in lists):
-        raise TypeError("param_names, tasks and sources must be lists")
-    tasks = tuple(RecordedTask(task["index"], tuple(task["params"])) for task in manifest["tasks"])
-    return About(**{**values, "param_names": tuple(values["param_names"])}), tasks, tuple(manifest["sources"])
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], about: About, places: int) -> None:

@@ -5,8 +5,6 @@ What a data set is stands in data_set.py.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +26,7 @@ from metaslac.replay.data_set import (
     description,
 )
 from metaslac.replay.experience import Episode
-from metaslac.storage.files import sync_directory, write_synced
+from metaslac.storage.files import new_directory, sync_directory, write_synced
 from metaslac.storage.manifest import sealed, sha256_of_file
 from metaslac.storage.npy import ArrayWriter
 
@@ -62,7 +60,7 @@ class DataSetWriter:
         Nothing is kept of one without a single step, or whose end is not known as its worker was lost.
 
         Raises:
-            ValueError: it does not fit the others.
+            MetaslacError: it does not fit the others, or has numbers that are not finite.
             OSError: the disk refuses.
         """
         n = len(episode.rewards)
@@ -88,7 +86,7 @@ class DataSetWriter:
         }
         self._check(n, rows)
         if self._tasks.setdefault(task.index, task) != task:
-            raise ValueError(f"task {task.index} has two sets of parameters")
+            raise MetaslacError(f"task {task.index} has two sets of parameters")
         if source not in self._sources:
             self._sources.append(source)
         for name, array in self._arrays.items():
@@ -99,13 +97,19 @@ class DataSetWriter:
         return True
 
     def finish(self) -> None:
-        """Write the table and the manifest. Raises MetaslacError where there is not a single episode."""
+        """Write the table and the manifest.
+
+        Raises MetaslacError where there is not a single episode, or what is said of them cannot be.
+        """
         if not self._rows:
             raise MetaslacError("nothing was recorded: no episode has a single step")
         tasks, sources = tuple(self._tasks[index] for index in sorted(self._tasks)), tuple(self._sources)
         table = np.array(self._rows, dtype="<i8")
-        check_about(self.about, tasks, sources)
-        check_table(table, self.about, [task.index for task in tasks], len(sources))
+        try:
+            check_about(self.about, tasks, sources)
+            check_table(table, self.about, [task.index for task in tasks], len(sources))
+        except ValueError as error:
+            raise MetaslacError(f"this cannot be a data set: {error}") from None
         with ArrayWriter(self._folder / f"{TABLE}.npy", "<i8", (len(COLUMNS),)) as writer:
             writer.append(table)
             writer.finish()
@@ -121,57 +125,34 @@ class DataSetWriter:
 
     def _check(self, n: int, rows: dict[str, NDArray[Any]]) -> None:
         if n > self.about.episode_steps:
-            raise ValueError(f"an episode of {n} steps is longer than {self.about.episode_steps}")
+            raise MetaslacError(f"an episode of {n} steps is longer than {self.about.episode_steps}")
         for name, (dtype, row) in self.about.rows().items():
             if name not in rows:
-                raise ValueError(f"{name} of an episode are not there")
+                raise MetaslacError(f"{name} of an episode are not there")
             found = rows[name]
             if found.shape != (n + 1, *row) or found.dtype != dtype:
-                raise ValueError(
+                raise MetaslacError(
                     f"{name} of an episode are {found.shape} of {found.dtype}, not {(n + 1, *row)} of {dtype}"
                 )
             if name != "frames" and not np.isfinite(found).all():
-                raise ValueError(f"{name} of an episode are not all finite")
+                raise MetaslacError(f"{name} of an episode are not all finite")
         if abs(rows["actions"]).max() > 1:
-            raise ValueError("actions of an episode are outside [-1, 1]")
+            raise MetaslacError("actions of an episode are outside [-1, 1]")
 
 
 @contextmanager
 def written_data_set(path: Path, about: About) -> Iterator[DataSetWriter]:
     """Within, a data set is written beside `path`; it is renamed there at the end, unless that is an error.
 
-    Whatever ends it early, Ctrl-C too, leaves nothing behind.
-
     Raises:
         MetaslacError: something is there, nothing can be written there or the disk is full; or what was
-            added has no episode in it.
+            added has no episode in it. Nothing is left behind then.
     """
-    check_unused(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with ExitStack() as stack:
-            temporary.mkdir()
-            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-            arrays = {
-                name: stack.enter_context(ArrayWriter(temporary / f"{name}.npy", dtype, row))
-                for name, (dtype, row) in about.rows().items()
-            }
-            writer = DataSetWriter(temporary, about, arrays)
-            yield writer
-            writer.finish()
-            check_unused(path)  # or an empty directory made meanwhile would be taken
-            os.rename(temporary, path)
-            sync_directory(path.parent)
-    except OSError as error:
-        raise MetaslacError(f"cannot write data set {path}: {error.strerror or error}") from None
-
-
-def check_unused(path: Path) -> None:
-    """Raise MetaslacError unless a directory can be made at `path`, where there is nothing yet."""
-    parent = path.absolute().parent
-    if os.path.lexists(path):
-        raise MetaslacError(f"{path} is there already; choose another --out, or delete it")
-    if not parent.is_dir():
-        raise MetaslacError(f"cannot write {path}: the directory {parent} does not exist")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MetaslacError(f"cannot write {path}: the directory {parent} is not writable")
+    with new_directory(path) as folder, ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(ArrayWriter(folder / f"{name}.npy", dtype, row))
+            for name, (dtype, row) in about.rows().items()
+        }
+        writer = DataSetWriter(folder, about, arrays)
+        yield writer
+        writer.finish()

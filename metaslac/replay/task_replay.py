@@ -144,6 +144,21 @@ class TaskReplay(Experience):
             for episode in stored
         ]
 
+    def episode(self, task: int, stored: StoredEpisode) -> Episode:
+        """One of them, as it was played; how many control steps were made is not known any more."""
+        place, n = self.place(task, stored.offset), stored.length
+        steps, beside = slice(place, place + n), self.states.shape[1] > 0
+        return Episode(
+            self.episode_frames(place, n + 1).cpu().numpy(),
+            actions=self.actions[steps].cpu().numpy(),
+            rewards=self.rewards[steps].cpu().numpy(),
+            dense_rewards=self.dense_rewards[steps].cpu().numpy(),
+            terminated=bool(self.terminated[task, stored.row]),
+            diverged=False,
+            control_steps=n,
+            states=self.states[place : place + n + 1].cpu().numpy() if beside else None,
+        )
+
     def choose_pool(self, task: int) -> None:
         """Mark the rows of the task's context pool in the table."""
         self.in_context[task] = False

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,6 +52,41 @@ def write_synced(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         flush_to_disk(file)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Within, a directory to write to beside `path`; it is renamed there at the end, unless that is an error.
+
+    Whatever ends it early, Ctrl-C too, leaves nothing behind.
+
+    Raises:
+        MetaslacError: something is there already, nothing can be written there, or the disk is full.
+    """
+    check_unused(path)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        temporary.mkdir()
+        try:
+            yield temporary
+            check_unused(path)  # or an empty directory made meanwhile would be taken
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def check_unused(path: Path) -> None:
+    """Raise MetaslacError unless a directory can be made at `path`, where there is nothing yet."""
+    parent = path.absolute().parent
+    if os.path.lexists(path):
+        raise MetaslacError(f"{path} is there already; choose another place, or delete it")
+    if not path.name or not parent.is_dir():
+        raise MetaslacError(f"cannot write {path}: the directory {parent} does not exist")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise MetaslacError(f"cannot write {path}: the directory {parent} is not writable")
 
 
 def flush_to_disk(file: BinaryIO) -> None:

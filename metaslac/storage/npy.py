@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from tokenize import TokenError
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -19,6 +20,18 @@ from metaslac.storage.files import flush_to_disk
 # A header of this length has room for any shape: it is written again once the number of rows is known.
 HEADER_BYTES = 256
 MAGIC = b"\x93NUMPY\x01\x00"
+
+# What NumPy raises for a file that is no array, its header being parsed as Python's literals are.
+NO_ARRAY = (
+    ValueError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    ArithmeticError,
+    RuntimeError,
+    SyntaxError,
+    TokenError,
+)
 
 
 class ArrayWriter:
@@ -69,7 +82,7 @@ def map_array(path: Path) -> NDArray[Any]:
         return np.lib.format.open_memmap(path, mode="c")
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, TypeError, OverflowError, EOFError, MemoryError) as error:
+    except NO_ARRAY as error:
         reason = " ".join(str(error).split())
         raise MetaslacError(f"{path} is damaged: not readable as an array: {reason}") from None
 

@@ -20,6 +20,8 @@ from metaslac.errors import MetaslacError
 from metaslac.learning.faults import is_out_of_memory
 from metaslac.learning.generators import restore_generator
 from metaslac.learning.learner import Learner
+from metaslac.replay.files import ReplayFiles
+from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile, tensors_to_bytes
 from metaslac.storage.manifest import MOST_COUNT, is_count
 from metaslac.training.ahead import CollectorAhead
@@ -132,6 +134,18 @@ class TrainingState:
             self.ahead.load_state(tensors, path)
         elif tensors:
             raise ValueError("it has weights to play ahead with")
+
+
+def restore_replay(checkpoint: Checkpoint, replay: TaskReplay) -> None:
+    """Fill an empty replay with what a checkpoint has of it, and nothing else of the training.
+
+    Raises MetaslacError for a file that is not as it was saved, or is of another replay.
+    """
+    if TENSORS not in checkpoint.manifest["files"]:
+        raise MetaslacError(f"{checkpoint.path} has no replay: it is not of a training")
+    table = _without(checkpoint.read_tensors(TENSORS), "replay/")
+    with _blamed_on(checkpoint.path):
+        ReplayFiles(replay).restore(table, checkpoint.manifest["files"], checkpoint.read_tensors, {})
 
 
 def is_finished(checkpoint: Checkpoint, updates: int) -> bool:

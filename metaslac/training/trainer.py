@@ -192,22 +192,27 @@ class MetaTrainer(Trainer):
     """
 
     def __init__(self, config: Config, family: Family, device: torch.device) -> None:
-        replay = TaskReplay(
-            len(family.train_tasks),
-            episodes_kept(config, family.episode_steps),
-            config.replay.context_episodes,
-            family.episode_steps,
-            config.family.image_size,
-            family.action_size,
-            device,
-            config.family.frames,
-            config.family.action_repeat,
-            state_size(config, family),
-            config.on_states,
-        )
+        replay = new_replay(config, family, device)
         super().__init__(config, family, family.train_tasks, replay, device)
         self.collector = Collector(config, family, replay)
         self.ahead = CollectorAhead(self.collector, self.agent) if config.train.collect_ahead else None
         self.state = TrainingState(
             self.learner, self.batches.generator, self.collector, ReplayFiles(replay), self.ahead
         )
+
+
+def new_replay(config: Config, family: Family, device: torch.device) -> TaskReplay:
+    """The replay of a run, still empty."""
+    return TaskReplay(
+        len(family.train_tasks),
+        episodes_kept(config, family.episode_steps),
+        config.replay.context_episodes,
+        family.episode_steps,
+        config.family.image_size,
+        family.action_size,
+        device,
+        config.family.frames,
+        config.family.action_repeat,
+        state_size(config, family),
+        config.on_states,
+    )
