@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from metaslac.config.sections import ACTOR_INPUTS, LATENT_KINDS, Config
+from metaslac.config.imagination import PENALTIES
+from metaslac.config.sections import ACTOR_INPUTS, ENSEMBLES, LATENT_KINDS, Config
 from metaslac.config.validation import WITHOUT_PIXELS
 from metaslac.launchers.options import SETTINGS
 
@@ -32,20 +33,15 @@ NO_INT = [
     *["", "many", "3.5", "1e3", "0x10", "nan", "1,000", "½", "true", "None", "--", "1 2", "=1"],
     "9" * 5_000,
 ]
-
 NO_FLOAT = ["", "fast", "1,5", "0x1p3", "--1", "1e", "true", "None", "1.0.0", "∞", "1_", "=1"]
-
 NO_BOOL = ["", "1", "0", "yes", "on", "truee", "None", "true false", "=true"]
-
 NO_CHOICE = ["", "Infer", "infer,oracle", "65", "None", "cpu:0", "\u202ecpu", "=cpu"]
-
 NO_ASSIGNMENT = [
     *["", " ", "\n", "=", "==", "=1", " = ", "{}=1", "\udcff=1", "\u00a0=1"],
     *["train=1", "train.=1", ".updates=1", "train..updates=1", "train.updates.x=1"],
     *["train.updates", "train.updates:1", "train.updates 1", "train.updates=1=2"],
     *["TRAIN.UPDATES=1", "tr\u0430in.updates=1", "--train.updates=1", "train. updates=1"],
 ]
-
 NO_FAMILY = [
     *["", " ", "None", "点机器人", "x" * 5_000],
     *["point_robt", "POINT_ROBOT", "point-robot", "../point_robot"],
@@ -55,7 +51,6 @@ NO_FAMILY = [
     *["few_points.FewPoints", "few points:FewPoints", "../few_points:FewPoints"],
     *["no_such_module:Family", "json:JSONDecoder", "envs:TaskFamily", "DMC:pendulum-swingup"],
 ]
-
 NO_OPTIONS = [
     *[["--updates"], ["--updates="], ["--updates", "many"], ["--updates", "1.5"], ["--updates", "9" * 5_000]],
     *[["--seed", "zero"], ["--seed", "--quiet"], ["--threads", "all"], ["--threads", "½"]],
@@ -64,18 +59,17 @@ NO_OPTIONS = [
     *[["--preset", "fast"], ["--preset", ""], ["--preset", "Quick"], ["--task-inference", "guess"]],
     *[["--device", "tpu"], ["--device", "cuda:0"]],
 ]
-
 NO_RUN_DIR = [
     *["taken", "taken/run", "taken/", "full", "other", "damaged", "dangling", ".", "x" * 300, "x/" * 3_000],
     *["/dev/null", "/dev/null/run", "taken/two\nlines"],
 ]
-
 NOTHING_TO_RESUME = [
     *["", "nowhere", "taken", "taken/run", "full", "damaged", "other", "dangling", "x" * 300, "\udcff"]
 ]
 
-# The replay and random decisions, counted so.
+# The replay and random decisions, counted so; and an actor that knows its critics and its spread.
 IN_EPISODES = {"replay.decisions_per_task": 0, "train.initial_decisions": 0}
+OWN = {"train.cloning": False, "actor_critic.deterministic": False, "actor_critic.cloning_weight": 0.0}
 
 # Settings that do not go together, or not with three tasks in episodes of 20 steps.
 NO_COMPANIONS: list[dict[str, Any]] = [
@@ -96,6 +90,9 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"train.encoder_from_critic": True, "train.pretrain_updates": 1},
     {"train.encoder_from_critic": True, "actor_critic.critic_input": "state"},
     {"task.inference": "infer", "task.factor_rank": 1, "task.prior_factor": False},
+    {"model.heads": 2, "model.kind": "vae"},
+    {"imagination.share": 0.5, "actor_critic.actor_input": "features"},
+    {"train.cloning": True, "actor_critic.deterministic": True},
     *[{"family.name": FEW_POINTS, f"train.tasks_per_{name}": 4} for name in ("visit", "update")],
     *[{"family.name": FEW_POINTS, "family.action_repeat": number} for number in (3, 10**9)],
     {**IN_EPISODES, "family.name": FEW_POINTS, "replay.episodes_per_task": 10**9},
@@ -174,6 +171,12 @@ def companions(rng: random.Random) -> dict[str, Any]:
         **{**WITHOUT_PIXELS, "family.frames": frames, "actor_critic.actor_input": "features"},
         **{"train.refresh_first": 0, "train.predict_with_critics": True},
     }
+    imagined = {
+        **{"model.elbo_weight": 1.0, "model.kind": rng.choice(ENSEMBLES), "model.heads": 2},
+        **dict.fromkeys(["actor_critic.critic_input", "actor_critic.actor_input"], "latent"),
+        **{"imagination.share": 0.5, "imagination.penalty": rng.choice(PENALTIES), "train.cloning": False},
+        **{"train.freeze_encoder": False, "train.refresh_first": 0},
+    }
     from_critics = {"task.gradient": rng.choice(["both", "critic"]), "train.encoder_from_critic": True}
     on_states = {"family.observation": "state", "family.frames": 1}
     return {
@@ -207,11 +210,13 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.seed": rng.randint(0, 2**32 - 1),
         "train.updates": rng.randint(1, 2),
         "train.pretrain_updates": rng.randint(0, 1),
-        "model.kind": rng.choice(LATENT_KINDS),
         "actor_critic.actor_input": rng.choice(ACTOR_INPUTS if elbo else ["features"]),
         **{"family.observation": "pixels", "train.encoder_from_critic": False},
         "train.random_shift": rng.randint(0, 2),
-        **rng.choice([{}, {}, {}, {}, {**on_features, **from_critics}, {**on_features, **on_states}]),
+        **{"model.kind": rng.choice(LATENT_KINDS), "model.heads": 1},
+        **{"imagination.share": 0.0, "imagination.penalty": "none"},
+        **rng.choice([{**OWN, "train.cloning": True}, {**OWN, "actor_critic.deterministic": True}, OWN]),
+        **rng.choice([{}, {}, {}, imagined, {**on_features, **from_critics}, {**on_features, **on_states}]),
     }
 
 
@@ -248,8 +253,7 @@ def refused(name: str) -> list[str]:
         beyond = [limits["low"] - 1, limits["high"] + 1, -(10**30), 10**30, 10**4_000]
         return [*NO_INT, *map(str, beyond)]
     texts = [*NO_FLOAT, "nan", "-nan", "inf", "-inf", "Infinity", "1e999", "-1e-300", "-1", "9" * 5_000]
-    if limits["above"] is not None:
-        texts += ["0", "-0.0", "1e-400"]
+    texts += ["0", "-0.0", "1e-400"] * (limits["above"] is not None)
     return texts + ["1.0000000000000002"] * (limits["high"] == 1)
 
 
@@ -302,10 +306,6 @@ def spoil_assignment(text: str, draft: Draft) -> None:
     draft.options.append(["--set", text])
 
 
-def spoil_family(name: str, draft: Draft) -> None:
-    draft.assign("family.name", name)
-
-
 def spoil_options(option: list[str], draft: Draft) -> None:
     draft.options = [option]
     draft.flags.clear()  # the last of two would count
@@ -330,7 +330,7 @@ Spoil = Callable[[Draft], None]
 # Everything wrong that is written down above, in mixed order.
 LISTED: list[Spoil] = [
     *[partial(spoil_assignment, text) for text in NO_ASSIGNMENT],
-    *[partial(spoil_family, name) for name in NO_FAMILY],
+    *[partial(spoil_companions, {"family.name": name}) for name in NO_FAMILY],
     *[partial(spoil_options, option) for option in NO_OPTIONS],
     *[partial(spoil_run_dir, run_dir) for run_dir in NO_RUN_DIR],
     *[partial(spoil_resume, run_dir) for run_dir in NOTHING_TO_RESUME],
