@@ -74,6 +74,7 @@ def offline_train(
         recorded = {**recorded_with(data), "runtime.data_set": str(data.path)}
         config = resolve_offline(algorithm, preset, recorded, settings)
         run_dir = user_path(run_dir or _default_run_dir(config, algorithm, preset))
+    _check_same(run_dir, data)
     return _train(config, data, run_dir, names_in(settings), quiet, stop, tell, resume is not None)
 
 
@@ -122,6 +123,17 @@ def check_data(data: DataSet, family: Family, config: Config, split: str = "trai
         raise MetaslacError(
             f"actor_critic.critic_input=state needs states, and {data.path} has none: record it with --states"
         )
+
+
+def _check_same(run_dir: Path, data: DataSet) -> None:
+    """Raise MetaslacError for a run that has begun on another data set."""
+    from metaslac.storage.last import last_in
+    from metaslac.storage.manifest import read_manifest
+    from metaslac.training.run_directory import CHECKPOINTS
+
+    last = last_in(run_dir / CHECKPOINTS)
+    if last is not None and read_manifest(last).get("data_set") not in (None, data.checksum):
+        raise MetaslacError(f"{run_dir} was trained on another data set than {data.path}")
 
 
 def _opened(path: Path, family: str | None) -> DataSet:

@@ -1,0 +1,166 @@
+"""`metaslac offline-train` and what follows it, on small data sets of point_robot."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reports import ONE_THREAD, refusal, run
+from runs import TINY
+
+import metaslac
+from metaslac.config.offline import ALGORITHMS, resolve_offline
+from metaslac.config.text import from_yaml
+from metaslac.errors import MetaslacError
+from metaslac.evidence.evaluation_file import read_evaluation
+
+# Sizes alone: what an algorithm and its preset decide stays as it is.
+SMALL = [*TINY, "--set=model.heads=2", "--set=train.pretrain_updates=0", "--updates", "4"]
+
+
+def data_of(path: Path, split: str, episodes: int = 2, **options: object) -> Path:
+    metaslac.record(
+        path, random="point_robot", episodes=episodes, split=split, image_size=32, threads=1, **options
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_of(tmp_path_factory.mktemp("data") / "train", "train")
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_of(tmp_path_factory.mktemp("data") / "test", "test", 3)
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    run("offline-train", "--dataset", str(data), "--run-dir", str(path), *SMALL, *ONE_THREAD, "--quiet")
+    return path
+
+
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+def test_every_algorithm_trains_and_its_agent_adapts(algorithm: str, data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    small = [text for text in SMALL if algorithm in ("lompo", "no-penalty") or "heads" not in text]
+    said = run(
+        *["offline-train", "--dataset", str(data), "--algorithm", algorithm, "--run-dir", str(path)],
+        *[*small, *ONE_THREAD, "--quiet"],
+    )
+    assert f"metaslac adapt --checkpoint {path}" in said
+    rows = list(csv.DictReader((path / "progress.csv").open()))
+    assert {row["env_steps"] for row in rows} == {"0"}
+    assert ("imagination/penalty" in rows[0]) == (algorithm in ("lompo", "no-penalty"))
+    assert ("critic/loss" in rows[0]) == (algorithm != "cloning")
+    told = tmp_path / "adapted.json"
+    run("adapt", "--checkpoint", str(path), "--episodes", "2", "--json", str(told), *ONE_THREAD)
+    report = json.loads(told.read_text())
+    assert all(np.isfinite(task["returns"]).all() for task in report["tasks"])
+
+
+def test_a_run_goes_on_where_it_ended_also_with_data_that_were_moved(data: Path, tmp_path: Path) -> None:
+    moved, path = tmp_path / "moved", tmp_path / "run"
+    shutil.copytree(data, moved)
+    small = [*SMALL, "--set=train.lr_decay=0", *ONE_THREAD, "--quiet"]
+    begin = ["offline-train", "--dataset", str(moved), "--run-dir", str(path), *small]
+    run(*begin)
+    assert "is finished: 4 updates" in run(*begin)
+    moved.rename(tmp_path / "elsewhere")
+    more = ["offline-train", "--resume", str(path), "--updates", "6", "--quiet"]
+    assert "is not a data set" in refusal(*more)
+    run(*more, "--dataset", str(tmp_path / "elsewhere"))
+    whole = tmp_path / "whole"
+    run("offline-train", "--dataset", str(data), "--run-dir", str(whole), *small, "--updates", "6")
+    one, other = (list(csv.DictReader((run_dir / "progress.csv").open()))[-1] for run_dir in (path, whole))
+    assert {k: v for k, v in one.items() if not k.startswith("time/")} == {
+        k: v for k, v in other.items() if not k.startswith("time/")
+    }
+
+
+def test_context_that_is_given_is_acted_on_and_kept_apart(trained: Path, held_out: Path) -> None:
+    arguments = ["evaluate", "--checkpoint", str(trained), "--trials", "2", "--episodes", "1", *ONE_THREAD]
+    said = run(*arguments, "--context", str(held_out), "--context-episodes", "2")
+    assert "given 2 episodes of data set" in said and "training tasks" not in said
+    run(*arguments, "--no-training-tasks")
+    alone, given = read_evaluation(trained), read_evaluation(trained, given=True)
+    assert given.about["exploration_episodes"] == 0 and alone.about["context"] == ""
+    assert (alone.held_out.belief_width[:, 0] == 1).all()
+    assert (given.held_out.belief_width[:, 0] < 1).all()
+    assert (given.held_out.belief_mean[:, 0, 0] != given.held_out.belief_mean[:, 1, 0]).any()  # of others
+    own = refusal(*arguments, "--blind", str(trained / "evaluation-given.json"), "--overwrite")
+    assert "task.inference is infer" in own
+
+
+def test_bad_input_is_refused_before_anything_is_written(
+    data: Path, held_out: Path, trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+
+    def refused(*arguments: str) -> str:
+        line = refusal("offline-train", "--run-dir", str(path), *arguments)
+        assert not path.exists()
+        return line
+
+    train = ["--dataset", str(data)]
+    assert "a data set is needed" in refused()
+    assert "is not a data set: it has no data.json" in refused("--dataset", str(tmp_path))
+    assert "is of test tasks, not of train ones" in refused("--dataset", str(held_out))
+    assert "family.image_size is 64, but the data set was recorded with 32" in refused(
+        *train, "--set=family.image_size=64"
+    )
+    assert "--family cheetah_vel" in refused(*train, "--family", "cheetah_vel")
+    assert "critic_input=state needs states" in refused(
+        *train, "--algorithm", "actor-critic", "--set=actor_critic.critic_input=state"
+    )
+    assert "needs actor_critic.actor_input=latent" in refused(
+        *train, "--set=actor_critic.actor_input=features"
+    )
+    assert "has 80 training tasks" in refused(*train, "--set=train.tasks_per_update=81")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    content = bytearray((damaged / "rewards.npy").read_bytes())
+    content[-1] ^= 1
+    (damaged / "rewards.npy").write_bytes(content)
+    assert "rewards.npy is damaged" in refused("--dataset", str(damaged))
+    assert "metaslac offline-train makes those" in refusal("meta-train", "--resume", str(trained))
+    assert "which has no data set" in refusal("offline-train", "--resume", str(online(tmp_path / "online")))
+
+
+def online(path: Path) -> Path:
+    run(
+        *["meta-train", "--family", "point_robot", "--preset", "quick", "--run-dir", str(path), "--quiet"],
+        *[*TINY, "--updates", "1", *ONE_THREAD],
+    )
+    return path
+
+
+def test_another_data_set_is_not_gone_on_with(trained: Path, tmp_path: Path) -> None:
+    other = data_of(tmp_path / "other", "train", seed=1)
+    line = refusal("offline-train", "--resume", str(trained), "--dataset", str(other), "--updates", "5")
+    assert line == f"metaslac: {trained} was trained on another data set than {other}"
+
+
+def test_settings_are_those_of_preset_algorithm_and_data_set(trained: Path) -> None:
+    config = from_yaml((trained / "config.yaml").read_text())
+    assert (config.family.name, config.family.image_size) == ("point_robot", 32)
+    assert config.imagination.penalty == "log_prob" and config.actor_critic.actor_input == "latent"
+    assert config.model.window == 3 and config.offline  # of quick
+    recorded = {
+        "family.name": "point_robot",
+        "family.image_size": 32,
+        "family.frames": 1,
+        "family.action_repeat": 1,
+        "family.observation": "pixels",
+        "runtime.data_set": "somewhere",
+    }
+    assert resolve_offline("cloning", "quick", recorded, {}).train.cloning
+    for algorithm, preset in (("bc", "quick"), ("lompo", "small")):
+        with pytest.raises(MetaslacError, match=f"there is no .*{'bc' if algorithm == 'bc' else 'small'}"):
+            resolve_offline(algorithm, preset, recorded, {})
