@@ -113,14 +113,8 @@ def show(report: dict[str, Any]) -> None:
         ["family", f"{report['family']}: {_tasks(report)}"],
         ["task list", report["task_hash"]],
         ["updates", f"{report['update']} after {report.get('pretraining_update', 0)} of pre-training"],
-        ["env steps", f"{report['env_steps']}"],
-        ["episodes", f"{report.get('diverged_episodes', 0)} diverged, {report.get('lost_episodes', 0)} lost"],
+        *_experience(report),
         ["weights", "?" if report["parameters"] is None else f"{report['parameters']} numbers"],
-        [
-            "replay",
-            f"{report.get('replay_steps', 0)} steps, {size(report['replay_bytes'])} "
-            f"in {report['replay_files']} files",
-        ],
         *[["caveat", words]] * (words != ""),
         ["size", f"{size(report['bytes'])} in {len(report['files']) + 1} files"],
         ["state", _state(report)],
@@ -145,6 +139,18 @@ def _tasks(report: dict[str, Any]) -> str:
     validation = report.get("validation_tasks", 0)  # not in checkpoints of earlier versions
     more = f", {validation} validation tasks" if validation else ""
     return f"{report['train_tasks']} + {report['test_tasks']} tasks{more}"
+
+
+def _experience(report: dict[str, Any]) -> list[list[str]]:
+    """What was learned from: a data set, or what was played and what is left of it."""
+    from metaslac.learning.memory import size
+
+    steps = f"{report.get('replay_steps', 0)} steps"
+    if "data_set" in report:
+        return [["data set", f"{steps}, {report['data_set']}"]]
+    broken = f"{report.get('diverged_episodes', 0)} diverged, {report.get('lost_episodes', 0)} lost"
+    replay = f"{steps}, {size(report['replay_bytes'])} in {report['replay_files']} files"
+    return [["env steps", f"{report['env_steps']}"], ["episodes", broken], ["replay", replay]]
 
 
 def _state(report: dict[str, Any]) -> str:

@@ -94,6 +94,8 @@ def learning(runs: Sequence[Run]) -> Learning:
         "updates": ("update", 1.0),
         f"wall time, {unit}": ("time/seconds", seconds),
     }
+    if not any(run.progress["env_steps"].any() for run in runs):
+        del axes["env steps"]  # of data sets nothing is played
     parts = {}
     for label, (x, scale) in axes.items():
         charts = []

@@ -35,7 +35,12 @@ METHOD = (
     "actor_critic.actor_input",
     "train.encoder_from_critic",
     "train.random_shift",
+    "train.cloning",
     "task.factor_rank",
+    "model.heads",
+    "imagination.share",
+    "imagination.penalty",
+    "offline",
 )
 MOST_SHOWN = 24  # characters of what differs
 
@@ -139,6 +144,8 @@ def returns_of(runs: Sequence[Run]) -> Array:
 
 
 def _in_words(name: str, value: Any) -> str:
+    if name == "offline":
+        return "from data" if value else "playing"
     return str(value) if name == "model.kind" else f"{name.partition('.')[2]}={str(value).lower()}"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from metaslac.config.offline import RECORDED, resolve_offline
 from metaslac.config.presets import resolve
 from metaslac.config.text import to_dict
 from metaslac.evidence.evaluation import (
@@ -173,8 +174,15 @@ def settings_table(runs: Sequence[Run]) -> list[Setting]:
 
 def training_command(settings: Settings, run_dir: str) -> str:
     """The command that trains with these settings: whatever is not a default, in full."""
-    values, defaults = flattened(settings), flattened(to_dict(resolve("default", [])))
-    words = [f"metaslac meta-train --family {shlex.quote(str(values['family.name']))}"]
+    values = flattened(settings)
+    if data := values.get("runtime.data_set"):
+        base = resolve_offline("actor-critic", "default", {name: values[name] for name in RECORDED}, [])
+        words = [f"metaslac offline-train --dataset {shlex.quote(str(data))}"]
+        words.append("--algorithm actor-critic --preset default")
+    else:
+        base = resolve("default", [])
+        words = [f"metaslac meta-train --family {shlex.quote(str(values['family.name']))}"]
+    defaults = flattened(to_dict(base))
     words.append(f"--task-inference {values['task.inference']} --seed {values['train.seed']}")
     words.append(f"--run-dir {shlex.quote(run_dir)}")
     words += [
