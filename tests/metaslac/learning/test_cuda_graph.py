@@ -41,6 +41,11 @@ FROM_CRITICS = {
     "train.pretrain_updates": 0,
 }
 
+LOMPO = {
+    **{"actor_critic.actor_input": "latent", "actor_critic.deterministic": True, "model.heads": 3},
+    **{"imagination.share": 0.5, "imagination.penalty": "log_prob"},
+}
+
 
 @pytest.mark.parametrize("inference", ["infer", "oracle", "blind"])
 @pytest.mark.parametrize("gradient", ["both", "critic", "model"])
@@ -52,8 +57,15 @@ def test_neither_sampling_nor_an_update_waits_for_the_device(
 
 @pytest.mark.parametrize(
     "settings",
-    [FROM_CRITICS, {"train.random_shift": 4}, {"train.predict_with_critics": False}],
-    ids=["encoder from critics", "shifted", "slac"],
+    [
+        FROM_CRITICS,
+        {"train.random_shift": 4},
+        {"train.predict_with_critics": False},
+        LOMPO,
+        {**FROM_CRITICS, "train.cloning": True},
+        {"actor_critic.cloning_weight": 1.0},
+    ],
+    ids=["encoder from critics", "shifted", "slac", "imagined", "cloned", "cloned beside critics"],
 )
 def test_nor_does_one_of_another_kind(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
     check_nothing_waits(monkeypatch, with_values(tiny_config(), settings))
@@ -79,7 +91,7 @@ def check_nothing_waits(monkeypatch: pytest.MonkeyPatch, config: Config) -> None
             metrics |= learner.pretrain(batch)
     assert all(value.is_meta and value.ndim == 0 for value in metrics.values())
     with pytest.raises(RuntimeError):  # so one would have raised
-        float(metrics["critic/loss"])
+        float(metrics["actor/loss"])
     with pytest.raises(RuntimeError):
         learner.check()
 

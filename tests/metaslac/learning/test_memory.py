@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +56,12 @@ LATENTS = {
     "model.z2_size": 256,
     "actor_critic.actor_input": "latent",
 }
+ROLLED_OUT = {
+    **{**LATENTS, "model.base_depth": 1, "model.heads": 7},
+    **{"task.inference": "oracle", "task.context_segments": 1, "task.context_length": 16},
+    **{"train.windows": 32, "train.model_windows": 1, "train.steps_per_batch": 1},
+    **{"imagination.share": 0.5, "imagination.penalty": "log_prob"},
+}
 SIZES = {
     "tiny": tiny_config(),
     "quick": QUICK,
@@ -97,6 +104,9 @@ SIZES = {
     "features kept for an actor on latents": with_values(
         QUICK, {**FEATURES, "model.elbo_weight": 1.0, "actor_critic.actor_input": "latent"}
     ),
+    "rolled out far": with_values(QUICK, {**ROLLED_OUT, "imagination.horizon": 20}),
+    "mostly imagined": with_values(QUICK, {**ROLLED_OUT, "imagination.share": 0.9}),
+    "many heads": with_values(QUICK, {**ROLLED_OUT, "model.heads": 64}),
     "mostly pre-training": with_values(QUICK, {"train.pretrain_windows": 32}),
     "large contexts": with_values(QUICK, {"task.context_segments": 32, "task.hidden_size": 1024}),
 }
@@ -182,11 +192,28 @@ def test_weights_are_those_of_a_learner(inference: str, kind: str) -> None:
     config = with_values(tiny_config(inference=inference), {"model.kind": kind})
     learner = make_learner(config, CPU)
     learner.update(batch_of_nothing(config, CPU, config.train.windows))
+    assert weight_bytes(config, ACTIONS, PARAMS) == weights_held(learner)
+
+
+def weights_held(learner: Learner) -> int:
+    """Of all networks, and with the gradients and optimisers' state of those that learn."""
     needed = sum(parameter.nbytes for parameter in learner.networks.parameters())
     for optimizer in learner.optimizers.values():
         for parameter, state in optimizer.state.items():
             needed += parameter.nbytes + sum(value.nbytes for value in state.values())  # its gradient first
-    assert weight_bytes(config, ACTIONS, PARAMS) == needed
+    return needed
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"model.heads": 3}, {"train.cloning": True}, {"actor_critic.deterministic": True}],
+    ids=["ensemble", "cloning", "deterministic"],
+)
+def test_weights_are_those_of_a_learner_that_has_more_or_fewer_of_them(settings: dict[str, Any]) -> None:
+    config = with_values(tiny_config(), settings)
+    learner = make_learner(config, CPU)
+    learner.update(batch_of_nothing(config, CPU, config.train.windows))
+    assert weight_bytes(config, ACTIONS, PARAMS) == weights_held(learner)
 
 
 @pytest.mark.parametrize("actor_input", ["features", "latent"])

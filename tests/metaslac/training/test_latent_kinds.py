@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import CPU, FakeFamily, meta_train, tiny_config
-from runs import assert_equal, at, train
+from runs import assert_equal, at, rows, train
 
 from metaslac.acting.adaptation import adapt
 from metaslac.acting.agent import load_agent
@@ -46,14 +46,36 @@ def test_a_run_ends_with_a_checkpoint_that_acts_as_the_trained_agent_does(
         assert np.isfinite(one.returns).all()
 
 
-@pytest.mark.parametrize("kind", ["slac", "deterministic"])
-def test_stops_change_nothing_where_an_actor_on_latents_plays_ahead(kind: str, tmp_path: Path) -> None:
-    values = {"train.updates": 5, "train.updates_per_visit": 2, "train.collect_ahead": True}
+IMAGINED = {
+    **{"imagination.share": 0.5, "model.heads": 3, "imagination.penalty": "log_prob"},
+    **{"train.extra_steps": 1, "actor_critic.cloning_weight": 0.5},
+}
+LOMPO = {**IMAGINED, "actor_critic.cloning_weight": 0.0, "actor_critic.deterministic": True}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("slac", {}),
+        ("deterministic", {}),
+        ("slac", IMAGINED),
+        ("filtering", LOMPO),
+        ("slac", {"train.cloning": True}),
+    ],
+    ids=["slac", "deterministic", "imagined", "lompo", "cloned"],
+)
+def test_stops_change_nothing_where_an_actor_on_latents_plays_ahead(
+    kind: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    values = {"train.updates": 5, "train.updates_per_visit": 2, "train.collect_ahead": True, **more}
     config = config_of(kind, "latent", **values, **{"checkpoint.every": 2})
     assert train(tmp_path / "whole", config=config)
     assert not train(tmp_path / "stopped", at(30), config)
     assert train(tmp_path / "stopped", config=config)
     assert_equal(tmp_path / "whole", tmp_path / "stopped")
+    told = {name for name in rows(tmp_path / "whole")[-1] if name.startswith("imagination/")}
+    imagines = "imagination.share" in more
+    assert told == ({"imagination/reward", "imagination/penalty"} if imagines else set())
 
 
 def test_a_frozen_encoder_leaves_latents_for_an_actor_to_see(tmp_path: Path) -> None:
