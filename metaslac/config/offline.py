@@ -44,22 +44,59 @@ ALGORITHMS: Mapping[str, Settings] = {
         "model.contrast_weight": 0.0,
         "model.feature_reward_weight": 0.0,
         "actor_critic.critic_input": "features",
+        "actor_critic.deterministic": False,
         "task.gradient": "critic",
     },
 }
 
-# Which preset of those who play has the sizes, where a data set has pictures and where it has states.
-SIZES: Mapping[str, tuple[str, str]] = {
-    "quick": ("quick_latent", "pearl-quick"),
-    "default": ("default", "pearl"),
-    "lompo": ("default", "pearl"),
+# What states change: they are seen as they are, so that nothing learns to see them.
+ON_STATES: Mapping[str, Settings] = {
+    "actor-critic": {},
+    "cloning": {"train.encoder_from_critic": False},
 }
 
-# What is more than that, by preset.
+# Which preset of those who play has the sizes, where a data set has pictures and where it has states.
+SIZES: Mapping[str, tuple[str, str | None]] = {
+    "quick": ("quick_latent", "pearl-quick"),
+    "default": ("default", "pearl"),
+    "lompo": ("default", None),
+}
+
+# What is more than that, by preset. LOMPO's model has a GRU where its latents have a deterministic part here,
+# its actor four hidden layers and its critics three; and it keeps what it imagines in a buffer.
 OFFLINE: Mapping[str, Settings] = {
+    "quick": {"imagination.penalty_weight": 0.2},
+    "default": {},
     "lompo": {
+        "model.kind": "partially_stochastic",
+        "model.z1_size": 64,
+        "model.z2_size": 256,
         "model.hidden_size": 256,
+        "model.window": 49,
+        "model.pixel_variance": 1.0,
+        "model.reward_std": 1.0,
+        "actor_critic.hidden_size": 256,
+        "actor_critic.hidden_layers": 3,
+        "actor_critic.layer_norm": False,
+        "actor_critic.deterministic": True,
+        "actor_critic.action_noise": 0.2,
         "actor_critic.gamma": 0.99,
+        "actor_critic.tau": 0.005,
+        "actor_critic.reward_scale": 1.0,
+        "imagination.penalty_weight": 5.0,
+        "train.updates": 100_000,
+        "train.pretrain_updates": 25_000,
+        "train.pretrain_windows": 64,
+        "train.pretrain_lr": 6e-4,
+        "train.freeze_encoder": True,
+        "train.predict_with_critics": False,
+        "train.tasks_per_update": 1,
+        "train.windows": 256,
+        "train.steps_per_batch": 1,
+        "train.lr_actor": 3e-4,
+        "train.lr_critic": 3e-4,
+        "evaluation.every": 5_000,
+        "checkpoint.every": 5_000,
     },
 }
 
@@ -82,12 +119,19 @@ def resolve_offline(algorithm: str, preset: str, recorded: Mapping[str, Any], ch
     for what, name, known in (("algorithm", algorithm, ALGORITHMS), ("preset", preset, SIZES)):
         if name not in known:
             raise MetaslacError(f"there is no {what} {name!r}: they are {', '.join(known)}")
-    sizes = SIZES[preset][recorded["family.observation"] == "state"]
+    on_states = recorded["family.observation"] == "state"
+    sizes = SIZES[preset][on_states]
+    if sizes is None or (on_states and algorithm not in ON_STATES):
+        raise MetaslacError(
+            f"algorithm {algorithm} in preset {preset} learns from pictures, and the data set has states: "
+            f"those are for {' and '.join(ON_STATES)}, in presets quick and default"
+        )
     layers: list[Mapping[str, Any]] = [
         PRESETS[sizes],
         FAMILY_PRESETS.get((sizes, recorded["family.name"]), {}),
-        OFFLINE.get(preset, {}),
+        OFFLINE[preset],
         ALGORITHMS[algorithm],
+        ON_STATES[algorithm] if on_states else {},
         recorded,
     ]
     config = Config()

@@ -114,10 +114,11 @@ def _check_together(config: Config) -> None:
             "model.elbo_weight=0 needs inverse_weight, last_action_weight, contrast_weight or "
             "feature_reward_weight above 0, or train.encoder_from_critic: nothing else trains the encoder"
         )
-    if config.keeps_features and not train.predict_with_critics:
+    learned_before = model.elbo_weight and train.pretrain_updates  # by a latent model that then rests
+    if config.keeps_features and not train.predict_with_critics and not learned_before:
         raise MetaslacError(
-            "train.predict_with_critics=false needs pixels and train.freeze_encoder=false: where there is no "
-            "encoder, or it rests, predictions are learned with the critics alone"
+            "train.predict_with_critics=false needs pixels, and train.freeze_encoder=false or a latent model "
+            "that is pre-trained: elsewhere predictions are learned with the critics alone"
         )
     if train.refresh_first and not train.freeze_encoder:
         raise MetaslacError("train.refresh_first needs train.freeze_encoder: others learn all along")

@@ -22,7 +22,7 @@ from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import followed
 
-NAME = "evaluation{}{}.json"  # choosing and judging have a file each, and so has each protocol
+NAME = "evaluation.json"
 FORMAT = 1
 BELIEF_DIGITS = 6  # significant ones; returns and parameters are whole
 WIDTH_DIGITS = 3
@@ -145,7 +145,9 @@ def evaluation_path(path: Path, split: str = "test", given: bool = False) -> Pat
 
     `given` is whether the agent was given context.
     """
-    name = NAME.format("-validation" * (split == "validation"), "-given" * given)
+    # Choosing and judging have a file each, and so has each protocol.
+    more = "-validation" * (split == "validation") + "-given" * given
+    name = f"{NAME.removesuffix('.json')}{more}.json"
     if (checkpoint := followed(path)) is not None:  # `last` and `.` have no name to add to
         return checkpoint.with_name(f"{checkpoint.name}.{name}")
     return path / name

@@ -164,3 +164,15 @@ def test_settings_are_those_of_preset_algorithm_and_data_set(trained: Path) -> N
     for algorithm, preset in (("bc", "quick"), ("lompo", "small")):
         with pytest.raises(MetaslacError, match=f"there is no .*{'bc' if algorithm == 'bc' else 'small'}"):
             resolve_offline(algorithm, preset, recorded, {})
+
+
+def test_report_and_inspect_say_what_was_learned_from(trained: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ["--trials", "1", "--episodes", "2", *ONE_THREAD, "--overwrite"]
+    run("evaluate", "--checkpoint", str(trained), *arguments)
+    run("report", str(trained), "--out", str(tmp_path / "page.html"), *ONE_THREAD)
+    page = (tmp_path / "page.html").read_text()
+    assert f"metaslac offline-train --dataset {data} --algorithm actor-critic --preset default" in page
+    assert "over env steps" not in page and "over updates" in page
+    said = run("inspect", str(trained))
+    (line,) = [line for line in said.splitlines() if line.startswith("data set")]
+    assert "3200 steps" in line and "replay" not in said
