@@ -44,10 +44,7 @@ from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.provenance import machine
 from metaslac.training.kept_features import KeptFeatures
 
-SLAC = [
-    *("task.inference=blind", "task.size=0", "train.steps_per_batch=1"),
-    "actor_critic.layer_norm=false",
-]
+SLAC = ["task.inference=blind", "task.size=0", "train.steps_per_batch=1", "actor_critic.layer_norm=false"]
 SIZES: dict[str, tuple[str, list[str]]] = {
     "slac": ("default", SLAC),
     "full": ("default", []),

@@ -27,12 +27,15 @@ FORMATS = "metaslac", "minari", "npz"
 @click.argument("out", type=UserPath())
 @click.option("--to", required=True, type=click.Choice(FORMATS), help="The format of OUT.")
 @click.option(
-    "--family", help="Of episodes that do not say it, such as dmc:walker-walk.  [default: what SRC says]"
+    "--family",
+    show_default="what SRC says",
+    help="Of episodes that do not say it, such as dmc:walker-walk.",
 )
 @click.option(
     "--action-repeat",
     type=click.IntRange(min=1),
-    help="Likewise; LOMPO and V-D4RL have 2.  [default: what SRC says]",
+    show_default="what SRC says",
+    help="Likewise; LOMPO and V-D4RL have 2.",
 )
 @click.option(
     "--split",
@@ -41,8 +44,8 @@ FORMATS = "metaslac", "minari", "npz"
     show_default=True,
     help="Likewise: of which tasks they are.",
 )
-@click.option("--task", type=int, help="Likewise: index of the task.  [default: the only one]")
-@click.option("--policy", help="Likewise: words for who played.  [default: the name of SRC]")
+@click.option("--task", type=int, show_default="the only one", help="Likewise: index of the task.")
+@click.option("--policy", show_default="the name of SRC", help="Likewise: words for who played.")
 def convert(
     source: Path,
     out: Path,

@@ -26,13 +26,20 @@ USUAL = FamilyConfig()
     "--checkpoint",
     type=UserPath(),
     multiple=True,
+    show_default="none",
     help="A checkpoint directory, or a run directory for its last one, whose agent plays; may be repeated.",
 )
-@click.option("--random", metavar="FAMILY", help="Or the family in which random actions are played.")
+@click.option(
+    "--random",
+    metavar="FAMILY",
+    show_default="none",
+    help="Or the family in which random actions are played.",
+)
 @click.option(
     "--episodes",
     type=click.IntRange(min=1),
-    help="Episodes of every task, from every source. With --from-replay the newest, or all.",
+    show_default="with --from-replay all",
+    help="Episodes of every task, from every source; of a replay the newest.",
 )
 @click.option("--out", required=True, type=UserPath(), help="The directory to write; it must not be there.")
 @click.option(
@@ -52,7 +59,8 @@ USUAL = FamilyConfig()
 @click.option(
     "--stages",
     metavar="A,B,C",
-    help="Checkpoints of each run after so many updates, each a source.  [default: its last one]",
+    show_default="its last one",
+    help="Checkpoints of each run after so many updates, each a source.",
 )
 @click.option(
     "--from-replay", is_flag=True, show_default="off", help="Take what is in the replays, and play nothing."

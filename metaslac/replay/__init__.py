@@ -1,4 +1,4 @@
-"""Experience of every task: as tensors to draw batches from, and as files of a checkpoint.
+"""Experience of every task: as tensors to draw batches from, as files of a checkpoint, and as data sets.
 
 What is played to fill it is decided in training/.
 """

@@ -79,7 +79,8 @@ def map_array(path: Path) -> NDArray[Any]:
     Raises MetaslacError for what is no array of plain numbers, all of it.
     """
     try:
-        return np.lib.format.open_memmap(path, mode="c")
+        with np.errstate(over="ignore"):  # a shape that overflows is refused all the same
+            return np.lib.format.open_memmap(path, mode="c")
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
     except NO_ARRAY as error:

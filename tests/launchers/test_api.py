@@ -277,7 +277,7 @@ def test_bad_input_is_refused_in_one_line(
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["adapt", "evaluate", "meta_train", "load"])
+@pytest.mark.parametrize("name", ["adapt", "evaluate", "meta_train", "load", "record"])
 def test_every_call_is_described(name: str) -> None:
     function = getattr(metaslac, name)
     text = inspect.getdoc(function)

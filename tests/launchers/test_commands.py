@@ -28,7 +28,8 @@ from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.storage.version import __version__
 from metaslac.training.log.run_log import TIME_COLUMNS
 
-COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "families", "settings", "doctor")
+COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "dataset", "families", "settings", "doctor")
+IN_GROUPS = (("dataset", "record"), ("dataset", "info"), ("dataset", "convert"))
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")  # no slower for something so small
 
@@ -255,10 +256,14 @@ def test_evaluate_plays_the_tasks_it_is_asked_to_and_compares_no_two_kinds(
     assert result.exit_code == 2 and line.endswith("evaluated with another split: validation, not test")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_has_help_and_shows_its_default(command: str) -> None:
-    text = " ".join(run(command, "--help").stdout.split())
-    options = [option for option in cli.commands[command].params if isinstance(option, click.Option)]
+@pytest.mark.parametrize("names", [*((command,) for command in COMMANDS), *IN_GROUPS], ids=" ".join)
+def test_every_option_has_help_and_shows_its_default(names: tuple[str, ...]) -> None:
+    text = " ".join(run(*names, "--help").stdout.split())
+    command: click.Command = cli
+    for name in names:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    options = [option for option in command.params if isinstance(option, click.Option)]
     assert all(option.help for option in options)
     shown = [option for option in options if option.name != "assignments"]
     assert text.count("[default: ") + text.count("[required]") == len(shown)

@@ -168,6 +168,36 @@ def test_episodes_are_as_many_as_asked_for_however_they_are_spread() -> None:
     alone.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        (("--observation", "state"), {"observation": "state"}),
+        (("--frames", "3", "--action-repeat", "2", "--image-size", "32"), {"frames": 3, "action_repeat": 2}),
+        (("--frames", "2", "--states", "--image-size", "32"), {"frames": 2}),
+    ],
+)
+def test_it_is_seen_as_asked_for(tmp_path: Path, options: tuple[str, ...], seen: dict[str, Any]) -> None:
+    data = record(
+        tmp_path / "data", "--random", "point_robot", "--episodes", "1", "--split", "test", *options
+    )
+    family = make_family("point_robot", image_size=32, **seen)
+    env = make_vector_env(family, 4, states="--states" in options)
+    played = record_random(env, family.test_tasks, 2, episodes=1)
+    for number, (task, episode) in enumerate(played):
+        read = data.episode(number)
+        assert data.episodes[number, 0] == task.index
+        np.testing.assert_array_equal(read.frames, np.asarray(episode.frames, read.frames.dtype))
+        np.testing.assert_array_equal(read.actions, episode.actions)
+        np.testing.assert_array_equal(read.rewards, episode.rewards)
+        if episode.states is not None:
+            assert read.states is not None
+            np.testing.assert_array_equal(read.states, episode.states)
+    assert number + 1 == len(data.episodes) and (data.about.state_size > 0) == (
+        "frames" not in seen or "--states" in options
+    )
+    env.close()
+
+
 def test_info_tells_returns_of_each_source(tmp_path: Path, staged_run: Path) -> None:
     data = record(
         tmp_path / "data",
@@ -198,7 +228,7 @@ def test_info_tells_returns_of_each_source(tmp_path: Path, staged_run: Path) -> 
         (("--random", "point_robot", "--episodes", "1", "--stages", "2"), "go with --checkpoint"),
         (("--random", "point_robot", "--episodes", "1", "--hold", "0"), "--hold must be at least 1"),
         (("--checkpoint", "RUN", "--episodes", "1", "--frames", "2"), "--frames goes with --random"),
-        (("--checkpoint", "RUN", "--episodes", "1", "--stages", "3"), "kept checkpoints of updates 2, 4"),
+        (("--checkpoint", "RUN", "--episodes", "1", "--stages", "3"), "has kept checkpoints of updates"),
         (("--checkpoint", "RUN", "--episodes", "1", "--stages", "x"), "--stages takes numbers"),
         (("--checkpoint", "RUN", "--from-replay", "--split", "test"), "only training tasks in a replay"),
         (("--checkpoint", "RUN", "--from-replay", "--states"), "has none"),
@@ -243,7 +273,7 @@ def test_one_that_is_stopped_leaves_nothing(tmp_path: Path, number: int) -> None
 
 def test_trials_are_played_with_the_belief_of_the_trial_alone(staged_run: Path) -> None:
     """The first episodes act on the prior, and a trial knows nothing of the one before it."""
-    family = make_family("point_robot", image_size=64)
+    family = make_family("point_robot", image_size=32)
     agent, env = load_agent(staged_run, CPU), make_vector_env(family, 2)
     begun: list[tuple[bool, bool]] = []
     begin = agent.begin_episode

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded import WITH_STATES, write
+from helpers.recorded import WITH_STATES, write
 
 from metaslac.errors import MetaslacError
 from metaslac.replay.data_set import DATA_FILE, DATA_SET, DataSet, open_data_set

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recorded import CPU, KINDS, PIXELS, STACKED, episode, played, replay_of, tasks, write
+from helpers.recorded import CPU, KINDS, PIXELS, STACKED, episode, played, replay_of, tasks, write
 
 from metaslac.errors import MetaslacError
 from metaslac.replay.data_set import About, open_data_set

@@ -30,8 +30,7 @@ from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import SavedFile, tensors_to_bytes
 
 CPU = torch.device("cpu")
-PIXELS, ACTIONS = 2, 2
-MOST_STEPS = 5
+PIXELS, ACTIONS, MOST_STEPS = 2, 2, 5
 DRAWS = 40  # per position: one is drawn an eighth as often, or thrice, with a probability below exp(-20)
 
 Row = tuple[float, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import CPU, changed, meta_train, snapshot
+from helpers.recorded import PIXELS
 from runs import assert_equal, at, train
 from stacked import StackedFamily, resting
 
@@ -17,8 +19,12 @@ from metaslac.acting.agent import Agent, load_agent
 from metaslac.config.sections import Config
 from metaslac.learning.batch import windows_per_update
 from metaslac.networks.actor_critic import Sight
+from metaslac.replay.data_set import RecordedTask, open_data_set
+from metaslac.replay.data_writer import written_data_set
 from metaslac.replay.experience import FEATURE_TYPE
+from metaslac.replay.recorded import RecordedExperience
 from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.training.kept_features import KeptFeatures
 from metaslac.training.refresh import is_due
 from metaslac.training.trainer import MetaTrainer
 
@@ -55,6 +61,34 @@ def test_what_is_kept_is_what_the_encoder_makes_of_the_frames() -> None:
         with torch.no_grad():
             f = trainer.learner.networks.encoder(replay.episode_frames(place, count))
         assert torch.equal(replay.features[place : place + count], f.to(FEATURE_TYPE))
+
+
+def test_they_are_kept_of_a_data_set_as_of_the_replay_that_it_was_recorded_of(tmp_path: Path) -> None:
+    trainer = trained(resting())
+    replay, learner, family = trainer.replay, trainer.learner, trainer.family
+    about = replace(
+        PIXELS, frames=3, param_names=("drift",), action_size=1, episode_steps=replay.episode_steps
+    )
+    with written_data_set(tmp_path / "data", about) as writer:
+        for task, stored in zip(family.train_tasks, replay.stored, strict=True):
+            told = RecordedTask(task.index, tuple(map(float, task.params)))
+            for entry in stored:
+                writer.add(told, replay.episode(task.index, entry), "replay")
+    recorded = RecordedExperience(open_data_set(tmp_path / "data"), CPU)
+    standards = learner.networks.standardised()
+    KeptFeatures(learner, recorded).begin(afresh=True)
+    means = [part.mean.clone() for part in standards]
+    trainer.kept.pause()
+    trainer.kept.begin(afresh=True)
+    assert standards and replay.features is not None and recorded.features is not None
+    for standard, mean in zip(standards, means, strict=True):
+        torch.testing.assert_close(standard.mean, mean)
+    for (task, place, count), (other, there, many) in zip(
+        replay.episodes(), recorded.episodes(), strict=True
+    ):
+        assert (task, count) == (other, many)
+        kept = replay.features[place : place + count], recorded.features[there : there + many]
+        assert kept[0].abs().max() > 0 and torch.equal(*kept)
 
 
 def test_windows_and_contexts_show_the_features_of_their_frames() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from metaslac.replay.data_set import About, RecordedTask
+from metaslac.replay.data_set import About, DataSet, RecordedTask
 from metaslac.replay.data_writer import written_data_set
 from metaslac.replay.experience import Episode
 from metaslac.replay.task_replay import TaskReplay
@@ -107,3 +107,10 @@ def replay_of(about: About, entries: list[tuple[RecordedTask, Episode, str]]) ->
     for task, entry, _ in entries:
         replay.add(order.index(task.index), entry, context=True)
     return replay
+
+
+def assert_same(one: DataSet, other: DataSet) -> None:
+    assert (one.about, one.tasks, one.sources) == (other.about, other.tasks, other.sources)
+    np.testing.assert_array_equal(one.episodes, other.episodes)
+    for name, array in one.arrays.items():
+        np.testing.assert_array_equal(array, other.arrays[name])
