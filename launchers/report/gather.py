@@ -35,6 +35,11 @@ METHOD = (
     "actor_critic.actor_input",
     "train.encoder_from_critic",
     "train.random_shift",
+    "train.cloning",
+    "actor_critic.cloning_weight",
+    "actor_critic.deterministic",
+    "imagination.share",
+    "imagination.penalty",
     "task.factor_rank",
 )
 MOST_SHOWN = 24  # characters of what differs
