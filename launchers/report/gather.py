@@ -36,6 +36,8 @@ METHOD = (
     "train.encoder_from_critic",
     "train.random_shift",
     "train.cloning",
+    "actor_critic.cloning_weight",
+    "actor_critic.deterministic",
     "task.factor_rank",
     "model.heads",
     "imagination.share",
