@@ -175,7 +175,7 @@ class Shapes:
         if self.latent_model is None:
             return 0
         parts = [part for part in self.latent_model.children() if isinstance(part, GaussianHeads)]
-        weights = sum(weight[0].nbytes for part in parts for weight in part.weights)
+        weights: int = sum(weight[0].nbytes for part in parts for weight in part.weights)
         return 2 * self.config.model.window * weights
 
     def conditionals(self, predicting: bool) -> int:
@@ -253,7 +253,7 @@ class Shapes:
         return FLOAT * windows * samples + max(learning, self.roll_out(imagined))
 
     def roll_out(self, starts: int) -> int:
-        """While latents are rolled out: noise and latents of all steps, and one step's heads or a copy of all."""
+        """While latents are rolled out: noise and latents of all steps, and a step's heads or all again."""
         model, horizon = self.config.model, self.config.imagination.horizon
         actions = self.step - self.task_size
         steps = horizon * 2 * (self.latent_size + actions)
