@@ -1,0 +1,115 @@
+"""What it costs to learn from a data set and not from a replay: `python benchmarks/reading.py`.
+
+The same learner draws from a replay in memory, from a data set whose pages the system has, and from one whose
+pages it was asked to forget before each batch, so that they are read from the disk. They take turns.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)  # the repository, in place of this folder
+
+from metaslac.launchers.api.process import keep_large_blocks
+
+keep_large_blocks()  # as the command does, before the first large tensor
+
+import numpy as np
+import torch
+
+from benchmarks.learner import Ours
+from benchmarks.work import Round, timed
+from metaslac.config.presets import resolve
+from metaslac.launchers.api.data_sets import about_of
+from metaslac.replay.data_set import RecordedTask, open_data_set
+from metaslac.replay.data_writer import written_data_set
+from metaslac.replay.experience import Episode
+from metaslac.replay.recorded import RecordedExperience
+from metaslac.storage.provenance import hardware, source_commit
+from metaslac.storage.version import library_versions
+
+DEVICE = torch.device("cpu")
+
+
+def recorded(ours: Ours, path: Path, megabytes: float) -> RecordedExperience:
+    """A data set of about that many megabytes of random pictures, of each of the tasks that a batch has."""
+    family, rng = ours.family, np.random.default_rng(0)
+    about, n = about_of(family, ours.config.family.name, "train", 0, 0), family.episode_steps
+    shape = (n + 1, *about.rows()["frames"][1])
+    count = max(1, round(megabytes * 2**20 / ours.tasks / np.prod(shape)))
+    with written_data_set(path, about) as writer:
+        for task in family.train_tasks[: ours.tasks]:
+            for _ in range(count):
+                frames = rng.integers(0, 256, shape, dtype=np.uint8)
+                actions = rng.uniform(-1, 1, (n, family.action_size)).astype(np.float32)
+                rewards = rng.uniform(-1, 0, n).astype(np.float32)
+                episode = Episode(frames, actions, rewards, rewards, False, False, n)
+                writer.add(RecordedTask(task.index, tuple(map(float, task.params))), episode, "random")
+    return RecordedExperience(open_data_set(path), DEVICE)
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--family", default="point_robot", help="one whose quick_latent preset stacks nothing"
+    )
+    parser.add_argument("--megabytes", type=float, default=1_000, help="of pictures in the data set")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured there")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    ours = Ours(resolve("quick_latent", [f"family.name={options.family}"]), DEVICE)
+    with tempfile.TemporaryDirectory() as folder:
+        data = recorded(ours, Path(folder) / "data", options.megabytes)
+        sources = {"replay": ours.replay, "data": data, "data, from the disk": data}
+        pictures = os.open(data.data.path / "frames.npy", os.O_RDONLY)
+
+        def forget() -> None:
+            os.posix_fadvise(pictures, 0, 0, os.POSIX_FADV_DONTNEED)
+
+        def then(work: Callable[[], object], name: str) -> Callable[[], None]:
+            def both() -> None:
+                if name.endswith("disk"):
+                    forget()
+                work()
+
+            return both
+
+        rounds: dict[str, dict[str, list[Round]]] = {name: {"update": [], "batch": []} for name in sources}
+        ours.warm_up()
+        for number in range(options.rounds):
+            for name in list(sources)[:: 1 if number % 2 == 0 else -1]:
+                ours.replay = sources[name]  # type: ignore[assignment]
+                for what, work in (("update", ours.update), ("batch", ours.batch)):
+                    rounds[name][what].append(timed(then(work, name), options.seconds / 2, DEVICE))
+        os.close(pictures)
+    rates = {
+        name: {what: [one["count"] / one["wall_seconds"] for one in found] for what, found in kinds.items()}
+        for name, kinds in rounds.items()
+    }
+    for name, found in rates.items():
+        share = statistics.median(u / b for u, b in zip(found["update"], found["batch"], strict=True))
+        ratio = statistics.median(
+            a / b for a, b in zip(found["update"], rates["replay"]["update"], strict=True)
+        )
+        print(
+            f"{name}: {statistics.median(found['update']):.2f} updates/s, {ratio:.2f} times a replay's; "
+            f"drawing a batch takes {100 * share:.1f} % of an update"
+        )
+    if options.json is not None:
+        about = {"commit": source_commit(), "versions": library_versions(), "hardware": hardware(DEVICE)}
+        values = {**about, "settings": {**vars(options), "json": str(options.json)}, "rounds": rounds}
+        options.json.write_text(json.dumps(values, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
