@@ -1,7 +1,8 @@
 """Episodes as .npz files, one each, as Dreamer, LOMPO and V-D4RL have them, to and from data sets.
 
 Row t has the image, and the action and the reward that led to it: row 0 is of the reset, its action and
-reward zero. `discount` is 0 where the task has ended for good. Nothing is unpickled.
+reward zero. `discount` is 0, or in newer files `is_terminal` 1, where the task has ended for good. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -18,15 +19,23 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from metaslac.errors import MetaslacError
-from metaslac.launchers.dataset.foreign import Foreign, Read, Told, checked_episode, chosen_task, family_of
+from metaslac.launchers.dataset.foreign import (
+    MOST_BYTES,
+    Foreign,
+    Read,
+    Told,
+    checked_episode,
+    chosen_task,
+    family_of,
+)
 from metaslac.storage.files import new_directory
 from metaslac.storage.npy import NO_ARRAY
 
 if TYPE_CHECKING:
     from metaslac.replay.data_set import About, DataSet, RecordedTask
 
-NAMES = "image", "action", "reward", "discount"
-MOST_BYTES = 2**29  # of an array of one episode
+NAMES = "image", "action", "reward"
+ENDS = "discount", "is_terminal"  # of which there may be one
 MOST_HEADER = 2**14  # bytes
 FOLDER = re.compile(r"task-(\d{1,9})")
 
@@ -74,14 +83,19 @@ def write_episode_files(data: DataSet, path: Path) -> None:
             )
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
+def read_arrays(
+    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Mapping[str, NDArray[Any]]:
     """Arrays by name from an archive of NumPy's, no larger in memory than the archive says and we allow.
 
-    Raises MetaslacError, in one line, for what is missing, damaged, absurdly large or not plain numbers.
+    Raises MetaslacError, in one line, for what is missing and not `optional`, damaged, absurdly large or not
+    plain numbers.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return {name: _read(archive, f"{name}.npy") for name in names}
+            there = {member.filename for member in archive.infolist()}
+            wanted = (*names, *(name for name in optional if f"{name}.npy" in there))
+            return {name: _read(archive, f"{name}.npy") for name in wanted}
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
     except NONSENSE as error:
@@ -93,13 +107,19 @@ def _episodes(files: list[Path], about: About, tasks: list[RecordedTask], told: 
     for file in files:
         folder = FOLDER.fullmatch(file.parent.name)
         task = chosen_task(tasks, int(folder[1]) if folder else told.task, file)
-        image, action, reward, discount = read_arrays(file, NAMES).values()
-        if (action.ndim, reward.ndim, discount.ndim) != (2, 1, 1) or not len(reward) == len(discount) == len(
-            action
-        ) > 0:
-            raise MetaslacError(f"{file}: action, reward and discount do not have a row for each image")
-        ended = bool(discount[-1] == 0)
+        arrays = read_arrays(file, NAMES, ENDS)
+        image, action, reward = (arrays[name] for name in NAMES)
+        if (action.ndim, reward.ndim) != (2, 1) or not len(reward) == len(action) > 0:
+            raise MetaslacError(f"{file}: action and reward do not have a row for each image")
+        discount, terminal = (arrays.get(name) for name in ENDS)
+        ended = _last_is(discount, 0, file) if discount is not None else _last_is(terminal, 1, file)
         yield Read(task, checked_episode(about, file, image, action[1:], reward[1:], ended), told.source)
+
+
+def _last_is(values: NDArray[Any] | None, wanted: int, file: Path) -> bool:
+    if values is not None and (values.ndim != 1 or not len(values)):
+        raise MetaslacError(f"{file}: its ends are {values.shape}, not a number for each image")
+    return values is not None and bool(values[-1] == wanted)
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
@@ -113,7 +133,7 @@ def _read(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
             raise ValueError(f"{name} is of version {version}")
         read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read_header(file, max_header_size=MOST_HEADER)
-        if dtype.hasobject or dtype.kind not in "uif":
+        if dtype.hasobject or dtype.kind not in "buif":
             raise ValueError(f"{name} holds {dtype}, not plain numbers")
         size = dtype.itemsize
         for length in shape:

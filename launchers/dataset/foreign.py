@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metaslac.replay.data_set import About, RecordedTask
     from metaslac.replay.experience import Episode
 
+MOST_BYTES = 2**29  # of an array of one episode
 MOST_ROUNDING = 1e-4  # by which actions of others may leave [-1, 1]
 
 

@@ -17,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.errors import MetaslacError
-from metaslac.launchers.dataset.foreign import Foreign, Read, Told, checked_episode, chosen_task, family_of
+from metaslac.launchers.dataset.foreign import (
+    MOST_BYTES,
+    Foreign,
+    Read,
+    Told,
+    checked_episode,
+    chosen_task,
+    family_of,
+)
 from metaslac.storage.files import new_directory
 
 if TYPE_CHECKING:
@@ -29,7 +37,6 @@ INSTALL = 'is not installed; pip install "metaslac[data]" brings it'
 FOLDER, METADATA, EPISODES = "data", "metadata.json", "main_data.hdf5"
 OURS = "metaslac"
 MOST_METADATA = 2**26  # bytes
-MOST_EPISODE = 2**31  # bytes of an array of one episode
 DATA_SET_ID = re.compile(r"[-_\w/]*-v\d+")
 
 # What taking a file for what it is not can raise.
@@ -218,7 +225,7 @@ def _array(group: Any, name: str) -> NDArray[Any]:
     found = _linked(group, name)
     if found.external or found.is_virtual:
         raise ValueError(f"{name} leads to other files")
-    if found.nbytes > MOST_EPISODE or found.dtype.kind not in "biuf":
+    if found.nbytes > MOST_BYTES or found.dtype.kind not in "biuf":
         raise ValueError(f"{name} is {found.shape} of {found.dtype}, which no episode has")
     array: NDArray[Any] = found[()]
     return array

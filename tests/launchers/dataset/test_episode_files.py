@@ -58,6 +58,23 @@ def test_rows_of_episode_files_are_shifted_by_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.actions, theirs["action"][1:])
 
 
+@pytest.mark.parametrize(
+    ("arrays", "terminated"),
+    [
+        ({"discount": np.ones(5, dtype=np.float32)}, False),
+        ({"discount": None}, False),
+        ({"discount": None, "is_terminal": np.array([False] * 4 + [True])}, True),
+        ({"discount": None, "is_terminal": np.zeros(5, dtype=bool)}, False),
+    ],
+)
+def test_the_end_of_a_task_is_told_in_either_way(
+    tmp_path: Path, arrays: dict[str, Any], terminated: bool
+) -> None:
+    episode_file(tmp_path / "files/a.npz", **arrays)
+    run("dataset", "convert", str(tmp_path / "files"), str(tmp_path / "data"), *WALKER)
+    assert open_data_set(tmp_path / "data").episode(0).terminated == terminated
+
+
 def test_episode_files_give_back_what_they_were_given(tmp_path: Path) -> None:
 
     family = envs.make_family("point_robot", image_size=SIZE)
@@ -132,6 +149,7 @@ def test_hostile_episode_files_are_refused_and_not_run(
         ({"reward": None}, "reward.npy"),
         ({"reward": np.zeros(4, dtype=np.float32)}, "a row for each image"),
         ({"action": np.zeros(5, dtype=np.float32)}, "a row for each image"),
+        ({"discount": np.float32(0)}, "its ends are ()"),
         ({"action": np.zeros((5, 2), dtype=np.float32)}, "actions are (4, 2), not (4, 6)"),
         ({"action": np.full((5, 6), 3, dtype=np.float32)}, "outside [-1, 1]"),
         ({"action": np.full((5, 6), np.nan, dtype=np.float32)}, "outside [-1, 1]"),
