@@ -219,7 +219,7 @@ class ActorCriticConfig:
     cloning_weight: float = setting(
         0.0,
         "weight of -log pi of the actions that were played, in the actor's loss, beside values over their "
-        "mean size; 0.4 is TD3+BC's balance",
+        "mean size; in TD3+BC squared errors weigh 0.4",
         low=0,
         older=0.0,
     )

@@ -175,8 +175,8 @@ class Shapes:
         if self.latent_model is None:
             return 0
         parts = [part for part in self.latent_model.children() if isinstance(part, GaussianHeads)]
-        weights: int = sum(weight[0].nbytes for part in parts for weight in part.weights)
-        return 2 * self.config.model.window * weights
+        weights = sum(weight[0].numel() for part in parts for weight in part.weights)
+        return 2 * FLOAT * self.config.model.window * weights
 
     def conditionals(self, predicting: bool) -> int:
         """Kept by the latent model's heads, of one frame: by those that predict it, or by the others."""
@@ -253,7 +253,7 @@ class Shapes:
         return FLOAT * windows * samples + max(learning, self.roll_out(imagined))
 
     def roll_out(self, starts: int) -> int:
-        """While latents are rolled out: noise and latents of all steps, and a step's heads or all again."""
+        """While latents are rolled out: all steps' noise and latents, and one's heads or a copy of all."""
         model, horizon = self.config.model, self.config.imagination.horizon
         actions = self.step - self.task_size
         steps = horizon * 2 * (self.latent_size + actions)

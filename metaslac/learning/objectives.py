@@ -182,7 +182,7 @@ def surprise_of(policy: Gaussian, decisions: Decisions) -> Tensor:
     surprise = -log_density(policy, decisions.a[:, -1])
     if decisions.real is None:
         return surprise.mean()
-    return (surprise * decisions.real).sum() / decisions.real.sum()
+    return (surprise * decisions.real).sum() / decisions.real.sum().clamp_min(1)
 
 
 def cloning(networks: MetaSLAC, decisions: Decisions, m: Tensor) -> Loss:

@@ -85,7 +85,8 @@ def squash(distribution: Gaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
     log(1 - tanh(u)^2) in the form 2 (log 2 - u - softplus(-2u)), which does not saturate.
     """
     u = distribution.sample(noise)
-    return u.tanh(), _log_density(distribution, u)
+    log_derivative = _log_derivative(u)
+    return u.tanh(), -(distribution.negative_log_likelihood(u) + log_derivative).sum(-1)
 
 
 def log_density(distribution: Gaussian, a: Tensor) -> Tensor:
@@ -94,13 +95,13 @@ def log_density(distribution: Gaussian, a: Tensor) -> Tensor:
     An action nearer to the border than CLOSEST counts as that near. Its u = atanh(a) would be infinite on the
     border itself, where clipped actions are, and outweigh all others.
     """
-    return _log_density(distribution, a.clamp(CLOSEST - 1, 1 - CLOSEST).atanh())
+    u = a.clamp(CLOSEST - 1, 1 - CLOSEST).atanh()
+    return -(distribution.negative_log_likelihood(u) + _log_derivative(u)).sum(-1)
 
 
-def _log_density(distribution: Gaussian, u: Tensor) -> Tensor:
-    """log pi (B,) of tanh(u) (B, A)."""
-    log_derivative = 2 * (math.log(2) - u - F.softplus(-2 * u))
-    return -(distribution.negative_log_likelihood(u) + log_derivative).sum(-1)
+def _log_derivative(u: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), element by element."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u))
 
 
 class Sight(nn.Module):

@@ -24,10 +24,19 @@ def output(*arguments: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize(("kind", "actor_input"), [("deterministic", "latent"), ("vae", "features")])
-def test_every_command_takes_a_run_of_any_kind(kind: str, actor_input: str, tmp_path: Path) -> None:
+IMAGINED = "imagination.share=0.5", "imagination.penalty=log_prob", "model.heads=3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "actor_input", "more"),
+    [("deterministic", "latent", ()), ("vae", "features", ()), ("filtering", "latent", IMAGINED)],
+    ids=["deterministic", "vae", "imagined"],
+)
+def test_every_command_takes_a_run_of_any_kind(
+    kind: str, actor_input: str, more: tuple[str, ...], tmp_path: Path
+) -> None:
     run, page = str(tmp_path / "run"), tmp_path / "page.html"
-    chosen = f"model.kind={kind}", f"actor_critic.actor_input={actor_input}"
+    chosen = f"model.kind={kind}", f"actor_critic.actor_input={actor_input}", *more
     settings = [f"--set={text}" for text in (*SETTINGS, *chosen)]
     common = "--device", "cpu", "--threads", "1"
     train = "meta-train", "--family", "point_robot", "--updates", "2", *common, "--quiet", "--run-dir", run

@@ -91,7 +91,7 @@ def test_the_actor_s_loss_with_cloning_is_that_of_a_loop(settings: dict[str, Any
         log_pi = (Normal(*policy).log_prob(u) - (1 - u.tanh() ** 2).log()).sum()
         value = networks.critic(z, u.tanh(), m[i : i + 1]).min()
         judged.append(0.1 * log_pi - value)
-        values.append(float(value))
+        values.append(float(value.detach()))
         if not imagined or real[i]:
             cloned.append(-density(policy).log_prob(decisions.a[i, -1].clamp(-0.999, 0.999)).sum())
     surprise = torch.stack(cloned).mean()
