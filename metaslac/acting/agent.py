@@ -27,9 +27,8 @@ from metaslac.networks.states import StateEncoder
 from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
 
 Frames = NDArray[Any]  # pictures as uint8, or states as float64
-Shown = tuple[
-    Frames, NDArray[np.float32], NDArray[np.float32]
-]  # an episode: n + 1 frames, n actions, rewards
+# An episode as it was seen: n + 1 frames, n actions, n rewards.
+Shown = tuple[Frames, NDArray[np.float32], NDArray[np.float32]]
 
 
 class Drawing(NamedTuple):
