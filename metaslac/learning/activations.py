@@ -175,7 +175,7 @@ class Shapes:
         if self.latent_model is None:
             return 0
         parts = [part for part in self.latent_model.children() if isinstance(part, GaussianHeads)]
-        weights = sum(weight[0].numel() for part in parts for weight in part.weights)
+        weights: int = sum(weight[0].numel() for part in parts for weight in part.weights)
         return 2 * FLOAT * self.config.model.window * weights
 
     def conditionals(self, predicting: bool) -> int:
