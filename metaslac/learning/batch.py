@@ -124,6 +124,19 @@ def joined(decided: Sequence[Decisions], tasks: int) -> Decisions:
     return decided[0]._replace(**{name: torch.cat([step[name] for step in parts], 1) for name in there})
 
 
+def places(chances: Tensor, real: Tensor | None, played: int, steps: int) -> Tensor:
+    """Of the decisions (K, W) of so many steps, joined, places of as many as one step has, (K, W / steps).
+
+    They are drawn by numbers from [0, 1), (K, W). Of each kind there are as many as in a step: real ones,
+    (K, W) bool with `played` in every row, and those that are imagined.
+    """
+    if real is None:
+        return chances.argsort(1)[:, : chances.shape[1] // steps]
+    counts = (real, played), (~real, chances.shape[1] - played)
+    drawn = [chances.masked_fill(~kind, 2.0).argsort(1)[:, : count // steps] for kind, count in counts]
+    return torch.cat(drawn, 1)
+
+
 def some(windows: Windows, which: slice) -> Windows:
     """Some of the windows (K, W, ...) of every task."""
     return each(windows, lambda part: part[:, which])

@@ -69,8 +69,8 @@ class Imagination:
         """The last decisions of windows (K * W,) and beside them, task by task, imagined ones (K * (W + n),).
 
         Also the m that each is of, (K * (W + n), M): that of its window's task, which has a gradient for
-        those that were played alone; and what is told of the roll-outs. There are as many roll-outs of a
-        task as imagined decisions are taken from all steps of them, both at random.
+        those that were played alone; and what is told of the roll-outs. As many roll-outs begin as
+        imagined decisions are wanted, which are drawn at random from all steps of them.
         """
         real, m = seen.decisions().of_latents(), seen.m.unflatten(0, (tasks, -1))  # (K, W, M)
         count = imagined_beside(m.shape[1], self._config)

@@ -20,6 +20,7 @@ from metaslac.learning.batch import (
     expand_tasks,
     flat,
     joined,
+    places,
     shifted,
     some,
 )
@@ -294,8 +295,7 @@ class Learner:
     ) -> Metrics:
         """Steps of critics, actor, temperature and targets on decisions drawn anew from those of all steps.
 
-        m is sampled anew for each. Nothing else learns from them. Of imagined ones it is their share that is
-        drawn on average.
+        m is sampled anew for each. Nothing else learns from them.
         """
         train, tasks = self.config.train, len(params)
         metrics: Metrics = {}
@@ -306,7 +306,8 @@ class Learner:
         count = available // train.steps_per_batch
         row = torch.arange(tasks, device=self.device)[:, None]
         for step in range(train.extra_steps):
-            order = self.chance.uniform(tasks, available).argsort(1)[:, :count]
+            chances = self.chance.uniform(tasks, available)
+            order = places(chances, everything.real, train.windows, train.steps_per_batch)
             decisions = everything.chosen(row, order)
             with torch.no_grad():
                 m = expand_tasks(self.task.draw(beliefs[step % train.steps_per_batch], params), count)

@@ -17,7 +17,7 @@ from metaslac.config.text import from_dict, to_dict, with_values
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 from metaslac.learning import imagination as imagination_module
-from metaslac.learning.batch import Seen
+from metaslac.learning.batch import Decisions, Seen
 from metaslac.learning.imagination import Imagination, imagined_beside
 from metaslac.learning.learner import Learner
 from metaslac.learning.objectives import soft_policy
@@ -275,13 +275,19 @@ def test_imagined_decisions_train_critics_but_not_the_inference_of_m() -> None:
     assert every[~decisions.real].abs().min() > 0
 
 
+def of_task(decisions: Decisions) -> list[int]:
+    """How many were played and how many imagined, of each of three tasks."""
+    real = decisions.real.view(3, -1)
+    return [*real.sum(1).tolist(), *(~real).sum(1).tolist()]
+
+
 def test_a_whole_update_imagines_in_each_of_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = make_learner(imagining(**ENSEMBLE, **{"train.extra_steps": 1}))
-    sizes: list[int] = []
+    learner = make_learner(imagining(**ENSEMBLE, **{"train.extra_steps": 2, "imagination.share": 0.75}))
+    made: list[list[int]] = []
     original = learner._bellman
-    monkeypatch.setattr(learner, "_bellman", lambda d, m: sizes.append(len(d.r)) or original(d, m))
+    monkeypatch.setattr(learner, "_bellman", lambda d, m: made.append(of_task(d)) or original(d, m))
     metrics = learner.update(make_batch(learner.config))
-    assert sizes == [3 * (2 + 2)] * 3  # two windows of each task a step, and as many imagined decisions
+    assert made == [[2] * 3 + [6] * 3] * 4  # in extra steps too: two windows of each task, six imagined
     assert metrics["imagination/penalty"] > 0 and metrics["imagination/reward"].isfinite()
     assert not [
         name
