@@ -1,1 +1,4 @@
-"""The commands that train: by playing, and from a data set. The work is in launchers/api/."""
+"""The commands that train: by playing, and on a data set.
+
+Options and words alone: the work is in launchers/api/, the loops in metaslac/training/.
+"""
