@@ -6,7 +6,9 @@
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
 two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, `drawing`
-that of point_robot with m drawn once an episode and at every decision, and `redrawn` that of cheetah_vel.
+that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel, and
+`offline` that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM-s<seed>.json,
+with what others showed the same agents in ALGORITHM-given-OTHERS-s<seed>.json.
 """
 
 import csv
@@ -201,6 +203,28 @@ def redrawn_table() -> str:
     return markdown(["m drawn", "seeds", *header, "episode 1 of each seed"], rows)
 
 
+def offline_table() -> str:
+    """Mean returns on point_robot of what was learned from each data set, by algorithm and protocol."""
+    rows: list[list[str]] = []
+    header: list[str] = []
+    folders = [RESULTS / "point_robot" / "offline" / name for name in ("replay", "good", "random")]
+    for folder in folders:
+        for algorithm in ("lompo", "no-penalty", "actor-critic", "cloning"):
+            own = [read_evaluation(file) for file in sorted(folder.glob(f"{algorithm}-s*.json"))]
+            if not own:
+                continue
+            means = returns_of(own).mean((0, 1, 2))
+            given = []
+            for others in ("random", "good"):
+                files = sorted(folder.glob(f"{algorithm}-given-{others}-s*.json"))
+                given.append(returns_of([read_evaluation(file) for file in files]).mean())
+            header = [f"episode {e + 1}" for e in range(len(means))]
+            rows.append(
+                [folder.name, algorithm, str(len(own)), *(f"{mean:.1f}" for mean in [*means, *given])]
+            )
+    return markdown(["data", "algorithm", "seeds", *header, "given a random one", "given a good one"], rows)
+
+
 def features_table() -> str:
     """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
@@ -239,5 +263,6 @@ if __name__ == "__main__":
         "drawing": drawing_table,
         "redrawn": redrawn_table,
         "features": features_table,
+        "offline": offline_table,
     }
     print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))
