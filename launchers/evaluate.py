@@ -82,13 +82,13 @@ def control_options(command: Command) -> Command:
     type=UserPath(),
     show_default="none: the agent explores",
     help="A data set of those tasks, whose episodes the agent is given before each trial, in place of "
-    "exploring by itself. Another protocol: it is never compared with that.",
+    "exploring by itself: its first episode acts on them, later ones on its own before them too. Another "
+    "protocol, never compared with that.",
 )
 @click.option(
     "--context-episodes",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
+    show_default="1 with --context",
     help="Episodes of the task that each trial is given, from trial to trial the next ones.",
 )
 @control_options
@@ -117,7 +117,7 @@ def evaluate(
     split: str,
     training_tasks: bool,
     context: Path | None,
-    context_episodes: int,
+    context_episodes: int | None,
     blind: Path | None,
     oracle: Path | None,
     json_path: Path | None,

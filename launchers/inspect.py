@@ -1,6 +1,6 @@
 """`metaslac inspect`: what is in a checkpoint or run, and whether it is whole.
 
-Reading and verifying are in `metaslac/checkpoint.py`.
+Reading and verifying are in `metaslac/storage/`.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def evaluate(
     mean_below: float | None = None,
     overwrite: bool = False,
     context: str | Path | None = None,
-    context_episodes: int = 1,
+    context_episodes: int | None = None,
 ) -> Evaluated:
     """Evaluate adaptation on every task of a split of an agent's family; what `metaslac evaluate` does.
 
@@ -75,7 +75,7 @@ def evaluate(
         context: a data set of the split's tasks, whose episodes the agent is given before a trial: it then
             explores nothing, and acts on what those tell from its first episode on. Training tasks are left
             out.
-        context_episodes: of the task's, so many in each trial, from trial to trial the next ones.
+        context_episodes: of the task's, so many in each trial, from trial to trial the next ones; None is 1.
         overwrite: whether another evaluation that is in the file may be lost. The same one may be: of the
             same checkpoint and design, by the same version.
 
@@ -93,8 +93,8 @@ def evaluate(
 
     if split not in CALLED:
         raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
-    if context_episodes < 1:
-        raise MetaslacError(f"context_episodes must be at least 1, got {context_episodes}")
+    if context_episodes is not None and (context is None or context_episodes < 1):
+        raise MetaslacError(f"context_episodes, {context_episodes}, goes with context and is at least 1")
     checkpoint, given_context = user_path(checkpoint), context is not None
     path = evaluation_path(checkpoint, split, given_context) if out is None else user_path(out)
     given = {name: user_path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
@@ -104,7 +104,9 @@ def evaluate(
     tasks = trained.family.validation_tasks if split == "validation" else trained.family.test_tasks
     if not tasks:
         raise MetaslacError(f"--split {split}: {trained.family.name} has no {CALLED[split]} tasks")
-    shown = None if context is None else GivenContext(user_path(context), context_episodes, trained, split)
+    shown = (
+        None if context is None else GivenContext(user_path(context), context_episodes or 1, trained, split)
+    )
     training_tasks = training_tasks and shown is None
     about = _about(trained, checkpoint, split, episodes, trials, seed, training_tasks, shown)
     controls = {name: _control(where, name, about, path) for name, where in given.items()}

@@ -5,6 +5,7 @@ The loop is in metaslac/training/offline.py.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -64,14 +65,19 @@ def offline_train(
         config = changed(run_dir, settings, family is not None)
         if not config.offline:
             raise MetaslacError(f"{run_dir} holds a run of {config.command}, which has no data set")
+        if data_set is None and not Path(config.runtime.data_set).is_dir():
+            raise MetaslacError(
+                f"{config.runtime.data_set}, which {run_dir} learns from, is not there; if it was moved, say "
+                "where to: --dataset DIR"
+            )
         data = _opened(user_path(data_set or config.runtime.data_set), family)
-        config = with_values(config, {"runtime.data_set": str(data.path)})
+        config = with_values(config, {"runtime.data_set": str(data.path.resolve())})
     else:
         if data_set is None:
             raise MetaslacError("a data set is needed; `metaslac dataset record` makes one")
         data = _opened(user_path(data_set), family)
         algorithm, preset = algorithm or "lompo", preset or "quick"
-        recorded = {**recorded_with(data), "runtime.data_set": str(data.path)}
+        recorded = {**recorded_with(data), "runtime.data_set": str(data.path.resolve())}
         config = resolve_offline(algorithm, preset, recorded, settings)
         run_dir = user_path(run_dir or _default_run_dir(config, algorithm, preset))
     _check_same(run_dir, data)
@@ -98,8 +104,12 @@ def _train(
 
     family = configured_family(config.family)
     check_data(data, family, config)
-    config, note = fit_to_tasks(config, len(data.tasks), asked)
-    check_tasks(config, len(data.tasks))
+    if config.privileged and not data.about.state_size:
+        raise MetaslacError(
+            f"actor_critic.critic_input=state needs states, and {data.path} has none: record it with --states"
+        )
+    config, note = fit_to_tasks(config, len(data.tasks), asked, str(data.path))
+    check_tasks(config, len(data.tasks), str(data.path))
     features = config.model.feature_size if config.train.freeze_encoder else 0
     need = memory_need(config, family, device, recorded_bytes(data, device, features))
     work = Work(config, family, need, partial(offline.offline_train, config, family, data), note)
@@ -111,7 +121,7 @@ def check_data(data: DataSet, family: Family, config: Config, split: str = "trai
     about = data.about
     if about.task_hash != family.task_hash:
         raise MetaslacError(f"{data.path} was recorded on another task list of {family.name}")
-    check_recorded(config, recorded_with(data))
+    check_recorded(config, recorded_with(data), f"{data.path} is of others")
     if about.split != split:
         raise MetaslacError(f"{data.path} is of {about.split} tasks, not of {split} ones")
     tasks = {task.index: tuple(task.params) for task in family.tasks}
@@ -119,10 +129,6 @@ def check_data(data: DataSet, family: Family, config: Config, split: str = "trai
         raise MetaslacError(f"{data.path} has tasks that {family.name} has not")
     if (about.action_size, about.episode_steps) != (family.action_size, family.episode_steps):
         raise MetaslacError(f"{data.path} has other actions or episodes than {family.name}")
-    if config.privileged and not about.state_size:
-        raise MetaslacError(
-            f"actor_critic.critic_input=state needs states, and {data.path} has none: record it with --states"
-        )
 
 
 def _check_same(run_dir: Path, data: DataSet) -> None:
@@ -147,7 +153,7 @@ def _opened(path: Path, family: str | None) -> DataSet:
     if family is None and names_a_module(name):
         raise MetaslacError(
             f"{path} was recorded on {name}, which is code to import and not part of metaslac: if you trust "
-            f"it, add --family {name}"
+            f"it, add --family {shlex.quote(name)}"
         )
     return data
 

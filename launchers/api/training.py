@@ -120,7 +120,11 @@ def train(
     `hint` is said where a run on a CPU will take hours.
     """
     if config.offline:
-        raise MetaslacError("runtime.data_set is of runs on a data set: metaslac offline-train makes those")
+        raise MetaslacError(
+            f"{run_dir} is of metaslac offline-train, which goes on with --resume {shlex.quote(str(run_dir))}"
+            if resuming
+            else "runtime.data_set is of metaslac offline-train, and nothing to be set"
+        )
     device = choose_device(config.runtime.device)
     draw_on(device)
 

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,10 @@ METHOD = (
     "task.factor_rank",
     "model.heads",
     "imagination.share",
+    "imagination.horizon",
     "imagination.penalty",
-    "offline",
+    "imagination.penalty_weight",
+    "runtime.data_set",
 )
 MOST_SHOWN = 24  # characters of what differs
 
@@ -146,8 +148,8 @@ def returns_of(runs: Sequence[Run]) -> Array:
 
 
 def _in_words(name: str, value: Any) -> str:
-    if name == "offline":
-        return "from data" if value else "playing"
+    if name == "runtime.data_set":
+        return f"from {PurePath(value).name}" if value else "playing"
     return str(value) if name == "model.kind" else f"{name.partition('.')[2]}={str(value).lower()}"
 
 

@@ -24,6 +24,7 @@ from metaslac.evidence.evaluation import (
     gap_in_words,
     summarise,
 )
+from metaslac.launchers.api.family import family_option
 from metaslac.launchers.report.gather import KINDS, Run, returns_of
 from metaslac.launchers.report.words import NOTHING, duration, number
 
@@ -178,7 +179,7 @@ def training_command(settings: Settings, run_dir: str) -> str:
     if data := values.get("runtime.data_set"):
         base = resolve_offline("actor-critic", "default", {name: values[name] for name in RECORDED}, [])
         words = [f"metaslac offline-train --dataset {shlex.quote(str(data))}"]
-        words.append("--algorithm actor-critic --preset default")
+        words.append(f"--algorithm actor-critic --preset default{family_option(str(values['family.name']))}")
     else:
         base = resolve("default", [])
         words = [f"metaslac meta-train --family {shlex.quote(str(values['family.name']))}"]

@@ -1,6 +1,6 @@
-"""Adaptation: E episodes on tasks the agent has not met, from nothing but what those episodes show.
+"""Adaptation: E episodes on tasks the agent has not met, from what those show, and what it is given of them.
 
-The adapter is given an agent and an environment. No replay is within its reach.
+The adapter has an agent and an environment. No replay is within its reach.
 """
 
 from __future__ import annotations

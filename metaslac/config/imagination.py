@@ -11,7 +11,7 @@ PENALTIES = ("none", "log_prob", "max_var", "mean")
 
 @dataclass(frozen=True)
 class ImaginationConfig:
-    """Decisions that the latent model imagines (LOMPO, Rafailov et al. 2021; MOPO, MOReL before it)."""
+    """Decisions that the latent model imagines (LOMPO, Rafailov et al. 2020; MOPO, MOReL before it)."""
 
     share: float = setting(
         0.0,

@@ -30,7 +30,7 @@ class FamilyWithStates(Protocol):
 
 def check_family(config: Config, family: CountedFamily) -> None:
     """Raise MetaslacError for more tasks than there are, or a replay too small for what is played."""
-    check_tasks(config, len(family.train_tasks))
+    check_tasks(config, len(family.train_tasks), config.family.name)
     steps, visit = family.episode_steps, config.train.prior_episodes + config.train.posterior_episodes
     random = full_episodes(random_decisions(config, steps), steps)
     if (kept := episodes_kept(config, steps)) < max(random, visit):
@@ -40,13 +40,16 @@ def check_family(config: Config, family: CountedFamily) -> None:
         )
 
 
-def check_tasks(config: Config, tasks: int) -> None:
+def check_tasks(config: Config, tasks: int, whose: str) -> None:
     """Raise MetaslacError for more tasks at a time than there are to train on."""
-    for name in ("tasks_per_visit", "tasks_per_update"):
+    for name in task_counts(config):
         if (asked := getattr(config.train, name)) > tasks:
-            raise MetaslacError(
-                f"train.{name} is {asked}, but {config.family.name} has {tasks} training tasks"
-            )
+            raise MetaslacError(f"train.{name} is {asked}, but {whose} has {tasks} training tasks")
+
+
+def task_counts(config: Config) -> list[str]:
+    """The settings of section train that count training tasks; on a data set none is visited."""
+    return ["tasks_per_visit"] * (not config.offline) + ["tasks_per_update"]
 
 
 def random_decisions(config: Config, episode_steps: int) -> int:

@@ -28,25 +28,27 @@ LOMPO: Settings = {
     "imagination.penalty": "log_prob",
 }
 
+# No latent model and nothing else that pictures or rewards teach: who acts or judges trains the encoder.
+MODEL_FREE: Settings = {
+    "train.encoder_from_critic": True,
+    "train.pretrain_updates": 0,
+    "train.freeze_encoder": False,
+    "train.extra_steps": 0,
+    "model.elbo_weight": 0.0,
+    "model.inverse_weight": 0.0,
+    "model.last_action_weight": 0.0,
+    "model.contrast_weight": 0.0,
+    "model.feature_reward_weight": 0.0,
+    "actor_critic.critic_input": "features",
+    "task.gradient": "critic",
+}
+
 ALGORITHMS: Mapping[str, Settings] = {
     "lompo": LOMPO,
     "no-penalty": {**LOMPO, "imagination.penalty": "none"},
     "actor-critic": {},
-    "cloning": {
-        "train.cloning": True,
-        "train.encoder_from_critic": True,
-        "train.pretrain_updates": 0,
-        "train.freeze_encoder": False,
-        "train.extra_steps": 0,
-        "model.elbo_weight": 0.0,
-        "model.inverse_weight": 0.0,
-        "model.last_action_weight": 0.0,
-        "model.contrast_weight": 0.0,
-        "model.feature_reward_weight": 0.0,
-        "actor_critic.critic_input": "features",
-        "actor_critic.deterministic": False,
-        "task.gradient": "critic",
-    },
+    "model-free": MODEL_FREE,
+    "cloning": {**MODEL_FREE, "train.cloning": True, "actor_critic.deterministic": False},
 }
 
 # What states change: they are seen as they are, so that nothing learns to see them.
@@ -63,7 +65,8 @@ SIZES: Mapping[str, tuple[str, str | None]] = {
 }
 
 # What is more than that, by preset. LOMPO's model has a GRU where its latents have a deterministic part here,
-# its actor four hidden layers and its critics three; and it keeps what it imagines in a buffer.
+# other activations, a floor of 0.1 also under its posterior's spread and gradients of a norm of at most 100;
+# its actor has four hidden layers and its critics three; and it keeps what it imagines in a buffer.
 OFFLINE: Mapping[str, Settings] = {
     "quick": {"imagination.penalty_weight": 0.2},
     "default": {},
@@ -90,6 +93,7 @@ OFFLINE: Mapping[str, Settings] = {
         "train.pretrain_lr": 6e-4,
         "train.freeze_encoder": True,
         "train.predict_with_critics": False,
+        "task.gradient": "model",  # so that m rests with what was learned of it
         "train.tasks_per_update": 1,
         "train.windows": 256,
         "train.steps_per_batch": 1,
@@ -137,18 +141,21 @@ def resolve_offline(algorithm: str, preset: str, recorded: Mapping[str, Any], ch
     config = Config()
     for layer in layers:
         config = with_values(config, layer)
+    data_set = config.runtime.data_set
     config = apply_settings(config, changes)
-    check_recorded(config, recorded)
+    if config.runtime.data_set != data_set:
+        raise MetaslacError("runtime.data_set is what the data set is given by, and nothing to be set")
+    check_recorded(config, recorded, "leave it out")
     validate(config)
     return config
 
 
-def check_recorded(config: Config, recorded: Mapping[str, Any]) -> None:
-    """Raise MetaslacError for a setting that is not what the data set was recorded with."""
+def check_recorded(config: Config, recorded: Mapping[str, Any], remedy: str) -> None:
+    """Raise MetaslacError, with a remedy, for a setting that is not what the data set was recorded with."""
     for name in RECORDED:
         section, _, field = name.partition(".")
         asked = getattr(getattr(config, section), field)
         if asked != recorded[name]:
             raise MetaslacError(
-                f"{name} is {asked}, but the data set was recorded with {recorded[name]}: leave it out"
+                f"{name} is {asked}, but the data set was recorded with {recorded[name]}: {remedy}"
             )

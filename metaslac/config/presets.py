@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from metaslac.config.baselines import BASELINE_FAMILIES, BASELINES, Settings
+from metaslac.config.limits import task_counts
 from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
 from metaslac.config.state_presets import STATE_FAMILIES, STATE_PRESETS
@@ -185,9 +186,6 @@ FAMILY_PRESETS: Mapping[tuple[str, str], Settings] = {
 }
 
 
-# What cannot exceed the number of training tasks.
-TASK_COUNTS = ("train.tasks_per_visit", "train.tasks_per_update")
-
 # Windows of each task in an update's batch.
 WINDOW_COUNTS = ("train.windows", "train.model_windows", "train.pretrain_windows")
 
@@ -207,19 +205,24 @@ def resolve(preset: str, assignments: Changes) -> Config:
     return config
 
 
-def fit_to_tasks(config: Config, tasks: int, asked: Collection[str]) -> tuple[Config, str]:
-    """`config` for a family with so few training tasks, and a line that says what was changed, if anything.
+def fit_to_tasks(
+    config: Config, tasks: int, asked: Collection[str], whose: str | None = None
+) -> tuple[Config, str]:
+    """`config` for so few training tasks, and a line that says what was changed, if anything.
+
+    `whose` they are is the family's name, or told.
 
     Only what nobody `asked` for is: values of defaults and presets, which know no small family. Where an
     update has fewer tasks it has more windows of each, so that its batch stays as large; unless one of
     WINDOW_COUNTS was asked for.
     """
-    values = {name: getattr(config.train, name.partition(".")[2]) for name in TASK_COUNTS}
+    values = {f"train.{name}": getattr(config.train, name) for name in task_counts(config)}
     high = [name for name, value in values.items() if value > tasks and name not in asked]
     if not high:
         return config, ""
     lowered = ", ".join(f"{name} from {values[name]}" for name in high)
-    note = f"{config.family.name} has {tasks} training task{'s' * (tasks > 1)}: lowered {lowered} to {tasks}"
+    whose = whose or config.family.name
+    note = f"{whose} has {tasks} training task{'s' * (tasks > 1)}: lowered {lowered} to {tasks}"
     more = {}
     if "train.tasks_per_update" in high and not set(WINDOW_COUNTS) & set(asked):
         more = _windows_of_fewer_tasks(config.train, tasks)

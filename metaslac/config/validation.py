@@ -75,6 +75,8 @@ def _check_without_pixels(config: Config) -> None:
 def _check_together(config: Config) -> None:
     if config.on_states:
         _check_without_pixels(config)
+    if config.offline:
+        _check_offline(config)
     model, task, train = config.model, config.task, config.train
     replay, evaluation = config.replay, config.evaluation
     if not config.family.name:
@@ -151,6 +153,16 @@ def _check_together(config: Config) -> None:
         raise MetaslacError(
             f"evaluation.exploration_episodes ({evaluation.exploration_episodes}) must not exceed "
             f"evaluation.episodes ({evaluation.episodes})"
+        )
+
+
+def _check_offline(config: Config) -> None:
+    """Raise MetaslacError for what there is no sense in where nothing is played."""
+    if config.train.collect_ahead:
+        raise MetaslacError("train.collect_ahead is for runs that play; on a data set nothing is collected")
+    if config.train.refresh_first:
+        raise MetaslacError(
+            "train.refresh_first is for runs that play: a data set has nothing new to train the encoder on"
         )
 
 

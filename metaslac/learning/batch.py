@@ -92,7 +92,7 @@ class Seen(NamedTuple):
 
 
 class Decisions(NamedTuple):
-    """The last decision of each of B windows, or (K, W), as critics and actor see it, latents as inferred."""
+    """B decisions, or (K, W), as critics and actor see them: the last of each window, or imagined ones."""
 
     f: Tensor  # (B, L + 1, F) features up to the decision, and of the frame after it
     a: Tensor  # (B, L, A) actions of the window, the decision last
@@ -105,8 +105,8 @@ class Decisions(NamedTuple):
     real: Tensor | None = None  # (B,) whether it was played and not imagined; None where all were
 
     def of_latents(self) -> Decisions:
-        """Without the features and actions before them, for actor and critics that see latents alone."""
-        return self._replace(f=self.f[:, :0], a=self.a[:, -1:])
+        """Without features, states and the actions before them, for those that see latents alone."""
+        return self._replace(f=self.f[:, :0], a=self.a[:, -1:], state=None, state_next=None)
 
     def chosen(self, row: Tensor, order: Tensor) -> Decisions:
         """Of decisions (K, W), those at row (K, 1) and order (K, n), flattened over tasks: (K * n,)."""

@@ -1,6 +1,6 @@
 """Decisions that the latent model imagines, and what its heads' disagreement takes from their rewards.
 
-As in LOMPO (Rafailov et al. 2021): roll-outs of a few steps begin at latents that were inferred from frames,
+As in LOMPO (Rafailov et al. 2020): roll-outs of a few steps begin at latents that were inferred from frames,
 and critics and actor learn from real and imagined decisions together. LOMPO stores imagined ones in a buffer
 beside the real ones, filled now and then. Here those of a step are made in that step, from the windows that
 it learns from, with model and actor as they are: nothing is ever stale, and nothing has to be filled or
@@ -119,13 +119,15 @@ class Imagination:
     def _starts(self, seen: Seen, tasks: int, count: int) -> Tensor:
         """Latents of each task's windows, (K, count, Z), drawn from all that are of a frame.
 
-        From frames before an episode, which are copies, no roll-out begins, nor from where an episode has
-        terminated: nothing comes after that, and the model does not know.
+        From frames before an episode, which are copies, no roll-out begins, nor from a window's first frame,
+        whose latent knows nothing of what was before it; nor from where an episode has terminated: nothing
+        comes after that, and the model does not know. Where there is no other, it is the first of all.
         """
         assert seen.posterior is not None
         windows = seen.windows
-        last = torch.arange(windows.valid.shape[1], device=windows.valid.device) == windows.valid.shape[1] - 1
-        there = (windows.valid & ~(last & windows.terminated[:, None])).unflatten(0, (tasks, -1)).flatten(1)
+        position = torch.arange(windows.valid.shape[1], device=windows.valid.device)
+        ended = (position == len(position) - 1) & windows.terminated[:, None]
+        there = (windows.valid & (position > 0) & ~ended).unflatten(0, (tasks, -1)).flatten(1)
         until = there.cumsum(1)  # (K, W * T): how many there are up to each
         number = (self._chance.uniform(tasks, count) * until[:, -1:]).long().minimum(until[:, -1:] - 1)
         place = torch.searchsorted(until, number, right=True)

@@ -144,6 +144,8 @@ def settings_to_lower(need: MemoryNeed, available: int, config: Config) -> str:
         return as_they_are(config, WEIGHT_SETTINGS)
     if need.activations == max(need):
         return as_they_are(config, UPDATE_SETTINGS)
+    if config.offline:
+        return "the data set: record less of it, or on CUDA take --device cpu, which leaves pictures in files"
     train, room = config.train, room_setting(config)
     decisions = config.replay.decisions_per_task
     fewest = max(train.initial_episodes, train.prior_episodes + train.posterior_episodes)

@@ -1,6 +1,6 @@
 """Which convolutions run in bfloat16. Weights, losses, distributions and optimisers are float32 throughout.
 
-Where it pays was measured: benchmarks/NOTES.md.
+Where it pays was measured: docs/speed.md.
 """
 
 from __future__ import annotations

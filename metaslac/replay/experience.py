@@ -210,15 +210,19 @@ class Experience:
         """Row of the table and position in it, both (K, count), uniform over all positions.
 
         `weights` (K, E) says how many positions each row has. Those drawn `apart` are one of each of `count`
-        equal parts of the positions, and together as uniform (stratified sampling).
+        equal parts of the positions, from anywhere on and around, and each as uniform (stratified sampling).
         """
         ends = weights.cumsum(1)
         uniform = torch.rand(
-            len(weights), count, dtype=torch.float64, device=self.device, generator=generator
+            len(weights), count + apart, dtype=torch.float64, device=self.device, generator=generator
         )
+        total = ends[:, -1:]
         if apart:
+            first, uniform = uniform[:, :1], uniform[:, 1:]
             uniform = (torch.arange(count, device=self.device) + uniform) / count
-        position = (uniform * ends[:, -1:]).long().minimum(ends[:, -1:] - 1)
+        position = (uniform * total).long().minimum(total - 1)
+        if apart:
+            position = (position + (first * total).long()) % total
         row = torch.searchsorted(ends, position, right=True)
         return row, position - ends.gather(1, row) + weights.gather(1, row)
 

@@ -1,4 +1,4 @@
-"""The loop over time: collection, updates, evaluation, and the run directory all of it is written into.
+"""The loop over time: playing or reading, updates, evaluation, and the run directory all is written into.
 
 What one update is lies in learning/, what is shown of a trained agent in evidence/.
 """

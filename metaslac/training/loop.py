@@ -247,7 +247,7 @@ def built(config: Config, device: torch.device, checkpoint: Checkpoint | None) -
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        room = as_they_are(config, [room_setting(config)])
+        room = "the data set's size" if config.offline else as_they_are(config, [room_setting(config)])
         raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
 
 

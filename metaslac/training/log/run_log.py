@@ -170,7 +170,7 @@ class RunLog:
             returns = ", ".join(f"{values[name]:.1f}" for name in return_columns(values, split))
             self._evaluated = {CALLED[split]: returns}
             self.message(f"update {update}: {CALLED[split]} return of each episode: {returns}")
-        steps = {"env steps": f"{values['env_steps']:.0f}"} if "env_steps" in values else {}
+        steps = {"env steps": f"{values['env_steps']:.0f}"} if values.get("env_steps") else {}
         self.progress(update, {**steps, **self._evaluated, **_losses(values)})
 
     def _write_header(self, columns: Sequence[str]) -> None:

@@ -232,6 +232,7 @@ def test_imagined_decisions_are_of_all_steps_of_roll_outs_and_roll_outs_of_all_r
         assert torch.equal((imagined // 1_000).long() // (numbers.numel() // 3), tasks)
     allowed = seen.windows.valid.clone()
     allowed[:, -1] &= ~seen.windows.terminated
+    allowed[:, 0] = False  # filtered from one frame, though others were before it
     assert begun == set((numbers[allowed] // 1_000).long().tolist())
     assert depths == set(range(HORIZON))
 
@@ -308,7 +309,6 @@ def test_the_same_seed_imagines_the_same() -> None:
         ({"actor_critic.actor_input": "features"}, "actor_critic.actor_input=latent"),
         ({"actor_critic.critic_input": "latent_features"}, "actor_critic.critic_input=latent"),
         ({"model.kind": "vae"}, "model.kind of slac, filtering, partially_stochastic, deterministic"),
-        ({"train.freeze_encoder": True}, "train.freeze_encoder=false"),
         ({"train.cloning": True}, "train.cloning=false"),
         ({"imagination.penalty": "mean"}, "model.heads above 1"),
         ({"model.heads": 2, "model.kind": "deterministic"}, "slac, filtering, partially_stochastic"),

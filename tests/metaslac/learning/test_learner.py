@@ -196,7 +196,7 @@ def test_a_transition_drawn_again_counts_once_in_a_belief() -> None:
         torch.testing.assert_close(belief.precision[k], precision)
         torch.testing.assert_close(belief.shift[k], directions.mT @ values)
     assert counts == [6, 10, 12]  # all that tasks 3, 1 and 0 have
-    assert drawn.sum(1).min() > 80  # and more often than that was drawn
+    assert drawn.sum(1).min() > 60  # and more often than that was drawn
 
 
 def test_the_same_seed_gives_the_same_update() -> None:

@@ -114,7 +114,9 @@ def test_whatever_else_would_train_the_encoder_is_refused(setting: str, value: o
 
 
 def test_predictions_are_learned_somewhere() -> None:
-    config = with_values(tiny_config(), {"train.freeze_encoder": True, "train.predict_with_critics": False})
+    settings = {"train.freeze_encoder": True, "train.predict_with_critics": False}
+    validate(with_values(tiny_config(), settings))  # in pre-training
+    config = with_values(tiny_config(), {**settings, "train.pretrain_updates": 0})
     with pytest.raises(MetaslacError, match=r"train\.predict_with_critics=false needs pixels, and"):
         validate(config)
 

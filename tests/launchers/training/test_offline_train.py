@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_it_ended_also_with_data_that_were_moved(data: Path,
     assert "is finished: 4 updates" in run(*begin)
     moved.rename(tmp_path / "elsewhere")
     more = ["offline-train", "--resume", str(path), "--updates", "6", "--quiet"]
-    assert "is not a data set" in refusal(*more)
+    assert "is not there; if it was moved, say where to: --dataset DIR" in refusal(*more)
     run(*more, "--dataset", str(tmp_path / "elsewhere"))
     whole = tmp_path / "whole"
     run("offline-train", "--dataset", str(data), "--run-dir", str(whole), *small, "--updates", "6")
@@ -122,15 +122,46 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert "needs actor_critic.actor_input=latent" in refused(
         *train, "--set=actor_critic.actor_input=features"
     )
-    assert "has 80 training tasks" in refused(*train, "--set=train.tasks_per_update=81")
+    assert f"{data} has 80 training tasks" in refused(*train, "--set=train.tasks_per_update=81")
+    assert "nothing to be set" in refused(*train, "--set=runtime.data_set=elsewhere")
+    assert "nothing is collected" in refused(*train, "--set=train.collect_ahead=true")
+    assert "nothing new to train the encoder on" in refused(
+        *train, "--algorithm=actor-critic", "--set=train.refresh_first=5", "--set=train.freeze_encoder=true"
+    )
     damaged = tmp_path / "damaged"
     shutil.copytree(data, damaged)
     content = bytearray((damaged / "rewards.npy").read_bytes())
     content[-1] ^= 1
     (damaged / "rewards.npy").write_bytes(content)
     assert "rewards.npy is damaged" in refused("--dataset", str(damaged))
-    assert "metaslac offline-train makes those" in refusal("meta-train", "--resume", str(trained))
+    goes_on = f"is of metaslac offline-train, which goes on with --resume {trained}"
+    assert goes_on in refusal("meta-train", "--resume", str(trained))
+    assert "nothing to be set" in refusal("meta-train", "--set=runtime.data_set=x")
+    assert "goes with context" in refusal("evaluate", "--checkpoint", str(trained), "--context-episodes=2")
     assert "which has no data set" in refusal("offline-train", "--resume", str(online(tmp_path / "online")))
+
+
+def test_states_beside_pictures_are_no_hindrance_to_those_who_see_none(tmp_path: Path) -> None:
+    data = data_of(tmp_path / "data", "train", 1, states=True)
+    train = ["offline-train", "--dataset", str(data), *SMALL, *ONE_THREAD, "--quiet", "--updates", "1"]
+    for algorithm in ("lompo", "no-penalty"):
+        run(*train, "--algorithm", algorithm, "--run-dir", str(tmp_path / algorithm))
+    seen = ["--set=actor_critic.critic_input=state", "--set=model.heads=1"]
+    path = tmp_path / "privileged"
+    run(*train, "--algorithm", "actor-critic", "--run-dir", str(path), *seen)
+    given = data_of(tmp_path / "given", "test", 1)  # of pictures alone: it is the agent that is given them
+    said = run("evaluate", "--checkpoint", str(path), "--trials=1", "--context", str(given), *ONE_THREAD)
+    assert "the critic saw the simulator's state in training" in said
+
+
+def test_a_data_set_is_found_again_from_anywhere(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    monkeypatch.chdir(data.parent)
+    run("offline-train", "--dataset", data.name, "--run-dir", str(path), *SMALL, *ONE_THREAD, "--quiet")
+    monkeypatch.chdir(tmp_path)
+    run("offline-train", "--resume", str(path), "--updates", "5", "--quiet")
 
 
 def online(path: Path) -> Path:
