@@ -8,7 +8,8 @@ beside it. In place of a family, `factors` or `features` makes the table of resu
 two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, `drawing`
 that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel, and
 `offline` that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM-s<seed>.json,
-with what others showed the same agents in ALGORITHM-given-OTHERS-s<seed>.json.
+with what others showed the same agents in ALGORITHM-given-OTHERS-s<seed>.json. `contexts` is that of
+point_robot's training contexts in which a transition that was drawn again counts again, or once.
 """
 
 import csv
@@ -225,6 +226,23 @@ def offline_table() -> str:
     return markdown(["data", "algorithm", "seeds", *header, "given a random one", "given a good one"], rows)
 
 
+def contexts_table() -> str:
+    """The last evaluation of pearl-quick on point_robot, by how often a repeated transition counts."""
+    rows = []
+    for name, words in (("again", "every time it was drawn"), ("once", "once, segments drawn apart")):
+        last = []
+        for file in sorted((RESULTS / "point_robot" / "contexts").glob(f"{name}-s*.csv")):
+            with file.open(newline="") as opened:
+                row = list(csv.DictReader(opened))[-1]
+            last.append([float(row[column]) for column in (*return_columns(row, "validation"), "task/kl")])
+        *means, kl = np.mean(last, axis=0)
+        each = ", ".join(f"{values[-2]:.1f}" for values in last)
+        rows.append([words, str(len(last)), *(f"{mean:.1f}" for mean in means), each, f"{kl:.1f}"])
+    episodes = [f"episode {e + 1}" for e in range(3)]
+    header = ["a transition counts", "seeds", *episodes, "episode 3 of each seed", "nats from the prior"]
+    return markdown(header, rows)
+
+
 def features_table() -> str:
     """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
@@ -264,5 +282,6 @@ if __name__ == "__main__":
         "redrawn": redrawn_table,
         "features": features_table,
         "offline": offline_table,
+        "contexts": contexts_table,
     }
     print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))

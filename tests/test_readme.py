@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "family", ["point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params", "cheetah_vel/pearl"]
+    "family",
+    [
+        *("point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params"),
+        *("cheetah_vel/pearl", "point_robot/offline"),
+    ],
 )
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
     tables = load_script("results/table.py").tables(family)

@@ -48,7 +48,7 @@ def offline_train(
 
     Args:
         data_set: a directory that `metaslac dataset` made. None only where `resume` knows it.
-        algorithm: "lompo", "no-penalty", "actor-critic" or "cloning"; None is "lompo".
+        algorithm: "lompo", "no-penalty", "actor-critic", "model-free" or "cloning"; None is "lompo".
         preset: "quick", "default" or "lompo"; None is "quick".
         run_dir: None is runs/FAMILY-ALGORITHM-PRESET-INFERENCE-sSEED.
         resume: a run directory to go on with, with its settings, in place of algorithm, preset and run_dir.

@@ -27,14 +27,15 @@ from metaslac.launchers.training.meta_train import tell
     type=click.Choice(list(ALGORITHMS)),
     show_default="lompo",
     help="lompo imagines half of what actor and critics learn from, with lower rewards where an ensemble of "
-    "latent models disagrees; no-penalty is the same without that; actor-critic learns from the data alone; "
-    "cloning copies the recorded actions.",
+    "latent models disagrees; no-penalty is the same without that; actor-critic learns from the data alone, "
+    "model-free so without a latent model; cloning copies the recorded actions.",
 )
 @click.option(
     "--preset",
     type=click.Choice(list(SIZES)),
     show_default="quick",
-    help="Sizes to start from: quick is for two CPU cores, lompo has LOMPO's published numbers.",
+    help="Sizes to start from: quick is for two CPU cores; lompo has LOMPO's published numbers, where there "
+    "are such settings.",
 )
 @click.option(
     "--run-dir",

@@ -19,6 +19,7 @@ from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import read_evaluation
 
 # Sizes alone: what an algorithm and its preset decide stays as it is.
+IMAGINING = ("lompo", "no-penalty")
 SMALL = [*TINY, "--set=model.heads=2", "--set=train.pretrain_updates=0", "--updates", "4"]
 
 
@@ -49,7 +50,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 def test_every_algorithm_trains_and_its_agent_adapts(algorithm: str, data: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    small = [text for text in SMALL if algorithm in ("lompo", "no-penalty") or "heads" not in text]
+    small = [text for text in SMALL if algorithm in IMAGINING or "heads" not in text]
     said = run(
         *["offline-train", "--dataset", str(data), "--algorithm", algorithm, "--run-dir", str(path)],
         *[*small, *ONE_THREAD, "--quiet"],
@@ -57,7 +58,7 @@ def test_every_algorithm_trains_and_its_agent_adapts(algorithm: str, data: Path,
     assert f"metaslac adapt --checkpoint {path}" in said
     rows = list(csv.DictReader((path / "progress.csv").open()))
     assert {row["env_steps"] for row in rows} == {"0"}
-    assert ("imagination/penalty" in rows[0]) == (algorithm in ("lompo", "no-penalty"))
+    assert ("imagination/penalty" in rows[0]) == (algorithm in IMAGINING)
     assert ("critic/loss" in rows[0]) == (algorithm != "cloning")
     told = tmp_path / "adapted.json"
     run("adapt", "--checkpoint", str(path), "--episodes", "2", "--json", str(told), *ONE_THREAD)
@@ -144,7 +145,7 @@ def test_bad_input_is_refused_before_anything_is_written(
 def test_states_beside_pictures_are_no_hindrance_to_those_who_see_none(tmp_path: Path) -> None:
     data = data_of(tmp_path / "data", "train", 1, states=True)
     train = ["offline-train", "--dataset", str(data), *SMALL, *ONE_THREAD, "--quiet", "--updates", "1"]
-    for algorithm in ("lompo", "no-penalty"):
+    for algorithm in IMAGINING:
         run(*train, "--algorithm", algorithm, "--run-dir", str(tmp_path / algorithm))
     seen = ["--set=actor_critic.critic_input=state", "--set=model.heads=1"]
     path = tmp_path / "privileged"
