@@ -105,11 +105,12 @@ def test_nothing_is_kept_of_what_was_lost_or_has_no_step(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize("where", ["data", "sets/new/data"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_nothing_is_left_of_one_that_was_stopped(tmp_path: Path, stop: BaseException) -> None:
+def test_nothing_is_left_of_one_that_was_stopped(tmp_path: Path, stop: BaseException, where: str) -> None:
     with (
         pytest.raises((KeyboardInterrupt, MetaslacError)),
-        written_data_set(tmp_path / "data", PIXELS) as writer,
+        written_data_set(tmp_path / where, PIXELS) as writer,
     ):
         for task, entry, source in played(PIXELS):
             writer.add(task, entry, source)
@@ -119,9 +120,27 @@ def test_nothing_is_left_of_one_that_was_stopped(tmp_path: Path, stop: BaseExcep
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for path, words in (("data", "is there already"), ("none/data", "does not exist")):
+    (tmp_path / "file").touch()
+    for path, words in (
+        ("data", "is there already"),
+        ("file/new/data", "file is not a directory"),
+        ("new/..", "names no new directory"),
+    ):
         with pytest.raises(MetaslacError, match=words), written_data_set(tmp_path / path, PIXELS):
             pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+
+
+def test_directories_above_it_that_are_missing_are_made(tmp_path: Path) -> None:
+    write(tmp_path / "sets/new/data")
+    assert open_data_set(tmp_path / "sets/new/data").sources == ("random", "update 7")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        written_data_set(tmp_path / "sets/more/data", PIXELS),
+    ):
+        (tmp_path / "sets/more/other").touch()  # somebody else's
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "sets/more").iterdir()] == ["other"]
 
 
 def test_an_episode_that_does_not_fit_is_refused(tmp_path: Path) -> None:
