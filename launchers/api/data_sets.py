@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metaslac.config.sections import SPLITS
 from metaslac.config.validation import check_seed
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.process import torch_threads
@@ -136,8 +137,6 @@ def _check_who(
 def _check_what(
     episodes: int | None, split: str, trial_episodes: int, hold: int | None, replay: bool
 ) -> None:
-    from metaslac.replay.data_set import SPLITS
-
     if split not in SPLITS:
         raise MetaslacError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
     if replay and split != "train":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from metaslac.config.sections import SPLITS
 from metaslac.errors import MetaslacError
 from metaslac.launchers.dataset.info import summary
 from metaslac.launchers.options import UserPath
@@ -39,7 +40,7 @@ FORMATS = "metaslac", "minari", "npz"
 )
 @click.option(
     "--split",
-    type=click.Choice(["train", "validation", "test"]),
+    type=click.Choice(SPLITS),
     default="train",
     show_default=True,
     help="Likewise: of which tasks they are.",

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.data_sets import about_of
-from metaslac.launchers.api.family import open_family
+from metaslac.launchers.api.family import open_family, tasks_of
 
 if TYPE_CHECKING:
-    from metaslac.envs.family import Task
     from metaslac.replay.data_set import About, RecordedTask
     from metaslac.replay.experience import Episode
 
@@ -71,11 +70,9 @@ def family_of(path: Path, told: Told, image_size: int | None) -> tuple[About, li
     family = open_family(
         told.family, **{"image_size": 64, **size}, action_repeat=told.action_repeat, observation=observation
     )
-    tasks: Sequence[Task] = [task for task in family.tasks if task.split == told.split]
+    tasks = tasks_of(family, told.split)
     state_size = family.state_size if image_size is None else 0
     about = about_of(family, told.family, told.split, state_size, seed=0)
-    if not tasks:
-        raise MetaslacError(f"--split {told.split}: {told.family} has no such tasks")
     return about, [RecordedTask(task.index, tuple(map(float, task.params))) for task in tasks]
 
 

@@ -40,6 +40,12 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, about: About) -> None:
     np.testing.assert_allclose(data.returns(), [entry.rewards.sum() for _, entry, _ in entries], atol=1e-5)
 
 
+def test_it_is_shown_in_a_short_line(tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    data = open_data_set(tmp_path / "data")
+    assert repr(data) == str(data) == f"<data set {data.path}: 6 episodes of point_robot, train tasks>"
+
+
 def test_its_files_are_plain_arrays_of_numpy(tmp_path: Path) -> None:
     entries = write(tmp_path / "data", STACKED)
     frames = np.load(tmp_path / "data/frames.npy", allow_pickle=False)
