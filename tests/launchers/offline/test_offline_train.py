@@ -129,6 +129,9 @@ def test_bad_input_is_refused_before_anything_is_written(
     content[-1] ^= 1
     (damaged / "rewards.npy").write_bytes(content)
     assert "rewards.npy is damaged" in refused("--dataset", str(damaged))
+    assert refusal(
+        "dataset", "record", "--checkpoint", str(trained), "--from-replay", "--out", str(path)
+    ) == (f"metaslac: {trained / 'checkpoints/00000004'} was learned from a data set and has no replay")
     assert "metaslac offline-train makes those" in refusal("meta-train", "--resume", str(trained))
     assert "which has no data set" in refusal("offline-train", "--resume", str(online(tmp_path / "online")))
 
