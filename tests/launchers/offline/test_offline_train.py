@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_it_ended_also_with_data_that_were_moved(data: Path,
     assert "is finished: 4 updates" in run(*begin)
     moved.rename(tmp_path / "elsewhere")
     more = ["offline-train", "--resume", str(path), "--updates", "6", "--quiet"]
-    assert "is not a data set" in refusal(*more)
+    assert f"{moved} does not exist" in refusal(*more)
     run(*more, "--dataset", str(tmp_path / "elsewhere"))
     whole = tmp_path / "whole"
     run("offline-train", "--dataset", str(data), "--run-dir", str(whole), *small, "--updates", "6")
