@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metaslac.config.sections import SPLITS
 from metaslac.config.validation import check_seed
 from metaslac.errors import MetaslacError
-from metaslac.launchers.api.process import torch_threads
+from metaslac.launchers.api.process import check_device, check_threads, torch_threads
 from metaslac.launchers.api.sources import Design, Source, agent_source, random_source, replay_source
 from metaslac.launchers.api.trained import SECONDS_BEFORE_A_BAR
 from metaslac.storage.files import check_unused, user_path
@@ -85,9 +86,22 @@ def record(
     chosen = {
         name: value for name, value in {**seen, "observation": observation}.items() if value is not None
     }
-    _check_who(paths, random, [*chosen, *["hold"] * (hold is not None)], stages, from_replay)
+    of_agents = {
+        "stages": stages,
+        "from_replay": from_replay,
+        "deterministic": deterministic,
+        "family": family is not None,
+    }
+    _check_who(
+        paths,
+        random,
+        of_agents=[name for name, given in of_agents.items() if given],
+        of_random=[*chosen, *["hold"] * (hold is not None)],
+    )
     _check_what(episodes, split, trial_episodes, hold, from_replay)
     check_seed(seed)
+    check_device(device)
+    check_threads(threads)
     design = Design(split, episodes, seed, trial_episodes, deterministic, states, family, device, threads)
     if random is not None:
         sources = [random_source(random, chosen, hold or 1, design)]
@@ -122,22 +136,26 @@ def about_of(family: Family, name: str, split: str, state_size: int, seed: int) 
 
 
 def _check_who(
-    paths: Sequence[Path], random: str | None, of_random: Sequence[str], stages: Sequence[int], replay: bool
+    paths: Sequence[Path], random: str | None, of_agents: Sequence[str], of_random: Sequence[str]
 ) -> None:
+    """Raise MetaslacError unless one of both plays, and is given nothing that is the other's."""
     if bool(paths) == (random is not None):
         raise MetaslacError("either --checkpoint DIR or --random FAMILY says who plays")
-    if random is not None and (stages or replay):
-        raise MetaslacError("--stages and --from-replay go with --checkpoint")
+    if random is not None and of_agents:
+        raise MetaslacError(f"{_flag(of_agents[0])} goes with --checkpoint, not with --random")
     if random is None and of_random:
-        flag = f"--{of_random[0].replace('_', '-')}"
-        raise MetaslacError(f"{flag} goes with --random: what an agent sees and does is its run's")
+        raise MetaslacError(
+            f"{_flag(of_random[0])} goes with --random: what an agent sees and does is its run's"
+        )
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _check_what(
     episodes: int | None, split: str, trial_episodes: int, hold: int | None, replay: bool
 ) -> None:
-    from metaslac.replay.data_set import SPLITS
-
     if split not in SPLITS:
         raise MetaslacError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
     if replay and split != "train":
@@ -150,7 +168,7 @@ def _check_what(
 
 
 def _staged(paths: Sequence[Path], stages: Sequence[int]) -> list[Path]:
-    """The checkpoints that are meant. Raises MetaslacError for a stage that a run has not kept."""
+    """The checkpoints that are meant. Raises MetaslacError for stages of no run, or that it has not kept."""
     from metaslac.storage.checkpoint import checkpoints_in, find_checkpoint
     from metaslac.storage.manifest import read_manifest
     from metaslac.training.run_directory import CHECKPOINTS
@@ -160,11 +178,16 @@ def _staged(paths: Sequence[Path], stages: Sequence[int]) -> list[Path]:
         return found
     found = []
     for path in paths:
+        if not (path / CHECKPOINTS).is_dir():
+            raise MetaslacError(f"--stages needs a run directory, and {path} is a checkpoint")
         kept = {read_manifest(each)["update"]: each for each in checkpoints_in(path / CHECKPOINTS)}
         for stage in stages:
             if stage not in kept:
                 there = ", ".join(map(str, sorted(kept))) or "none"
-                raise MetaslacError(f"--stages {stage}: {path} has kept checkpoints of updates {there}")
+                raise MetaslacError(
+                    f"--stages {stage}: {path} has kept checkpoints of updates {there}; how many of the "
+                    "newest a run keeps is its setting checkpoint.keep"
+                )
             found.append(kept[stage])
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.errors import MetaslacError
-from metaslac.launchers.api.family import family_option
+from metaslac.launchers.api.family import family_option, tasks_of
 from metaslac.launchers.api.given_context import GivenContext
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
@@ -101,9 +101,7 @@ def evaluate(
     if out is not None or path.parent.is_dir():  # of anything else, loading says what it is not
         check_writable(path)
     trained = load_trained(checkpoint, family, device, threads, redraw_every, mean_below)
-    tasks = trained.family.validation_tasks if split == "validation" else trained.family.test_tasks
-    if not tasks:
-        raise MetaslacError(f"--split {split}: {trained.family.name} has no {CALLED[split]} tasks")
+    tasks = tasks_of(trained.family, split)
     shown = (
         None if context is None else GivenContext(user_path(context), context_episodes or 1, trained, split)
     )

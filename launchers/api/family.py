@@ -18,7 +18,7 @@ from metaslac.config.sections import FamilyConfig
 from metaslac.errors import MetaslacError
 
 if TYPE_CHECKING:
-    from metaslac.envs.family import Family
+    from metaslac.envs.family import Family, Task
 
 MOST_WORLDS = 16  # that a family is tried out in
 
@@ -55,6 +55,14 @@ def open_family(
         )
         family.task_hash  # noqa: B018  for its errors: it reads all there is to the task lists
     return family
+
+
+def tasks_of(family: Family, split: str) -> tuple[Task, ...]:
+    """The tasks of one of SPLITS. Raises MetaslacError where the family has none."""
+    tasks = tuple(task for task in family.tasks if task.split == split)
+    if not tasks:
+        raise MetaslacError(f"--split {split}: {family.name} has no {split} tasks")
+    return tasks
 
 
 def try_out(family: Family, name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import tasks_of
 from metaslac.launchers.api.offline import check_data
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ class GivenContext:
         self._numbers: dict[int, list[int]] = {}
         for number, task in enumerate(self._data.episodes[:, 0].tolist()):
             self._numbers.setdefault(task, []).append(number)
-        family = trained.family
-        tasks = family.validation_tasks if split == "validation" else family.test_tasks
+        tasks = tasks_of(trained.family, split)
         fewest = min(len(self._numbers.get(task.index, [])) for task in tasks)
         if fewest < episodes:
             raise MetaslacError(f"--context-episodes {episodes}: {path} has {fewest} of a task")

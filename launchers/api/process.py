@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from metaslac.config.runtime import DEVICES
 from metaslac.errors import MetaslacError
 from metaslac.openmp import WAITING
 
@@ -42,13 +43,23 @@ def keep_large_blocks() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for auto, cpu or cuda; MetaslacError when cuda is asked for and not there."""
+    """The torch device for one of DEVICES.
+
+    Raises MetaslacError for another name, or when cuda is asked for and not there.
+    """
     import torch
 
+    check_device(name)
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise MetaslacError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def check_device(name: str) -> None:
+    """Raise MetaslacError for what is none of DEVICES, whether or not they are there."""
+    if name not in DEVICES:
+        raise MetaslacError(f"device must be one of {', '.join(DEVICES)}, not {name!r}")
 
 
 def allow_tf32(device: torch.device, precision: str) -> None:
@@ -86,10 +97,20 @@ def draw_on(device: torch.device) -> None:
 
 
 def chosen_threads(asked: int) -> CpuThreads:
-    """CPU threads to compute with: as many as were asked for, or for 0 as many as this process may use."""
+    """CPU threads to compute with: as many as were asked for, or for 0 as many as this process may use.
+
+    Raises MetaslacError for what is no such number.
+    """
     from metaslac.envs.machine import CpuThreads, cpu_threads
 
+    check_threads(asked)
     return CpuThreads(asked, "as asked for") if asked else cpu_threads()
+
+
+def check_threads(asked: object) -> None:
+    """Raise MetaslacError for what is no number of CPU threads; 0 is as many as this process may use."""
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
+        raise MetaslacError(f"threads must be a whole number from 0, not {asked!r}")
 
 
 def threads_line(chosen: CpuThreads) -> str:

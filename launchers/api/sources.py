@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.config.sections import Config, FamilyConfig
 from metaslac.errors import MetaslacError
-from metaslac.launchers.api.family import open_family, try_out
+from metaslac.launchers.api.family import open_family, tasks_of, try_out
 from metaslac.launchers.api.trained import load_trained, load_verified
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def random_source(name: str, seen: Mapping[str, Any], hold: int, design: Design)
     usual = FamilyConfig()
     names = "image_size", "action_repeat", "frames", "observation"
     family = open_family(name, **{field: getattr(usual, field) for field in names} | dict(seen))
-    tasks, episodes = _tasks(family, design.split), design.episodes or 0
+    tasks, episodes = tasks_of(family, design.split), design.episodes or 0
     try_out(family, name)
 
     def play() -> Recorded:
@@ -80,7 +80,7 @@ def agent_source(path: Path, number: int, design: Design) -> Source:
 
     trained = load_trained(path, design.family, design.device, design.threads)
     family, config = trained.family, trained.config
-    tasks, episodes = _tasks(family, design.split), design.episodes or 0
+    tasks, episodes = tasks_of(family, design.split), design.episodes or 0
 
     def play() -> Recorded:
         trials = len(tasks) * -(-episodes // design.trial_episodes)
@@ -143,13 +143,6 @@ def _said(manifest: Mapping[str, Any], config: Config) -> str:
     inference, seed = config.task.inference, config.train.seed
     digest = manifest["files"]["config.yaml"]["sha256"][:12]
     return f"update {manifest['update']} of {inference}, seed {seed}, settings {digest}"
-
-
-def _tasks(family: Family, split: str) -> Sequence[Task]:
-    tasks = [task for task in family.tasks if task.split == split]
-    if not tasks:
-        raise MetaslacError(f"--split {split}: {family.name} has no such tasks")
-    return tasks
 
 
 def _state_size(family: Family, beside: bool) -> int:

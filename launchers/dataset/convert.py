@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from metaslac.config.sections import SPLITS
 from metaslac.errors import MetaslacError
 from metaslac.launchers.dataset.info import summary
 from metaslac.launchers.options import UserPath
@@ -39,9 +40,8 @@ FORMATS = "metaslac", "minari", "npz"
 )
 @click.option(
     "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="train",
-    show_default=True,
+    type=click.Choice(SPLITS),
+    show_default="what SRC says, or train",
     help="Likewise: of which tasks they are.",
 )
 @click.option("--task", type=int, show_default="the only one", help="Likewise: index of the task.")
@@ -52,17 +52,18 @@ def convert(
     to: str,
     family: str | None,
     action_repeat: int | None,
-    split: str,
+    split: str | None,
     task: int | None,
     policy: str | None,
 ) -> None:
     """Convert SRC, a data set of metaslac's or Minari's or a directory of .npz files, to OUT.
 
     Episodes in .npz files are those of Dreamer, LOMPO and V-D4RL: image, action, reward and discount, where
-    action and reward of a row are those that led to it. Ctrl-C leaves nothing behind.
+    action and reward of a row are those that led to it. What SRC says itself cannot be told otherwise. Ctrl-C
+    leaves nothing behind.
     """
     from metaslac.launchers.dataset.episode_files import write_episode_files
-    from metaslac.launchers.dataset.foreign import Told
+    from metaslac.launchers.dataset.foreign import Told, check_told
     from metaslac.launchers.dataset.minari_format import write_minari
     from metaslac.replay.data_set import DATA_FILE, open_data_set
 
@@ -73,15 +74,18 @@ def convert(
     if ours == (to == "metaslac"):
         what = "is a data set of metaslac's already" if ours else "must become one of metaslac's first"
         raise MetaslacError(f"{source} {what}: --to {' or --to '.join(FORMATS[1:] if ours else FORMATS[:1])}")
-    told = Told(family, action_repeat, split, task, policy or source.resolve().name)
+    told = Told(family, action_repeat, split, task, policy, source.resolve().name)
     with interrupted_by_signals():
         if to == "metaslac":
             click.echo(_taken_in(source, out, told))
-        elif to == "minari":
-            name = write_minari(open_data_set(source), out)
+            return
+        data = open_data_set(source)
+        check_told(told, source, data.about, data.tasks, data.sources)
+        if to == "minari":
+            name = write_minari(data, out)
             click.echo(f"{out}: {name}; minari.MinariDataset({str(out / 'data')!r}) reads it")
         else:
-            write_episode_files(open_data_set(source), out)
+            write_episode_files(data, out)
             click.echo(f"{out}: a file for each episode")
 
 

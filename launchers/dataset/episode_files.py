@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def read_episode_files(path: Path, told: Told) -> Foreign:
     if image.ndim != 4 or image.shape[1] != image.shape[2]:
         raise MetaslacError(f"{files[0]}: image is {image.shape}, not square pictures (T, H, W, 3)")
     about, tasks = family_of(path, told, image.shape[1])
-    return Foreign(about, _episodes(files, about, tasks, told))
+    return Foreign(about, _episodes(path, files, about, tasks, told))
 
 
 def write_episode_files(data: DataSet, path: Path) -> None:
@@ -103,10 +103,16 @@ def read_arrays(
         raise MetaslacError(f"{path} is not readable as an episode: {reason}") from None
 
 
-def _episodes(files: list[Path], about: About, tasks: list[RecordedTask], told: Told) -> Iterator[Read]:
+def _episodes(
+    path: Path, files: list[Path], about: About, tasks: Sequence[RecordedTask], told: Told
+) -> Iterator[Read]:
     for file in files:
-        folder = FOLDER.fullmatch(file.parent.name)
-        task = chosen_task(tasks, int(folder[1]) if folder else told.task, file)
+        # A directory that was given is called as its owner likes.
+        folder = FOLDER.fullmatch(file.parent.name) if file.parent != path else None
+        index = int(folder[1]) if folder else told.task
+        if told.task not in (None, index):
+            raise MetaslacError(f"--task {told.task}: {file} is of task {index}, as its directory says")
+        task = chosen_task(tasks, index, file)
         arrays = read_arrays(file, NAMES, ENDS)
         image, action, reward = (arrays[name] for name in NAMES)
         if (action.ndim, reward.ndim) != (2, 1) or not len(reward) == len(action) > 0:

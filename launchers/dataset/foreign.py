@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.data_sets import about_of
-from metaslac.launchers.api.family import open_family
+from metaslac.launchers.api.family import open_family, tasks_of
 
 if TYPE_CHECKING:
-    from metaslac.envs.family import Task
     from metaslac.replay.data_set import About, RecordedTask
     from metaslac.replay.experience import Episode
 
@@ -32,9 +31,15 @@ class Told:
 
     family: str | None
     action_repeat: int | None
-    split: str
+    split: str | None  # None is "train"
     task: int | None  # index in the family's list; None where the split has but one
-    source: str
+    policy: str | None  # words for who played; None is the name of their directory
+    name: str  # of their directory
+
+    @property
+    def source(self) -> str:
+        """Who played, where they do not say it."""
+        return self.policy or self.name
 
 
 class Read(NamedTuple):
@@ -52,7 +57,7 @@ class Foreign(NamedTuple):
     episodes: Iterator[Read]
 
 
-def family_of(path: Path, told: Told, image_size: int | None) -> tuple[About, list[RecordedTask]]:
+def family_of(path: Path, told: Told, image_size: int | None) -> tuple[About, tuple[RecordedTask, ...]]:
     """What a data set of these episodes says of its family, and the tasks of the split.
 
     `image_size` is of their pictures; None where states are observed.
@@ -71,12 +76,28 @@ def family_of(path: Path, told: Told, image_size: int | None) -> tuple[About, li
     family = open_family(
         told.family, **{"image_size": 64, **size}, action_repeat=told.action_repeat, observation=observation
     )
-    tasks: Sequence[Task] = [task for task in family.tasks if task.split == told.split]
+    split = told.split or "train"
+    tasks = tasks_of(family, split)
     state_size = family.state_size if image_size is None else 0
-    about = about_of(family, told.family, told.split, state_size, seed=0)
-    if not tasks:
-        raise MetaslacError(f"--split {told.split}: {told.family} has no such tasks")
-    return about, [RecordedTask(task.index, tuple(map(float, task.params))) for task in tasks]
+    about = about_of(family, told.family, split, state_size, seed=0)
+    return about, tuple(RecordedTask(task.index, tuple(map(float, task.params))) for task in tasks)
+
+
+def check_told(
+    told: Told, path: Path, about: About, tasks: Sequence[RecordedTask], sources: Sequence[str]
+) -> None:
+    """Raise MetaslacError where a person tells anything else than a data set that says it itself."""
+    said: dict[str, tuple[object, Sequence[object]]] = {
+        "family": (told.family, [about.family]),
+        "action-repeat": (told.action_repeat, [about.action_repeat]),
+        "split": (told.split, [about.split]),
+        "task": (told.task, [task.index for task in tasks]),
+        "policy": (told.policy, sources),
+    }
+    for name, (asked, found) in said.items():
+        if asked is not None and [asked] != list(found):
+            there = ", ".join(map(str, found[:3])) + ", ..." * (len(found) > 3)
+            raise MetaslacError(f"--{name} {asked}: {path} says itself that it is of {there}")
 
 
 def chosen_task(tasks: Sequence[RecordedTask], index: int | None, path: Path) -> RecordedTask:

@@ -78,10 +78,10 @@ def summary(data: DataSet) -> str:
         ["data set", told["path"]],
         ["written by", versions],
         ["commit", told["commit"] or "?"],
-        ["family", f"{told['family']}, {told['tasks']} tasks ({told['split']})"],
+        ["family", f"{told['family']}, {_counted(told['tasks'], 'task')} ({told['split']})"],
         ["task list", told["task_hash"]],
         ["observed", _observed(data)],
-        ["episodes", f"{told['episodes']} with {told['steps']} steps"],
+        ["episodes", f"{told['episodes']} with {_counted(told['steps'], 'step')}"],
         ["size", size(told["bytes"])],
     ]
     width = max(len(name) for name, _ in lines)
@@ -99,8 +99,14 @@ def summary(data: DataSet) -> str:
 
 def _observed(data: DataSet) -> str:
     about = data.about
-    beside = f"{about.state_size} numbers of the simulator's state"
+    beside = f"{_counted(about.state_size, 'number')} of the simulator's state"
     if about.observation == "state":
         return f"{beside}, action repeat {about.action_repeat}"
-    pixels = f"{about.image_size} x {about.image_size} pixels, {about.frames} a decision"
+    pixels = f"{about.image_size} x {about.image_size} pixels"
+    if about.frames > 1:
+        pixels = f"stacks of {about.frames} pictures of {pixels}"
     return f"{pixels}, action repeat {about.action_repeat}" + f"; and {beside}" * (about.state_size > 0)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

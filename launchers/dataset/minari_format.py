@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from metaslac.launchers.dataset.foreign import (
     Foreign,
     Read,
     Told,
+    check_told,
     checked_episode,
     chosen_task,
     family_of,
@@ -79,13 +80,14 @@ def read_minari(path: Path, told: Told) -> Foreign:
     """
     folder = path / FOLDER if (path / FOLDER / METADATA).is_file() else path
     metadata = _metadata(folder)
-    if (ours := metadata.get(OURS)) is not None:
-        about, tasks, source = *_described(ours, folder), ""
+    ours = metadata.get(OURS)
+    if ours is not None:
+        about, tasks, sources = _described(ours, folder)
+        check_told(told, path, about, tasks, sources)
     else:
         shape = _shape(metadata, folder)
         about, tasks = family_of(path, told, shape[0] if len(shape) == 3 else None)
-        source = told.source
-    return Foreign(about, _episodes(folder, metadata, about, tasks, told, source))
+    return Foreign(about, _episodes(folder, metadata, about, tasks, told, is_ours=ours is not None))
 
 
 def is_minari(path: Path) -> bool:
@@ -147,15 +149,14 @@ def _metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
-def _described(ours: Any, folder: Path) -> tuple[About, list[RecordedTask]]:
+def _described(ours: Any, folder: Path) -> tuple[About, tuple[RecordedTask, ...], tuple[str, ...]]:
     from metaslac.replay.data_set import described
 
     try:
-        about, tasks, _ = described(ours)
+        return described(ours)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise MetaslacError(f"{folder / METADATA}: what it says of metaslac cannot be: {reason}") from None
-    return about, list(tasks)
 
 
 def _shape(metadata: Mapping[str, Any], folder: Path) -> tuple[int, ...]:
@@ -174,10 +175,11 @@ def _episodes(
     folder: Path,
     metadata: Mapping[str, Any],
     about: About,
-    tasks: list[RecordedTask],
+    tasks: Sequence[RecordedTask],
     told: Told,
-    source: str,
+    is_ours: bool,
 ) -> Iterator[Read]:
+    """Of ours, each says its task and source; what others do not say was told."""
     try:
         import h5py
     except ImportError as error:
@@ -193,7 +195,8 @@ def _episodes(
                 infos = _linked(group, "infos") if "infos" in group else {}
                 dense = _array(infos, "dense_reward")[1:] if "dense_reward" in infos else None
                 states = _array(infos, "state") if about.state_size and "state" in infos else None
-                index = told.task if source else int(group.attrs["task"])
+                index = int(group.attrs["task"]) if is_ours else told.task
+                source = str(group.attrs["source"]) if is_ours else told.source
                 episode = checked_episode(
                     about,
                     path,
@@ -204,7 +207,7 @@ def _episodes(
                     dense,
                     states,
                 )
-                yield Read(chosen_task(tasks, index, path), episode, source or str(group.attrs["source"]))
+                yield Read(chosen_task(tasks, index, path), episode, source)
     except MetaslacError:
         raise
     except NONSENSE as error:

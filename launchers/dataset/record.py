@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from metaslac.config.schedule import LARGEST_SEED
-from metaslac.config.sections import FamilyConfig
+from metaslac.config.sections import OBSERVATIONS, SPLITS, FamilyConfig
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import data_sets as api
 from metaslac.launchers.dataset.info import summary
@@ -44,7 +44,7 @@ USUAL = FamilyConfig()
 @click.option("--out", required=True, type=UserPath(), help="The directory to write; it must not be there.")
 @click.option(
     "--split",
-    type=click.Choice(["train", "validation", "test"]),
+    type=click.Choice(SPLITS),
     default="train",
     show_default=True,
     help="Tasks that are played.",
@@ -90,7 +90,7 @@ USUAL = FamilyConfig()
 )
 @click.option(
     "--observation",
-    type=click.Choice(["pixels", "state"]),
+    type=click.Choice(OBSERVATIONS),
     show_default=USUAL.observation,
     help="What is observed with --random.",
 )

@@ -18,6 +18,7 @@ TASK_INFERENCE = ("infer", "oracle", "blind")
 TASK_GRADIENT = ("both", "critic", "model")
 FRAMES = (1, 2, 3)
 OBSERVATIONS = ("pixels", "state")
+SPLITS = ("train", "validation", "test")  # of a family's tasks
 LATENT_KINDS = ("slac", "vae", "filtering", "simple_vae", "partially_stochastic", "deterministic")
 SEQUENTIAL = ("slac", "filtering", "partially_stochastic", "deterministic")  # whose latents predict the next
 ENSEMBLES = ("slac", "filtering", "partially_stochastic")  # and have a spread, so that heads may disagree

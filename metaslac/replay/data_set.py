@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from metaslac.config.fields import IMAGE_SIZES, MOST_COUNT, MOST_UNITS
 from metaslac.config.schedule import LARGEST_SEED
+from metaslac.config.sections import FRAMES, OBSERVATIONS, SPLITS
 from metaslac.errors import MetaslacError
-from metaslac.replay.experience import Episode
+from metaslac.replay.experience import Episode, gather_stacks
 from metaslac.storage.manifest import Kind, check_file, is_count, read_sealed
 from metaslac.storage.npy import map_array
 
 DATA_SET = Kind("data set", "metaslac-data-set", 1)
 DATA_FILE = "data.json"
-SPLITS = ("train", "validation", "test")
-OBSERVATIONS = ("pixels", "state")
-MOST_FRAMES = 3
 TABLE = "episodes"  # the array with a row for each episode
 COLUMNS = ("task", "offset", "length", "terminated", "source")
 MOST_TEXT = 500  # characters of a name or of the words about a source
@@ -76,7 +75,7 @@ class RecordedTask:
     params: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DataSet:
     """A data set that was checked; its arrays are mapped.
 
@@ -91,6 +90,10 @@ class DataSet:
     episodes: NDArray[np.int64]  # (E, 5): COLUMNS, of which task is the index in the family's list
     arrays: Mapping[str, NDArray[Any]]
     manifest: Mapping[str, Any]  # versions, commit and files among it
+
+    def __repr__(self) -> str:
+        about = self.about
+        return f"<data set {self.path}: {len(self.episodes)} episodes of {about.family}, {about.split} tasks>"
 
     @property
     def steps(self) -> int:
@@ -125,7 +128,8 @@ class DataSet:
             frames, states = states, None
         else:
             frames = np.array(self.arrays["frames"][places])
-            frames = stacked(frames, about.frames) if about.frames > 1 else frames
+            if about.frames > 1:
+                frames = _stacked(frames, about.frames)
         return Episode(
             frames,
             actions=np.array(self.arrays["actions"][steps]),
@@ -148,6 +152,8 @@ def open_data_set(path: Path, verify: bool = True) -> DataSet:
     Raises:
         MetaslacError: it is not exactly as it was written, in one line.
     """
+    if not path.exists():
+        raise MetaslacError(f"{path} does not exist")
     if not (path / DATA_FILE).is_file():
         raise MetaslacError(f"{path} is not a data set: it has no {DATA_FILE}")
     manifest = read_sealed(path / DATA_FILE, DATA_SET)
@@ -197,7 +203,6 @@ def check_about(about: About, tasks: tuple[RecordedTask, ...], sources: tuple[st
     """Raise ValueError for what no data set can be of."""
     counts = {
         "action_size": (about.action_size, 1, MOST_UNITS),
-        "frames": (about.frames, 1, MOST_FRAMES),
         "action_repeat": (about.action_repeat, 1, MOST_COUNT),
         "state_size": (about.state_size, int(about.observation == "state"), MOST_UNITS),
         "episode_steps": (about.episode_steps, 1, MOST_COUNT),
@@ -209,6 +214,7 @@ def check_about(about: About, tasks: tuple[RecordedTask, ...], sources: tuple[st
     choices = {
         "split": (about.split, SPLITS),
         "observation": (about.observation, OBSERVATIONS),
+        "frames": (about.frames, FRAMES),
         "image_size": (about.image_size, IMAGE_SIZES),
     }
     for name, (found, allowed) in choices.items():
@@ -246,18 +252,13 @@ def check_table(table: NDArray[Any], about: About, tasks: list[int], sources: in
         raise ValueError(f"{TABLE}: an end or a source of one cannot be")
 
 
-def stacked(pictures: NDArray[np.uint8], stack: int) -> NDArray[np.uint8]:
-    """Stacks of k pictures (n + 1, k, H, W, 3) of an episode, from those that each decision added to them.
-
-    Before its first frame there is but that.
-    """
-    index, back, parts = np.arange(len(pictures)), 0, [pictures]
-    missing = stack - pictures.shape[1]
-    while missing:
-        back += 1
-        parts.append(pictures[np.maximum(index - back, 0), -missing:])
-        missing -= parts[-1].shape[1]
-    return np.concatenate(parts[::-1], 1)
+def _stacked(pictures: NDArray[np.uint8], stack: int) -> NDArray[np.uint8]:
+    """Stacks of k pictures (n + 1, k, H, W, 3) of an episode, from those that each decision added to them."""
+    index = torch.arange(len(pictures))
+    stacks: NDArray[np.uint8] = gather_stacks(
+        torch.from_numpy(pictures), torch.zeros_like(index), index, stack
+    ).numpy()
+    return stacks
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], about: About, places: int) -> None:

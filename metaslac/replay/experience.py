@@ -192,17 +192,9 @@ class Experience:
 
     def _frames(self, first: Tensor, index: Tensor) -> Tensor:
         """Frames number `index` of episodes whose first frame is at place `first`, of any shape together."""
-        frames = gather(self.frames, first + index)
         if self.stack == 1:
-            return frames
-        missing, back = self.stack - self.new_pictures, 0
-        parts = [frames]
-        while missing:
-            back += 1
-            earlier = gather(self.frames, first + (index - back).clamp_min(0))
-            parts.append(earlier[..., -missing:, :, :, :])
-            missing -= parts[-1].shape[-4]
-        return torch.cat(parts[::-1], -4)
+            return gather(self.frames, first + index)
+        return gather_stacks(self.frames, first, index, self.stack)
 
     def _draw(
         self, weights: Tensor, count: int, generator: torch.Generator, apart: bool = False
@@ -234,6 +226,22 @@ class Experience:
 def gather(store: Tensor, place: Tensor) -> Tensor:
     """Rows of a store (P, ...) at places of any shape, as one row gather."""
     return store.index_select(0, place.flatten()).view(*place.shape, *store.shape[1:])
+
+
+def gather_stacks(store: Tensor, first: Tensor, index: Tensor, stack: int) -> Tensor:
+    """Stacks (..., k, H, W, 3) from a store (P, new pictures, H, W, 3) of what each decision added to them.
+
+    They are number `index` of episodes whose first is at place `first`, of any shape together; before its
+    first frame there is but that.
+    """
+    parts = [gather(store, first + index)]
+    missing, back = stack - store.shape[1], 0
+    while missing:
+        back += 1
+        earlier = gather(store, first + (index - back).clamp_min(0))
+        parts.append(earlier[..., -missing:, :, :, :])
+        missing -= parts[-1].shape[-4]
+    return torch.cat(parts[::-1], -4)
 
 
 def repeats(places: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,7 +58,7 @@ def write_synced(path: Path, data: bytes) -> None:
 def new_directory(path: Path) -> Iterator[Path]:
     """Within, a directory to write to beside `path`; it is renamed there at the end, unless that is an error.
 
-    Whatever ends it early, Ctrl-C too, leaves nothing behind.
+    Directories above it that are missing are made. Whatever ends it early, Ctrl-C too, leaves nothing behind.
 
     Raises:
         MetaslacError: something is there already, nothing can be written there, or the disk is full.
@@ -66,27 +66,49 @@ def new_directory(path: Path) -> Iterator[Path]:
     check_unused(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        temporary.mkdir()
-        try:
-            yield temporary
-            check_unused(path)  # or an empty directory made meanwhile would be taken
-            os.rename(temporary, path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with _there(path.absolute().parent):
+            temporary.mkdir()
+            try:
+                yield temporary
+                check_unused(path)  # or an empty directory made meanwhile would be taken
+                os.rename(temporary, path)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         sync_directory(path.parent)
     except OSError as error:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def check_unused(path: Path) -> None:
-    """Raise MetaslacError unless a directory can be made at `path`, where there is nothing yet."""
-    parent = path.absolute().parent
+    """Raise MetaslacError unless a directory can be made at `path`, where there is nothing yet.
+
+    Directories above it may be missing.
+    """
     if os.path.lexists(path):
         raise MetaslacError(f"{path} is there already; choose another place, or delete it")
-    if not path.name or not parent.is_dir():
-        raise MetaslacError(f"cannot write {path}: the directory {parent} does not exist")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MetaslacError(f"cannot write {path}: the directory {parent} is not writable")
+    if path.name == "..":
+        raise MetaslacError(f"cannot write {path}: it names no new directory")
+    nearest = next(each for each in path.absolute().parents if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise MetaslacError(f"cannot write {path}: {nearest} is not a directory")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise MetaslacError(f"cannot write {path}: the directory {nearest} is not writable")
+
+
+@contextmanager
+def _there(directory: Path) -> Iterator[None]:
+    """Within, a directory is there; it and those above it that were made for it go again after an error."""
+    missing = [each for each in (directory, *directory.parents) if not os.path.lexists(each)]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):  # somebody else has put something there
+                each.rmdir()
+        raise
+    for each in missing:
+        sync_directory(each.parent)
 
 
 def flush_to_disk(file: BinaryIO) -> None:

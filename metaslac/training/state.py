@@ -139,8 +139,10 @@ class TrainingState:
 def restore_replay(checkpoint: Checkpoint, replay: TaskReplay) -> None:
     """Fill an empty replay with what a checkpoint has of it, and nothing else of the training.
 
-    Raises MetaslacError for a file that is not as it was saved, or is of another replay.
+    Raises MetaslacError for a file that is not as it was saved, or is of another replay; and where none is.
     """
+    if "data_set" in checkpoint.manifest:
+        raise MetaslacError(f"{checkpoint.path} was learned from a data set and has no replay")
     if TENSORS not in checkpoint.manifest["files"]:
         raise MetaslacError(f"{checkpoint.path} has no replay: it is not of a training")
     table = _without(checkpoint.read_tensors(TENSORS), "replay/")

@@ -96,6 +96,23 @@ def test_episode_files_give_back_what_they_were_given(tmp_path: Path) -> None:
     assert_same(open_data_set(tmp_path / "data"), open_data_set(tmp_path / "again"))
 
 
+def test_a_directory_that_happens_to_be_called_as_those_of_tasks_says_nothing(tmp_path: Path) -> None:
+    episode_file(tmp_path / "task-7/a.npz")
+    convert(tmp_path / "task-7", tmp_path / "data", *WALKER[1:])
+    data = open_data_set(tmp_path / "data")
+    assert [task.index for task in data.tasks] == [0] and data.sources == ("task-7",)
+
+
+def test_a_task_that_is_not_its_directorys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    still = np.zeros((5, 2), dtype=np.float32)
+    episode_file(tmp_path / "files/task-3/a.npz", action=still)
+    arguments = ["dataset", "convert", str(tmp_path / "files"), str(tmp_path / "data"), "--to", "metaslac"]
+    assert "is of task 3, as its directory says" in refusal(*arguments, *POINT_ROBOT, "--task", "4")
+    run(*arguments, *POINT_ROBOT, "--task", "3")
+    assert [task.index for task in open_data_set(tmp_path / "data").tasks] == [3]
+
+
 class Evil:
     def __init__(self, path: Path) -> None:
         self.path = path

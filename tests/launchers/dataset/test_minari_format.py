@@ -12,13 +12,14 @@ import minari
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers.recorded import KINDS, SIZE, assert_same, write
+from helpers.recorded import KINDS, PIXELS, SIZE, assert_same, played, write
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from reports import refusal, run
 
 from metaslac.launchers.cli import cli
 from metaslac.replay.data_set import About, open_data_set
+from metaslac.replay.data_writer import written_data_set
 
 POINT_ROBOT = "--family", "point_robot", "--action-repeat", "1"
 
@@ -106,6 +107,39 @@ def test_without_what_they_do_not_say_they_are_refused(tmp_path: Path) -> None:
     assert "does not say of which task it is" in refusal(*arguments, *POINT_ROBOT)
     assert "none of them: --task takes one of 0 to 79" in refusal(*arguments, *POINT_ROBOT, "--task", "80")
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("to", ["metaslac", "minari", "npz"])
+def test_what_it_says_itself_cannot_be_told_otherwise(tmp_path: Path, to: str) -> None:
+    """Neither of Minari's, once ours, nor of ours."""
+    write(tmp_path / "data")
+    source = tmp_path / "data"
+    if to == "metaslac":
+        source = tmp_path / "minari"
+        convert(tmp_path / "data", source, "minari")
+    arguments = ["dataset", "convert", str(source), str(tmp_path / "out"), "--to", to]
+    for option, value, said in (
+        ("--family", "cheetah_vel", "point_robot"),
+        ("--action-repeat", "2", "1"),
+        ("--split", "test", "train"),
+        ("--task", "5", "3, 5, 8"),
+        ("--policy", "me", "random, update 7"),
+    ):
+        line = f"metaslac: {option} {value}: {source} says itself that it is of {said}"
+        assert refusal(*arguments, option, value) == line
+    assert not (tmp_path / "out").exists()
+    convert(source, tmp_path / "out", to, *POINT_ROBOT, "--split", "train")
+    assert (tmp_path / "out").is_dir()
+
+
+def test_one_task_and_one_source_may_be_told_as_they_are(tmp_path: Path) -> None:
+    with written_data_set(tmp_path / "data", PIXELS) as writer:
+        for task, entry, _ in played(PIXELS):
+            if task.index == 5:
+                writer.add(task, entry, "random")
+    convert(tmp_path / "data", tmp_path / "minari", "minari", "--task", "5", "--policy", "random")
+    convert(tmp_path / "minari", tmp_path / "again", "metaslac", "--task", "5", "--policy", "random")
+    assert_same(open_data_set(tmp_path / "data"), open_data_set(tmp_path / "again"))
 
 
 def test_what_an_hdf5_file_says_lies_elsewhere_is_not_read(tmp_path: Path) -> None:

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers import recorded
+from helpers.recorded import PIXELS, STACKED, write
 from reports import ONE_THREAD, ROOT, refusal, run
 from runs import TINY
 
@@ -23,7 +26,10 @@ from metaslac.acting.recording import RECORDING_STREAM, record_random, record_tr
 from metaslac.acting.rollout import rng_of, run_trial
 from metaslac.config.sections import Config
 from metaslac.envs import make_family, make_vector_env
-from metaslac.replay.data_set import DataSet, open_data_set
+from metaslac.errors import MetaslacError
+from metaslac.launchers.dataset.info import summary
+from metaslac.replay.data_set import About, DataSet, RecordedTask, open_data_set
+from metaslac.replay.data_writer import written_data_set
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.training.state import restore_replay
 from metaslac.training.trainer import new_replay
@@ -218,6 +224,30 @@ def test_info_tells_returns_of_each_source(tmp_path: Path, staged_run: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        (PIXELS, "32 x 32 pixels, action repeat 1"),
+        (STACKED, "stacks of 3 pictures of 32 x 32 pixels, action repeat 2"),
+        (
+            replace(PIXELS, state_size=1),
+            "32 x 32 pixels, action repeat 1; and 1 number of the simulator's state",
+        ),
+    ],
+)
+def test_info_counts_what_there_is(tmp_path: Path, about: About, words: str) -> None:
+    with written_data_set(tmp_path / "one", about) as writer:
+        writer.add(
+            RecordedTask(3, (0.0, 1.0)), recorded.episode(about, 1, np.random.default_rng(0)), "random"
+        )
+    lines = [
+        line.partition("  ")[2].strip() for line in summary(open_data_set(tmp_path / "one")).splitlines()
+    ]
+    assert {"point_robot, 1 task (train)", "1 with 1 step", words} <= set(lines)
+    write(tmp_path / "more", about)
+    assert "point_robot, 3 tasks (train)" in summary(open_data_set(tmp_path / "more"))
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--episodes", "1"), "either --checkpoint DIR or --random FAMILY"),
@@ -225,10 +255,18 @@ def test_info_tells_returns_of_each_source(tmp_path: Path, staged_run: Path) -> 
         (("--random", "point_robot"), "--episodes says how many"),
         (("--random", "point_robo", "--episodes", "1"), "did you mean 'point_robot'"),
         (("--random", "point_robot", "--episodes", "1", "--image-size", "33"), "image_size must be one of"),
-        (("--random", "point_robot", "--episodes", "1", "--stages", "2"), "go with --checkpoint"),
+        (("--random", "point_robot", "--episodes", "1", "--stages", "2"), "goes with --checkpoint"),
         (("--random", "point_robot", "--episodes", "1", "--hold", "0"), "--hold must be at least 1"),
         (("--checkpoint", "RUN", "--episodes", "1", "--frames", "2"), "--frames goes with --random"),
         (("--checkpoint", "RUN", "--episodes", "1", "--stages", "3"), "has kept checkpoints of updates"),
+        (("--checkpoint", "RUN", "--episodes", "1", "--stages", "3"), "is its setting checkpoint.keep"),
+        (
+            ("--checkpoint", "RUN/checkpoints/last", "--episodes", "1", "--stages", "2"),
+            "--stages needs a run directory, and ",
+        ),
+        (("--random", "point_robot", "--episodes", "1", "--from-replay"), "--from-replay goes with"),
+        (("--random", "point_robot", "--episodes", "1", "--deterministic"), "--deterministic goes with"),
+        (("--random", "point_robot", "--episodes", "1", "--family", "point_robot"), "--family goes with"),
         (("--checkpoint", "RUN", "--episodes", "1", "--stages", "x"), "--stages takes numbers"),
         (("--checkpoint", "RUN", "--from-replay", "--split", "test"), "only training tasks in a replay"),
         (("--checkpoint", "RUN", "--from-replay", "--states"), "has none"),
@@ -240,9 +278,27 @@ def test_info_tells_returns_of_each_source(tmp_path: Path, staged_run: Path) -> 
 def test_what_makes_no_sense_is_refused_before_anything_is_played(
     tmp_path: Path, staged_run: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    named = [str(staged_run) if word == "RUN" else word for word in arguments]
+    named = [word.replace("RUN", str(staged_run)) for word in arguments]
     line = refusal("dataset", "record", "--out", str(tmp_path / "data"), *named)
     assert words in line, line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"threads": -3}, "threads must be a whole number from 0, not -3"),
+        ({"threads": 1.5}, "threads must be a whole number from 0, not 1.5"),
+        ({"device": "tpu"}, "device must be one of auto, cpu, cuda, not 'tpu'"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_refused_before_anything_is_played(
+    tmp_path: Path, staged_run: Path, given: dict[str, Any], words: str
+) -> None:
+    for who in ({"random": "point_robot"}, {"checkpoint": staged_run}):
+        with pytest.raises(MetaslacError) as caught:
+            metaslac.record(tmp_path / "data", episodes=1, **who, **given)  # type: ignore[arg-type]
+        assert str(caught.value) == words
     assert not list(tmp_path.iterdir())
 
 

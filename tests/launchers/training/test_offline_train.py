@@ -135,6 +135,9 @@ def test_bad_input_is_refused_before_anything_is_written(
     content[-1] ^= 1
     (damaged / "rewards.npy").write_bytes(content)
     assert "rewards.npy is damaged" in refused("--dataset", str(damaged))
+    assert refusal(
+        "dataset", "record", "--checkpoint", str(trained), "--from-replay", "--out", str(path)
+    ) == (f"metaslac: {trained / 'checkpoints/00000004'} was learned from a data set and has no replay")
     goes_on = f"is of metaslac offline-train, which goes on with --resume {trained}"
     assert goes_on in refusal("meta-train", "--resume", str(trained))
     assert "nothing to be set" in refusal("meta-train", "--set=runtime.data_set=x")

@@ -221,7 +221,8 @@ def test_files_elsewhere_are_never_looked_at(whole: DataSet, tmp_path: Path, nam
 
 def test_other_versions_and_other_directories_are_refused(whole: DataSet, tmp_path: Path) -> None:
     assert "no data.json" in refusal(tmp_path)
-    assert "no data.json" in refusal(tmp_path / "nowhere")
+    assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'} does not exist"
+    assert "is not a data set: it has no data.json" in refusal(tmp_path)
     shutil.copytree(whole.path, tmp_path / "data")
     manifest = read_sealed(tmp_path / "data" / DATA_FILE, DATA_SET)
     files = {name: (entry["sha256"], entry["size"]) for name, entry in manifest.pop("files").items()}

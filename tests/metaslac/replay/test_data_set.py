@@ -40,6 +40,12 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, about: About) -> None:
     np.testing.assert_allclose(data.returns(), [entry.rewards.sum() for _, entry, _ in entries], atol=1e-5)
 
 
+def test_it_is_shown_in_a_short_line(tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    data = open_data_set(tmp_path / "data")
+    assert repr(data) == str(data) == f"<data set {data.path}: 6 episodes of point_robot, train tasks>"
+
+
 def test_its_files_are_plain_arrays_of_numpy(tmp_path: Path) -> None:
     entries = write(tmp_path / "data", STACKED)
     frames = np.load(tmp_path / "data/frames.npy", allow_pickle=False)
@@ -105,11 +111,12 @@ def test_nothing_is_kept_of_what_was_lost_or_has_no_step(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize("where", ["data", "sets/new/data"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_nothing_is_left_of_one_that_was_stopped(tmp_path: Path, stop: BaseException) -> None:
+def test_nothing_is_left_of_one_that_was_stopped(tmp_path: Path, stop: BaseException, where: str) -> None:
     with (
         pytest.raises((KeyboardInterrupt, MetaslacError)),
-        written_data_set(tmp_path / "data", PIXELS) as writer,
+        written_data_set(tmp_path / where, PIXELS) as writer,
     ):
         for task, entry, source in played(PIXELS):
             writer.add(task, entry, source)
@@ -119,9 +126,27 @@ def test_nothing_is_left_of_one_that_was_stopped(tmp_path: Path, stop: BaseExcep
 
 def test_what_is_there_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    for path, words in (("data", "is there already"), ("none/data", "does not exist")):
+    (tmp_path / "file").touch()
+    for path, words in (
+        ("data", "is there already"),
+        ("file/new/data", "file is not a directory"),
+        ("new/..", "names no new directory"),
+    ):
         with pytest.raises(MetaslacError, match=words), written_data_set(tmp_path / path, PIXELS):
             pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+
+
+def test_directories_above_it_that_are_missing_are_made(tmp_path: Path) -> None:
+    write(tmp_path / "sets/new/data")
+    assert open_data_set(tmp_path / "sets/new/data").sources == ("random", "update 7")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        written_data_set(tmp_path / "sets/more/data", PIXELS),
+    ):
+        (tmp_path / "sets/more/other").touch()  # somebody else's
+        raise KeyboardInterrupt
+    assert [path.name for path in (tmp_path / "sets/more").iterdir()] == ["other"]
 
 
 def test_an_episode_that_does_not_fit_is_refused(tmp_path: Path) -> None:
