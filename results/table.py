@@ -6,10 +6,10 @@
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
 two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, `drawing`
-that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel, and
-`offline` that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM-s<seed>.json,
-with what others showed the same agents in ALGORITHM-given-OTHERS-s<seed>.json. `contexts` is that of
-point_robot's training contexts in which a transition that was drawn again counts again, or once.
+that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel,
+`contexts` that of contexts in which a transition that was drawn again counts again, or once, and `offline`
+that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM/infer-s<seed>.json, with
+what others showed the same agents in given-OTHERS/ there.
 """
 
 import csv
@@ -211,13 +211,13 @@ def offline_table() -> str:
     folders = [RESULTS / "point_robot" / "offline" / name for name in ("replay", "good", "random")]
     for folder in folders:
         for algorithm in ("lompo", "no-penalty", "actor-critic", "cloning"):
-            own = [read_evaluation(file) for file in sorted(folder.glob(f"{algorithm}-s*.json"))]
+            own = [read_evaluation(file) for file in sorted((folder / algorithm).glob("infer-s*.json"))]
             if not own:
                 continue
             means = returns_of(own).mean((0, 1, 2))
             given = []
             for others in ("random", "good"):
-                files = sorted(folder.glob(f"{algorithm}-given-{others}-s*.json"))
+                files = sorted((folder / algorithm / f"given-{others}").glob("infer-s*.json"))
                 given.append(returns_of([read_evaluation(file) for file in files]).mean())
             header = [f"episode {e + 1}" for e in range(len(means))]
             rows.append(

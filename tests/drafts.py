@@ -222,7 +222,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
 
 def ends_of_ranges(rng: random.Random) -> dict[str, Any]:
     """Some settings that need not fit others, at the ends of what they may be."""
-    held = {"family.name", "family.action_repeat", "runtime.device", "runtime.threads"}
+    held = {"family.name", "family.action_repeat", "runtime.device", "runtime.threads", "runtime.data_set"}
     held |= {"train.tasks_per_visit", "train.tasks_per_update"}
     held |= companions(rng).keys() - {"train.updates", "train.seed"}
     names = sorted(ENTRIES.keys() - held)
@@ -277,7 +277,7 @@ def assignment(rng: random.Random, name: str, text: str) -> list[str]:
 
 
 def spoil_value(draft: Draft) -> None:
-    name = draft.rng.choice(sorted(ENTRIES.keys() - {"family.name"}))
+    name = draft.rng.choice(sorted(ENTRIES.keys() - {"family.name", "runtime.data_set"}))
     draft.assign(name, draft.rng.choice(refused(name)))
 
 

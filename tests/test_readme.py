@@ -29,7 +29,16 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("study", "rows"), [("factors", 3), ("ablation", 2), ("drawing", 3), ("redrawn", 2), ("features", 3)]
+    ("study", "rows"),
+    [
+        ("factors", 3),
+        ("ablation", 2),
+        ("drawing", 3),
+        ("redrawn", 2),
+        ("features", 3),
+        ("contexts", 2),
+        ("offline", 7),
+    ],
 )
 def test_its_tables_of_studies_are_those_of_their_files(study: str, rows: int) -> None:
     table = getattr(load_script("results/table.py"), f"{study}_table")()

@@ -6,7 +6,7 @@ The loop itself is in loop.py, how tasks are played in collection.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -30,14 +30,13 @@ class OnlineTraining(Training):
     def environments(self, make_env: MakeEnv) -> Iterator[VectorEnv]:
         """As of Training; one more vector environment to train in."""
         asks = {"states": True} if self.config.privileged else {}
-        with self.evaluation_worlds(make_env) as evaluation_env:
+        with ExitStack() as stack:
             env = self._env = make_env(self.config.train.tasks_per_visit, **asks)
-            try:
-                yield evaluation_env
-            finally:
-                if self.trainer.ahead is not None:
-                    self.trainer.ahead.close()
-                env.close()
+            stack.callback(env.close)
+            evaluation_env = stack.enter_context(self.evaluation_worlds(make_env))
+            if self.trainer.ahead is not None:
+                stack.callback(self.trainer.ahead.close)  # first of all: it plays in these
+            yield evaluation_env
 
     def begin(self) -> None:
         """Random episodes."""
