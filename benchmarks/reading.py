@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.learner import Ours
-from benchmarks.work import Round, timed
+from benchmarks.work import Round
 from metaslac.config.presets import resolve
 from metaslac.launchers.api.data_sets import about_of
 from metaslac.replay.data_set import RecordedTask, open_data_set
@@ -54,6 +55,18 @@ def recorded(ours: Ours, path: Path, megabytes: float) -> RecordedExperience:
     return RecordedExperience(open_data_set(path), DEVICE)
 
 
+def timed_after(before: Callable[[], object], work: Callable[[], object], seconds: float) -> Round:
+    """Do both again and again for about so many seconds; the time is that of the work alone."""
+    count, wall, start = 0, 0.0, time.perf_counter()
+    while not count or time.perf_counter() - start < seconds:
+        before()
+        since = time.perf_counter()
+        work()
+        wall += time.perf_counter() - since
+        count += 1
+    return {"count": count, "wall_seconds": wall}
+
+
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -76,21 +89,14 @@ def main() -> None:
         def forget() -> None:
             os.posix_fadvise(pictures, 0, 0, os.POSIX_FADV_DONTNEED)
 
-        def then(work: Callable[[], object], name: str) -> Callable[[], None]:
-            def both() -> None:
-                if name.endswith("disk"):
-                    forget()
-                work()
-
-            return both
-
         rounds: dict[str, dict[str, list[Round]]] = {name: {"update": [], "batch": []} for name in sources}
         ours.warm_up()
         for number in range(options.rounds):
             for name in list(sources)[:: 1 if number % 2 == 0 else -1]:
                 ours.replay = sources[name]  # type: ignore[assignment]
                 for what, work in (("update", ours.update), ("batch", ours.batch)):
-                    rounds[name][what].append(timed(then(work, name), options.seconds / 2, DEVICE))
+                    before = forget if name.endswith("disk") else lambda: None
+                    rounds[name][what].append(timed_after(before, work, options.seconds / 2))
         os.close(pictures)
     rates = {
         name: {what: [one["count"] / one["wall_seconds"] for one in found] for what, found in kinds.items()}

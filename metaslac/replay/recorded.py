@@ -15,6 +15,7 @@ from torch import Tensor
 from metaslac.errors import MetaslacError
 from metaslac.replay.data_set import DataSet
 from metaslac.replay.experience import FEATURE_TYPE, EpisodeTable, Experience, Stores
+from metaslac.storage.npy import read_here_and_there
 
 
 class RecordedExperience(Experience):
@@ -42,6 +43,7 @@ class RecordedExperience(Experience):
             frames, states = states, None
         else:
             frames = torch.from_numpy(data.arrays["frames"]).to(device)
+            read_here_and_there(data.arrays["frames"])
         if states is None:
             states = torch.zeros(len(frames), 0, device=device)
         actions, rewards, dense_rewards = (

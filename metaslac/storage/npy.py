@@ -5,6 +5,7 @@ What the arrays are is decided by the callers.
 
 from __future__ import annotations
 
+import mmap
 import struct
 from pathlib import Path
 from tokenize import TokenError
@@ -86,6 +87,15 @@ def map_array(path: Path) -> NDArray[Any]:
     except NO_ARRAY as error:
         reason = " ".join(str(error).split())
         raise MetaslacError(f"{path} is damaged: not readable as an array: {reason}") from None
+
+
+def read_here_and_there(array: NDArray[Any]) -> None:
+    """Have the system read of a mapped array no more than is asked for, and nothing ahead of it."""
+    mapping: Any = array
+    while not isinstance(mapping, mmap.mmap):
+        mapping = mapping.base
+    if hasattr(mapping, "madvise"):  # not on every system
+        mapping.madvise(mmap.MADV_RANDOM)
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -209,3 +210,13 @@ def test_memory_does_not_grow_with_what_is_drawn_of_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     grown, mapped, size = map(int, done.stdout.split())  # KiB
     assert size > 60_000 and mapped > 50_000 and grown < 4_000
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how a map is read")
+def test_pictures_are_read_without_reading_ahead(tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    experience = RecordedExperience(open_data_set(tmp_path / "data"), CPU)
+    maps = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+    (pictures,) = [entry for entry in maps if str(tmp_path / "data/frames.npy") in entry]
+    assert "rr" in re.findall(r"VmFlags: (.*)", pictures)[0].split()
+    assert len(experience.frames)
