@@ -71,9 +71,7 @@ def carry_out(
     begun = prepare_run_directory(run_dir, config, resuming)
     available = memory.available_bytes(device)
     check_memory(need, available, config, device, resuming=begun)
-    try_out(
-        family, config.family.name
-    )  # what cannot be played or rendered says so before anything is written
+    try_out(family, name)  # what cannot be played or rendered says so before anything is written
     threads = chosen_threads(config.runtime.threads)
     if work.note:
         tell(work.note)
