@@ -5,25 +5,17 @@ The work is in api/training.py.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from metaslac.config.presets import FAMILY_PRESETS, PRESETS
-from metaslac.config.runtime import DEVICES
-from metaslac.config.sections import TASK_INFERENCE, Config
+from metaslac.config.presets import PRESETS
+from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import training as api
-from metaslac.launchers.options import SETTINGS, UserPath
+from metaslac.launchers.options import UserPath
 from metaslac.launchers.signals import STOPPED, stop_requested
-
-
-def _default(name: str) -> str:
-    section, _, field = name.partition(".")
-    value = str(getattr(getattr(Config(), section), field))
-    preset = any(name in settings for settings in (*PRESETS.values(), *FAMILY_PRESETS.values()))
-    return f"{value}, or the preset's" if preset else value
+from metaslac.launchers.training.shared import setting_options, settings_of, tell
 
 
 @click.command("meta-train", short_help="Meta-train an agent on a task family.")
@@ -54,35 +46,7 @@ def _default(name: str) -> str:
     help="Go on with the run in this run directory, with its settings. Only train.updates, runtime.* and "
     "checkpoint.* may be changed.",
 )
-@click.option(
-    "--seed", type=int, show_default=_default("train.seed"), help="Seed of everything random in the run."
-)
-@click.option(
-    "--device", type=click.Choice(DEVICES), show_default=_default("runtime.device"), help="Where to compute."
-)
-@click.option(
-    "--updates", type=int, show_default=_default("train.updates"), help="Updates after pre-training."
-)
-@click.option(
-    "--task-inference",
-    type=click.Choice(TASK_INFERENCE),
-    show_default=_default("task.inference"),
-    help="Infer the task, be given it (oracle) or never know it (blind).",
-)
-@click.option(
-    "--threads",
-    type=int,
-    show_default=_default("runtime.threads"),
-    help="CPU threads; 0 takes as many as this process may use.",
-)
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="SECTION.FIELD=VALUE",
-    help="Any setting of `metaslac settings`; may be repeated, the last one wins.",
-)
-@click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen.")
+@setting_options
 def meta_train(
     family: str | None,
     preset: str | None,
@@ -103,21 +67,14 @@ def meta_train(
     """
     if resume is not None and (preset is not None or run_dir is not None):
         raise MetaslacError("--resume goes with neither --preset nor --run-dir: the run has both")
-    settings = [f"{SETTINGS[flag]}={value}" for flag, value in flags.items() if value is not None]
     outcome = api.meta_train(
         family,
         preset,
         run_dir,
         resume=resume,
-        settings=[*settings, *assignments],
+        settings=settings_of(flags, assignments),
         quiet=quiet,
         stop=stop_requested(),
         tell=tell,
     )
     return 0 if outcome.finished else STOPPED
-
-
-def tell(text: str) -> None:
-    """Print a line, if there is still someone to read it."""
-    with suppress(OSError):
-        click.echo(text)

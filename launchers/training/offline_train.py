@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 
 from metaslac.config.offline import ALGORITHMS, SIZES
-from metaslac.config.runtime import DEVICES
-from metaslac.config.sections import TASK_INFERENCE
 from metaslac.launchers.api import offline as api
-from metaslac.launchers.options import SETTINGS, UserPath
+from metaslac.launchers.options import UserPath
 from metaslac.launchers.signals import STOPPED, stop_requested
-from metaslac.launchers.training.meta_train import tell
+from metaslac.launchers.training.shared import setting_options, settings_of, tell
 
 
 @click.command("offline-train", short_help="Train an agent on a data set, playing nothing.")
@@ -51,26 +49,7 @@ from metaslac.launchers.training.meta_train import tell
     "checkpoint.* may be changed, and --dataset where it was moved.",
 )
 @click.option("--family", show_default="the data set's", help="Needed where that is module:attribute.")
-@click.option("--seed", type=int, show_default="0", help="Seed of everything random in the run.")
-@click.option("--device", type=click.Choice(DEVICES), show_default="auto", help="Where to compute.")
-@click.option("--updates", type=int, show_default="the preset's", help="Updates after pre-training.")
-@click.option(
-    "--task-inference",
-    type=click.Choice(TASK_INFERENCE),
-    show_default="infer",
-    help="Infer the task, be given it (oracle) or never know it (blind).",
-)
-@click.option(
-    "--threads", type=int, show_default="0", help="CPU threads; 0 takes as many as this process may use."
-)
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="SECTION.FIELD=VALUE",
-    help="Any setting of `metaslac settings`; may be repeated, the last one wins.",
-)
-@click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen.")
+@setting_options
 def offline_train(
     dataset: Path | None,
     algorithm: str | None,
@@ -87,7 +66,6 @@ def offline_train(
     Writes what `metaslac meta-train` writes, and stops and goes on as that does; `adapt`, `evaluate`,
     `report` and `inspect` take the run as any other.
     """
-    settings = [f"{SETTINGS[flag]}={value}" for flag, value in flags.items() if value is not None]
     outcome = api.offline_train(
         dataset,
         algorithm,
@@ -95,7 +73,7 @@ def offline_train(
         run_dir,
         resume=resume,
         family=family,
-        settings=[*settings, *assignments],
+        settings=settings_of(flags, assignments),
         quiet=quiet,
         stop=stop_requested(),
         tell=tell,
