@@ -1,4 +1,4 @@
-"""What the commands that train have in common: options that are short for settings, and how lines are said."""
+"""What commands that train have in common: options that are short for settings, and how lines are said."""
 
 from __future__ import annotations
 
