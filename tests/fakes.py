@@ -237,9 +237,10 @@ def make_batch(config: Config, terminates: bool = False, seed: int = 2) -> Batch
     generator = torch.Generator().manual_seed(seed)
     tasks = torch.tensor([3, 1, 0])
     params = torch.tensor([family.tasks[i].params for i in tasks])
+    task = config.task
     return Batch(
         replay.sample_windows(tasks, config.train.windows, config.model.window, generator),
-        replay.sample_context(tasks, config.task.context_segments, config.task.context_length, generator),
+        replay.sample_context(tasks, task.context_segments, task.context_length, generator, task.count_once),
         params,
     )
 

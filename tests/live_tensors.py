@@ -78,7 +78,7 @@ def batch_of_nothing(config: Config, device: torch.device, windows: int, kept: b
             numbers(tasks, segments, length, ACTIONS),
             numbers(tasks, segments, length),
             flags(tasks, segments, length),
-            flags(tasks, segments, length).logical_not(),
+            torch.full((tasks,), segments * length, device=device),
             numbers(tasks, segments, length + 1, feature_size(config, STATES)) if kept else None,
         ),
         numbers(tasks, PARAMS),

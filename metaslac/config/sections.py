@@ -153,6 +153,11 @@ class TaskConfig:
     )
     context_segments: int = count(8, "segments of consecutive transitions in a training context")
     context_length: int = count(16, "transitions per segment of a training context")
+    count_once: bool = setting(
+        False,
+        "draw the segments of a training context apart, and count a transition once that is in several",
+        older=False,
+    )
     context_min: int = count(
         8, "fewest context transitions a training belief is inferred from, if there are so many"
     )

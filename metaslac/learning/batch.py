@@ -51,7 +51,11 @@ class Batches:
         return Batch(
             self.replay.sample_windows(tasks, windows, config.model.window, generator),
             self.replay.sample_context(
-                tasks, config.task.context_segments, config.task.context_length, generator
+                tasks,
+                config.task.context_segments,
+                config.task.context_length,
+                generator,
+                config.task.count_once,
             ),
             self.params[tasks],
         )
@@ -64,7 +68,8 @@ class Transitions(NamedTuple):
     a: Tensor  # (K, C, A)
     r: Tensor  # (K, C)
     f_next: Tensor  # (K, C, F)
-    valid: Tensor  # (K, C) bool: those to infer from, each of a task's different ones once
+    valid: Tensor  # (K, C) bool: those to infer from
+    distinct: Tensor  # (K,) how many different ones there were to draw from
 
 
 class Seen(NamedTuple):

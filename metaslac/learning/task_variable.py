@@ -46,19 +46,22 @@ class Inferred:
         if f is None:
             assert context.frames is not None
             f = self._encode.fixed(context.frames)
-        valid = context.valid & ~context.repeated
+        valid = context.valid if context.repeated is None else context.valid & ~context.repeated
         parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], valid
-        return Transitions(*(part.flatten(1, 2) for part in parts))
+        f, a, r, f_next, valid = (part.flatten(1, 2) for part in parts)
+        return Transitions(f, a, r, f_next, valid, context.distinct)
 
     def believe(self, transitions: Transitions | None) -> TaskBelief:
         """q(m | c) of every task, from a random number of its context transitions.
 
-        Every factor counts as independent evidence, so none is of a transition that was drawn again.
+        Never from more than there are different ones: every factor counts as independent evidence, also
+        that of a transition drawn again, unless `task.count_once` leaves those out.
         """
         assert transitions is not None
         config, valid, chance = self._config, transitions.valid, self._chance
         tasks, device = len(valid), valid.device
         most = chance.whole(config.context_min, config.context_max, tasks, 1)
+        most = most.minimum(transitions.distinct[:, None])
         scores = chance.uniform(*valid.shape).masked_fill(~valid, 2.0)
         chosen = (scores.argsort(1).argsort(1) < most) & valid
         factors = self._networks.context_encoder(*transitions[:4])

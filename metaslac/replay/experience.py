@@ -71,8 +71,9 @@ class Context(NamedTuple):
     a: Tensor  # (K, S, N, A)
     r: Tensor  # (K, S, N), as the task gives them; dense ones would tell what adaptation is not told
     valid: Tensor  # (K, S, N) bool: false where a segment sticks out of its episode
-    repeated: Tensor  # (K, S, N) bool: of the task's drawn ones an earlier one is the same transition
+    distinct: Tensor  # (K,) transitions in the task's pool; those drawn may repeat some of them
     f: Tensor | None = None  # (K, S, N + 1, F) features, where they are kept
+    repeated: Tensor | None = None  # (K, S, N) bool: one drawn before is the same; None if not asked for
 
 
 class Stores(NamedTuple):
@@ -164,17 +165,17 @@ class Experience:
         )
 
     def sample_context(
-        self, tasks: Tensor, segments: int, length: int, generator: torch.Generator
+        self, tasks: Tensor, segments: int, length: int, generator: torch.Generator, apart: bool = False
     ) -> Context:
         """Segments of each task (K,), every transition of its context pool as likely as any other.
 
-        They are drawn apart, so that few of them show the same.
+        With `apart`, they are drawn so that few of them show the same, and which do is told.
         """
         lengths, pooled = self.lengths[tasks], self.in_context[tasks]
         # A segment may stick out of its episode at either end: of the n + length - 1 segments with a
         # transition of an episode, all as likely, `length` show any one of its n transitions.
         shown = (lengths + (length - 1)) * pooled
-        row, position = self._draw(shown, segments, generator, apart=True)  # (K, S)
+        row, position = self._draw(shown, segments, generator, apart)  # (K, S)
         at = tasks[:, None], row
         n = self.lengths[at][..., None]
         index = (position - (length - 1))[..., None] + torch.arange(length + 1, device=self.device)
@@ -186,8 +187,11 @@ class Experience:
             a=gather(self.actions, step),
             r=gather(self.rewards, step),
             valid=valid,
-            repeated=valid & repeats(step.masked_fill(~valid, -1).flatten(1)).view_as(valid),
+            distinct=(lengths * pooled).sum(1),
             f=None if self.features is None else gather(self.features, first + index).float(),
+            repeated=valid & repeats(step.masked_fill(~valid, -1).flatten(1)).view_as(valid)
+            if apart
+            else None,
         )
 
     def _frames(self, first: Tensor, index: Tensor) -> Tensor:

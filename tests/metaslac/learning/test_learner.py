@@ -126,7 +126,6 @@ def test_context_transitions_keep_their_order_in_time() -> None:
     transitions = learner.task.read(context)
     assert transitions is not None
     tasks, segments, length = context.r.shape
-    counted = context.valid & ~context.repeated
     for k in range(tasks):
         for n in range(segments * length):
             s, t = divmod(n, length)
@@ -134,7 +133,7 @@ def test_context_transitions_keep_their_order_in_time() -> None:
             torch.testing.assert_close(transitions.f[k, n], f)
             torch.testing.assert_close(transitions.f_next[k, n], f_next)
             assert transitions.r[k, n] == context.r[k, s, t]
-            assert transitions.valid[k, n] == counted[k, s, t]
+            assert transitions.valid[k, n] == context.valid[k, s, t]
             assert torch.equal(transitions.a[k, n], context.a[k, s, t])
 
 
@@ -177,7 +176,7 @@ def test_beliefs_in_training_use_between_the_fewest_and_the_most_transitions() -
 
 def test_a_transition_drawn_again_counts_once_in_a_belief() -> None:
     """The belief is that of a plain loop over the different ones, of segments drawn far too often."""
-    config = tiny_config(context_segments=40, context_min=160, context_max=160)
+    config = tiny_config(context_segments=40, context_min=160, context_max=160, count_once=True)
     learner = make_learner(config)
     batch = make_batch(config)
     transitions = learner.task.read(batch.context)

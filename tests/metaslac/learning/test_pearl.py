@@ -81,7 +81,7 @@ def batch(generator: torch.Generator) -> Batch:
         numbers(TASKS, TRANSITIONS, 1, ACTIONS).tanh(),
         numbers(TASKS, TRANSITIONS, 1),
         torch.ones(TASKS, TRANSITIONS, 1, dtype=torch.bool),
-        torch.zeros(TASKS, TRANSITIONS, 1, dtype=torch.bool),
+        torch.full((TASKS,), TRANSITIONS),
         numbers(TASKS, TRANSITIONS, 2, STATE),
     )
     return Batch(windows, context, torch.zeros(TASKS, 1, dtype=torch.float64))

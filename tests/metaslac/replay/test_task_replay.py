@@ -241,9 +241,13 @@ def test_whatever_is_added_is_drawn_as_from_a_plain_list(
     pooled = [task for task in (1, 0) if models[task].pool()]
     if pooled:
         count = 35 * max(len(models[task].segments(length)) for task in pooled)
-        context = replay.sample_context(torch.tensor(pooled), count, length, generator)
-        assert [set(drawn_segments(context, k)) for k in range(len(pooled))] == [
-            models[task].segments(length) for task in pooled
+        for apart in (False, True):
+            context = replay.sample_context(torch.tensor(pooled), count, length, generator, apart)
+            assert [set(drawn_segments(context, k)) for k in range(len(pooled))] == [
+                models[task].segments(length) for task in pooled
+            ]
+        assert context.distinct.tolist() == [
+            sum(kept.length for kept in models[task].pool()) for task in pooled
         ]
         assert context.repeated.tolist() == [told_again(context, k) for k in range(len(pooled))]
 
@@ -274,24 +278,26 @@ def test_windows_are_uniform_over_the_transitions_of_unequal_episodes() -> None:
     assert off.abs().max() < 4 and 0.3 < off.square().mean() < 2
 
 
+@pytest.mark.parametrize("apart", [False, True])
 @pytest.mark.parametrize("length", [1, 6, 25])
-def test_contexts_are_uniform_over_the_transitions_of_unequal_episodes(length: int) -> None:
+def test_contexts_are_uniform_over_the_transitions_of_unequal_episodes(length: int, apart: bool) -> None:
     contexts, segments = 4_000, 6
     context = unequal_replay().sample_context(
-        torch.zeros(contexts, dtype=torch.long), segments, length, torch.Generator().manual_seed(5)
+        torch.zeros(contexts, dtype=torch.long), segments, length, torch.Generator().manual_seed(5), apart
     )
     numbers = numbers_of(context.frames)[..., :-1][context.valid]
     off = deviations(numbers, contexts * segments, length / sum(n + length - 1 for n in UNEQUAL))
-    assert off.abs().max() < 4 and 0.1 < off.square().mean() < 2  # less than if each were drawn alone
+    least, most = (0.1, 2.0) if apart else (0.3, 2.0 * min(length, 3))  # neighbours go together
+    assert off.abs().max() < 4 and least < off.square().mean() < most
 
 
 def test_segments_of_a_context_are_drawn_apart() -> None:
     replay, steps = unequal_replay(), sum(UNEQUAL)
     generator = torch.Generator().manual_seed(6)
-    context = replay.sample_context(torch.tensor([0, 0]), steps, 1, generator)
+    context = replay.sample_context(torch.tensor([0, 0]), steps, 1, generator, apart=True)
     numbers = numbers_of(context.frames)[..., 0]
     assert torch.equal(*numbers.sort(1).values) and len(set(numbers[0].tolist())) == steps
-    few = replay.sample_context(torch.zeros(400, dtype=torch.long), 4, 3, generator)
+    few = replay.sample_context(torch.zeros(400, dtype=torch.long), 4, 3, generator, apart=True)
     apart = few.repeated.sum() / few.valid.sum()
     alone = [replay.sample_context(torch.zeros(400, dtype=torch.long), 1, 3, generator) for _ in range(4)]
     places = torch.cat([numbers_of(part.frames)[..., :-1].masked_fill(~part.valid, -1) for part in alone], 1)
