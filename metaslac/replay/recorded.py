@@ -15,7 +15,7 @@ from torch import Tensor
 from metaslac.errors import MetaslacError
 from metaslac.replay.data_set import DataSet
 from metaslac.replay.experience import FEATURE_TYPE, EpisodeTable, Experience, Stores
-from metaslac.storage.npy import read_here_and_there
+from metaslac.storage.npy import ask_for, read_here_and_there
 
 
 class RecordedExperience(Experience):
@@ -51,6 +51,17 @@ class RecordedExperience(Experience):
         )
         stores = Stores(frames, actions, rewards, dense_rewards, states)
         super().__init__(stores, _table(data, device), device, about.frames, on_states)
+        self._maps = device.type == "cpu" and not on_states
+
+    def _frames(self, first: Tensor, index: Tensor) -> Tensor:
+        """As of Experience; what is drawn of mapped pictures is asked for before any of it is waited for."""
+        if self._maps:
+            places = torch.atleast_2d(first + index).flatten(0, -2)
+            earliest = (places.amin(1) - self.stack).clamp_min(0)  # of stacks some lie before
+            ask_for(
+                self.data.arrays["frames"], zip(earliest.tolist(), (places.amax(1) + 1).tolist(), strict=True)
+            )
+        return super()._frames(first, index)
 
 
 def recorded_bytes(data: DataSet, device: torch.device, feature_size: int = 0) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from tokenize import TokenError
 from types import TracebackType
@@ -89,13 +90,33 @@ def map_array(path: Path) -> NDArray[Any]:
         raise MetaslacError(f"{path} is damaged: not readable as an array: {reason}") from None
 
 
+def mapping_of(array: NDArray[Any]) -> mmap.mmap:
+    """The map that an array of map_array is a view of."""
+    owner: Any = array
+    while not isinstance(owner, mmap.mmap):
+        owner = owner.base
+    return owner
+
+
 def read_here_and_there(array: NDArray[Any]) -> None:
     """Have the system read of a mapped array no more than is asked for, and nothing ahead of it."""
-    mapping: Any = array
-    while not isinstance(mapping, mmap.mmap):
-        mapping = mapping.base
+    mapping = mapping_of(array)
     if hasattr(mapping, "madvise"):  # not on every system
         mapping.madvise(mmap.MADV_RANDOM)
+
+
+def ask_for(array: NDArray[Any], spans: Iterable[tuple[int, int]]) -> None:
+    """Have the system read rows of a mapped array, each span from one row to before another.
+
+    All at once and without being waited for: row by row, each would be waited for when it is touched.
+    """
+    mapping = mapping_of(array)
+    if not hasattr(mapping, "madvise"):
+        return
+    row, begin = array.nbytes // len(array), array.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+    for first, end in spans:
+        start = (begin + first * row) // mmap.PAGESIZE * mmap.PAGESIZE
+        mapping.madvise(mmap.MADV_WILLNEED, start, begin + end * row - start)
 
 
 def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

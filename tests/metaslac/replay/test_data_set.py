@@ -14,6 +14,8 @@ import torch
 from helpers.recorded import CPU, KINDS, PIXELS, STACKED, episode, played, replay_of, tasks, write
 
 from metaslac.errors import MetaslacError
+from metaslac.replay import experience as experience_module
+from metaslac.replay import recorded
 from metaslac.replay.data_set import About, open_data_set
 from metaslac.replay.data_writer import written_data_set
 from metaslac.replay.recorded import RecordedExperience
@@ -175,6 +177,8 @@ import sys
 from pathlib import Path
 import torch
 from metaslac.replay.data_set import open_data_set
+from metaslac.replay import experience as experience_module
+from metaslac.replay import recorded
 from metaslac.replay.recorded import RecordedExperience
 
 def memory(kind):
@@ -220,3 +224,24 @@ def test_pictures_are_read_without_reading_ahead(tmp_path: Path) -> None:
     (pictures,) = [entry for entry in maps if str(tmp_path / "data/frames.npy") in entry]
     assert "rr" in re.findall(r"VmFlags: (.*)", pictures)[0].split()
     assert len(experience.frames)
+
+
+def test_what_is_drawn_is_asked_for_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "data", STACKED)
+    experience = RecordedExperience(open_data_set(tmp_path / "data"), CPU)
+    asked: list[tuple[int, int]] = []
+    touched: list[int] = []
+    monkeypatch.setattr(recorded, "ask_for", lambda array, spans: asked.extend(spans))
+    gathered = experience_module.gather
+
+    def seen(store: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        if store is experience.frames:
+            assert asked
+            touched.extend(place.flatten().tolist())
+        return gathered(store, place)
+
+    monkeypatch.setattr(experience_module, "gather", seen)
+    experience.sample_windows(torch.tensor([0, 2]), 20, 3, torch.Generator())
+    experience.sample_context(torch.tensor([1]), 5, 2, torch.Generator())
+    assert touched and all(any(first <= place < end for first, end in asked) for place in touched)
+    assert all(0 <= first < end <= len(experience.frames) for first, end in asked)
