@@ -72,9 +72,7 @@ def timed_after(before: Callable[[], object], work: Callable[[], object], second
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--family", default="point_robot", help="one whose quick_latent preset stacks nothing"
-    )
+    parser.add_argument("--family", default="point_robot", help="whose quick_latent preset it is")
     parser.add_argument("--megabytes", type=float, default=1_000, help="of pictures in the data set")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement in a round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -87,7 +85,6 @@ def main() -> None:
         data = recorded(ours, Path(folder) / "data", options.megabytes)
         sources = {"replay": ours.replay, "data": data, "data, from the disk": data}
         pictures = os.open(data.data.path / "frames.npy", os.O_RDONLY)
-
         mapping = mapping_of(data.data.arrays["frames"])
         os.sync()  # what is not on the disk yet is not forgotten
 
@@ -104,7 +101,7 @@ def main() -> None:
         ours.warm_up()
         for number in range(options.rounds):
             for name in list(sources)[:: 1 if number % 2 == 0 else -1]:
-                ours.replay = sources[name]  # type: ignore[assignment]
+                ours.replay = sources[name]
                 for what, work in (("update", ours.update), ("batch", ours.batch)):
                     before = forget if name.endswith("disk") else lambda: None
                     if name == "data":

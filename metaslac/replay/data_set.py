@@ -276,4 +276,4 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], about: About, places: int)
 
 
 def _is_finite(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

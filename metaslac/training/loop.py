@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -223,25 +223,33 @@ class Training(ABC):
         return self.progress.updates % every == 0 or self.progress.updates == self.config.train.updates
 
 
-@contextmanager
-def opened(run_dir: Path, config: Config, quiet: bool, state: LogState) -> Iterator[RunLog]:
-    """The log of a run, closed afterwards. Raises MetaslacError where it cannot be written."""
-    try:
-        log = RunLog(run_dir, total_updates=config.train.updates, quiet=quiet, state=state)
-    except OSError as error:
-        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
-    with log:
-        yield log
+class Kept(NamedTuple):
+    """What is kept of a run and shown: where, and what there is already."""
+
+    run_dir: Path
+    quiet: bool  # nothing on the screen
+    checkpoint: Checkpoint | None  # to go on from
 
 
-@contextmanager
-def built(config: Config, device: torch.device, checkpoint: Checkpoint | None) -> Iterator[None]:
-    """Enter to build a trainer, and to go on from a checkpoint of it: what keeps from that in a line.
+def run_training(
+    kind: Callable[..., Training],
+    build: Callable[[], Trainer],
+    config: Config,
+    device: torch.device,
+    make_env: MakeEnv,
+    kept: Kept,
+    stop: Callable[[], bool],
+    hint: str,
+) -> None:
+    """Build a trainer, bring it back to a checkpoint if there is one, and run it in its directory.
 
-    Raises MetaslacError.
+    Raises as Training.run does, and MetaslacError where there is no memory, the checkpoint cannot be gone on
+    from or the directory cannot be written to.
     """
+    run_dir, checkpoint = kept.run_dir, kept.checkpoint
     try:
-        yield
+        trainer = build()
+        state = trainer.resume(checkpoint) if checkpoint else LogState()
     except MetaslacError as error:
         raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None
     except (RuntimeError, MemoryError) as error:
@@ -249,6 +257,13 @@ def built(config: Config, device: torch.device, checkpoint: Checkpoint | None) -
             raise
         room = "the data set's size" if config.offline else as_they_are(config, [room_setting(config)])
         raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
+    try:
+        log = RunLog(run_dir, total_updates=config.train.updates, quiet=kept.quiet, state=state)
+    except OSError as error:
+        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
+    with log:
+        begun = checkpoint.path if checkpoint else None
+        kind(trainer, run_dir, log, stop, begun, hint).run(make_env)
 
 
 def evaluation_interval(config: Config) -> int:

@@ -5,8 +5,9 @@ The loop itself is in loop.py, how data sets are read in replay/.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from metaslac.config.sections import Config
 from metaslac.replay.data_set import DataSet
 from metaslac.replay.recorded import RecordedExperience
 from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile
-from metaslac.training.log.run_log import LogState
-from metaslac.training.loop import MakeEnv, Training, built, opened
+from metaslac.training.loop import Kept, MakeEnv, Training, run_training
 from metaslac.training.state import TrainingState
 from metaslac.training.trainer import Family, Trainer
 
@@ -84,11 +84,9 @@ class OfflineTrainer(Trainer):
 class OfflineTraining(Training):
     """A run that learns from what is there."""
 
-    @contextmanager
-    def environments(self, make_env: MakeEnv) -> Iterator[VectorEnv]:
+    def environments(self, make_env: MakeEnv) -> AbstractContextManager[VectorEnv]:
         """Those to evaluate in alone."""
-        with self.evaluation_worlds(make_env) as env:
-            yield env
+        return self.evaluation_worlds(make_env)
 
     def begin(self) -> None:
         """Nothing."""
@@ -111,9 +109,6 @@ def offline_train(
     hint: str = "",
 ) -> None:
     """Train on a data set in a run directory that is ready; as of `online.meta_train` otherwise."""
-    with built(config, device, checkpoint):
-        trainer = OfflineTrainer(config, family, data, device)
-        state = trainer.resume(checkpoint) if checkpoint else LogState()
-    with opened(run_dir, config, quiet, state) as log:
-        begun = checkpoint.path if checkpoint else None
-        OfflineTraining(trainer, run_dir, log, stop, begun, hint).run(make_env)
+    build = partial(OfflineTrainer, config, family, data, device)
+    kept = Kept(run_dir, quiet, checkpoint)
+    run_training(OfflineTraining, build, config, device, make_env, kept, stop, hint)

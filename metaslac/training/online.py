@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,8 +16,7 @@ from metaslac.acting.rollout import VectorEnv
 from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
 from metaslac.storage.checkpoint import Checkpoint
-from metaslac.training.log.run_log import LogState
-from metaslac.training.loop import MakeEnv, Training, built, opened
+from metaslac.training.loop import Kept, MakeEnv, Training, run_training
 from metaslac.training.trainer import Family, MetaTrainer
 
 
@@ -80,12 +80,9 @@ def meta_train(
     of the run, go on from there. Raises as Training.run does, and MetaslacError for a checkpoint that
     cannot be gone on from.
     """
-    with built(config, device, checkpoint):
-        trainer = MetaTrainer(config, family, device)
-        state = trainer.resume(checkpoint) if checkpoint else LogState()
-    with opened(run_dir, config, quiet, state) as log:
-        begun = checkpoint.path if checkpoint else None
-        OnlineTraining(trainer, run_dir, log, stop, begun, hint).run(make_env)
+    build = partial(MetaTrainer, config, family, device)
+    kept = Kept(run_dir, quiet, checkpoint)
+    run_training(OnlineTraining, build, config, device, make_env, kept, stop, hint)
 
 
 def updates_after_visit(train: TrainConfig, decisions: int) -> int:

@@ -297,7 +297,7 @@ def test_a_call_that_makes_no_sense_is_refused_before_anything_is_played(
 ) -> None:
     for who in ({"random": "point_robot"}, {"checkpoint": staged_run}):
         with pytest.raises(MetaslacError) as caught:
-            metaslac.record(tmp_path / "data", episodes=1, **who, **given)  # type: ignore[arg-type]
+            metaslac.record(tmp_path / "data", episodes=1, **who, **given)
         assert str(caught.value) == words
     assert not list(tmp_path.iterdir())
 
@@ -338,7 +338,7 @@ def test_trials_are_played_with_the_belief_of_the_trial_alone(staged_run: Path) 
         begun.append((exploring, bool((agent.belief.std == 1).all())))
         begin(frames, rngs, exploring, drawing)
 
-    agent.begin_episode = spy  # type: ignore[method-assign]
+    agent.begin_episode = spy
     list(record_trials(agent, env, family.train_tasks[:2], episodes=5, trial_episodes=2))
     assert begun == [(True, True), (False, False)] * 2 + [(True, True)]
     env.close()

@@ -140,7 +140,7 @@ def test_m_is_trained_by_what_is_cloned_only_if_the_actor_critic_part_is_to(grad
         seen[whose] = names
         step(whose, loss, *names)
 
-    learner._descent.step = watched  # type: ignore[method-assign]
+    learner._descent.step = watched
     learner.update(make_batch(config))
     assert ("context" in seen["actor"]) == (gradient == "critic")
     gradients = [parameter.grad for parameter in learner.networks.context_encoder.parameters()]

@@ -143,7 +143,7 @@ def test_nothing_is_played_but_to_evaluate(data: DataSet, tmp_path: Path) -> Non
                 met.update(options["task"])
                 return reset(seed=seed, options=options)
 
-            env.reset = watched  # type: ignore[method-assign]
+            env.reset = watched
             return env
 
     assert learn(tmp_path, data, tiny_config(), family=Watched(uneven=True, terminates=True))
