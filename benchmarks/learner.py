@@ -36,9 +36,9 @@ from metaslac import envs
 from metaslac.config.limits import state_size
 from metaslac.config.presets import resolve
 from metaslac.config.sections import Config
-from metaslac.learning.batch import windows_per_update
+from metaslac.learning.batch import Batches
 from metaslac.learning.cuda_graph import WARM_UP, GraphedStep
-from metaslac.learning.learner import Batch, Learner
+from metaslac.learning.learner import Learner
 from metaslac.replay.experience import Episode
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.provenance import machine
@@ -70,30 +70,21 @@ class Ours:
         )
         self.tasks = self.config.train.tasks_per_update
         self.generator = torch.Generator(device).manual_seed(0)
-        self.replay = filled_replay(self.config, self.family, self.tasks, device)
+        replay = filled_replay(self.config, self.family, self.tasks, device)
+        params = torch.zeros(self.tasks, len(self.family.param_names), device=device)
+        self.batches = Batches(config, replay, params, self.generator)
         self.learner = self.new_learner()
-        KeptFeatures(self.learner, self.replay).begin()
-        self._update: Callable[[], object] = lambda: self.learner.update(self.batch())
+        KeptFeatures(self.learner, replay).begin()
+        self._update: Callable[[], object] = lambda: self.learner.update(self.batches.sample())
         if device.type == "cuda":
             generators = self.generator, self.learner.chance.generator
-            self._update = GraphedStep(lambda: self.learner.update(self.batch()), generators, print)
+            self._update = GraphedStep(lambda: self.learner.update(self.batches.sample()), generators, print)
 
     def new_learner(self) -> Learner:
         """A learner in its first state."""
         generator = torch.Generator(self.device).manual_seed(0)
         params, states = len(self.family.param_names), state_size(self.config, self.family)
         return Learner(self.config, self.family.action_size, params, self.device, generator, states)
-
-    def batch(self) -> Batch:
-        """A meta-batch, as MetaTrainer draws it."""
-        config, tasks = self.config, torch.arange(self.tasks, device=self.device)
-        count, length = windows_per_update(config), config.model.window
-        windows = self.replay.sample_windows(tasks, count, length, self.generator)
-        context = self.replay.sample_context(
-            tasks, config.task.context_segments, config.task.context_length, self.generator
-        )
-        params = torch.zeros(self.tasks, len(self.family.param_names), device=self.device)
-        return Batch(windows, context, params)
 
     def update(self) -> None:
         """One update, sampling included; on CUDA as the graph that a run makes of it."""
@@ -106,13 +97,13 @@ class Ours:
 
     def encode(self) -> None:
         """Features and filtered latents of all windows, without gradient."""
-        batch, learner = self.batch(), self.learner
+        batch, learner = self.batches.sample(), self.learner
         m = torch.zeros(len(batch.params), learner.config.task.size, device=self.device)
         learner._see(learner.encode.fixed(batch.windows.frames), batch.windows, m)
 
     def work(self) -> Work:
         """What an update does, from the shapes of its operations."""
-        batch, learner = self.batch(), self.new_learner()
+        batch, learner = self.batches.sample(), self.new_learner()
         with Work() as work:
             learner.update(batch)
         return work
@@ -140,7 +131,7 @@ class Ours:
                 if count == 1:
                     watch.seconds.clear()  # the first one warms up
                 with watch.part("sampling"):
-                    batch = self.batch()
+                    batch = self.batches.sample()
                 with watch.part("other"):
                     learner.update(batch)
                 count += 1

@@ -21,6 +21,7 @@ from metaslac.launchers.options import (
     Command,
     UserPath,
     checkpoint_option,
+    context_options,
     device_options,
     drawing_options,
     same_family_option,
@@ -77,20 +78,7 @@ def control_options(command: Command) -> Command:
     show_default=True,
     help="Whether to evaluate on the training tasks too; the probe of beliefs needs it.",
 )
-@click.option(
-    "--context",
-    type=UserPath(),
-    show_default="none: the agent explores",
-    help="A data set of those tasks, whose episodes the agent is given before each trial, in place of "
-    "exploring by itself: its first episode acts on them, later ones on its own before them too. Another "
-    "protocol, never compared with that.",
-)
-@click.option(
-    "--context-episodes",
-    type=click.IntRange(min=1),
-    show_default="1 with --context",
-    help="Episodes of the task that each trial is given, from trial to trial the next ones.",
-)
+@context_options
 @control_options
 @click.option(
     "--json",

@@ -92,3 +92,22 @@ def same_family_option(command: Command) -> Command:
         help="Only ever the checkpoint's own; needed where that is module:attribute, to allow the import.",
     )
     return option(command)
+
+
+def context_options(command: Command) -> Command:
+    """--context and --context-episodes: what an agent is given of a task before it acts."""
+    data = click.option(
+        "--context",
+        type=UserPath(),
+        show_default="none: the agent explores",
+        help="A data set of those tasks, whose episodes the agent is given before each trial, in place of "
+        "exploring by itself: its first episode acts on them, later ones on its own before them too. Another "
+        "protocol, never compared with that.",
+    )
+    episodes = click.option(
+        "--context-episodes",
+        type=click.IntRange(min=1),
+        show_default="1 with --context",
+        help="Episodes of the task that each trial is given, from trial to trial the next ones.",
+    )
+    return data(episodes(command))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option, tasks_of
-from metaslac.launchers.api.given_context import GivenContext
+from metaslac.launchers.api.given_context import GivenContext, check_context
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import user_path
@@ -63,7 +63,8 @@ def evaluate(
         trials: independent ones on each task.
         seed: of the trials, which are others than those of `adapt` and of the training with that seed.
         split: "test" for the held-out tasks, to judge on; "validation" for those to choose settings on.
-        training_tasks: whether to evaluate on the training tasks too; the probe of beliefs needs it.
+        training_tasks: whether to evaluate on the training tasks too, of a run on a data set those that are
+            in it; the probe of beliefs needs it.
         blind, oracle: evaluated runs of the two controls, read and checked to be comparable.
         out: the file; None is evaluation.json of the run, evaluation-validation.json on validation tasks.
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
@@ -93,8 +94,7 @@ def evaluate(
 
     if split not in CALLED:
         raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
-    if context_episodes is not None and (context is None or context_episodes < 1):
-        raise MetaslacError(f"context_episodes, {context_episodes}, goes with context and is at least 1")
+    check_context(context, context_episodes)
     checkpoint, given_context = user_path(checkpoint), context is not None
     path = evaluation_path(checkpoint, split, given_context) if out is None else user_path(out)
     given = {name: user_path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
@@ -113,7 +113,7 @@ def evaluate(
     if not overwrite:
         check_nothing_is_lost(path, about, training_tasks)
     held_out = _play(trained, tasks, about, shown)
-    training = _play(trained, trained.family.train_tasks, about, None) if training_tasks else None
+    training = _play(trained, trained.train_tasks, about, None) if training_tasks else None
     evaluation = Evaluation(about, held_out, training)
     write_evaluation(path, evaluation)
     return Evaluated(evaluation, controls, path)

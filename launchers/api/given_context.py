@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from metaslac.replay.experience import Episode
 
 
+def check_context(context: str | Path | None, episodes: int | None) -> None:
+    """Raise MetaslacError for a number of episodes, None if not said, that does not go with `context`."""
+    if episodes is not None and (context is None or episodes < 1):
+        raise MetaslacError(f"context_episodes, {episodes}, goes with context and is at least 1")
+
+
 class GivenContext:
     """The episodes of a data set for each trial.
 

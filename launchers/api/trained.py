@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import configured_family
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on, torch_threads
+from metaslac.storage.manifest import TASKS_OF_DATA
 
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import Given, TaskAdaptation
@@ -36,6 +37,12 @@ class Trained(NamedTuple):
     manifest: dict[str, Any]
     threads: int
     drawing: Drawing
+
+    @property
+    def train_tasks(self) -> Sequence[Task]:
+        """What it was trained on: all of the family's training tasks, or those of its data set."""
+        indices = self.manifest.get(TASKS_OF_DATA)
+        return [task for task in self.family.train_tasks if indices is None or task.index in indices]
 
 
 def load_trained(

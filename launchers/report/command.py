@@ -14,9 +14,10 @@ import click
 from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option
+from metaslac.launchers.api.given_context import GivenContext, check_context
 from metaslac.launchers.api.process import torch_threads
 from metaslac.launchers.api.trained import load_trained
-from metaslac.launchers.options import UserPath, device_options, same_family_option
+from metaslac.launchers.options import UserPath, context_options, device_options, same_family_option
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import write_atomically
 
@@ -32,15 +33,24 @@ MOMENTS = 12  # frames of a reconstruction
 @click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=UserPath())
 @click.option("--out", required=True, type=UserPath(dir_okay=False), help="The .html file to write.")
 @click.option("--title", show_default="metaslac: FAMILY", help="Heading of the page.")
+@context_options
 @same_family_option
 @device_options
 def report(
-    directories: tuple[Path, ...], out: Path, title: str | None, family: str | None, device: str, threads: int
+    directories: tuple[Path, ...],
+    out: Path,
+    title: str | None,
+    context: Path | None,
+    context_episodes: int | None,
+    family: str | None,
+    device: str,
+    threads: int,
 ) -> None:
     """Put runs of one family on one HTML page that needs no other file and no network.
 
     DIR... are run directories, of agents that infer the task and of controls, any number of seeds each. All
-    must have been evaluated alike with `metaslac evaluate`. Films and pictures are of the first that infers.
+    must have been evaluated alike with `metaslac evaluate`, with that --context if one is given. Films and
+    pictures are of the first that infers.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise MetaslacError(f"--out {out}: the name must end in .html")
@@ -49,9 +59,10 @@ def report(
     from metaslac.launchers.report.gather import read_runs
     from metaslac.launchers.report.page import render
 
-    runs = read_runs(directories)
+    check_context(context, context_episodes)
+    runs = read_runs(directories, given=context is not None)
     with torch_threads(threads) as number:
-        values = contents(runs, family, device, number)
+        values = contents(runs, family, device, number, context, context_episodes or 1)
     page = render({"title": title or f"metaslac: {runs[0].about['family']}", **values}).encode()
     try:
         write_atomically(out, page)
@@ -60,10 +71,22 @@ def report(
     click.echo(f"{out}: {len(runs)} run{'s' * (len(runs) > 1)}, {len(page) / 1e6:.1f} MB")
 
 
-def contents(runs: list[Run], family: str | None, device: str, threads: int) -> dict[str, Any]:
-    """Everything on the page; `runs` as gather.read_runs sorts them."""
+def contents(
+    runs: list[Run],
+    family: str | None,
+    device: str,
+    threads: int,
+    context: Path | None = None,
+    context_episodes: int = 1,
+) -> dict[str, Any]:
+    """Everything on the page; `runs` as gather.read_runs sorts them, `context` as of evaluate."""
     shown = runs[0]
     trained = load_trained(shown.directory, family, device, threads)
+    given = None if context is None else GivenContext(context, context_episodes, trained, "test")
+    if given is not None and given.words != shown.about["context"]:
+        raise MetaslacError(
+            f"{shown.directory} was given {shown.about['context']}, and {context} is {given.words}"
+        )
 
     from metaslac.acting.agent import Drawing
     from metaslac.launchers.media.video import caption, spread
@@ -77,6 +100,9 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
     if trained.family.task_hash != about["task_hash"]:
         raise MetaslacError(f"{shown.directory}: checkpoint and evaluation are of different task lists")
     names, seed = trained.family.param_names, about["seed"]
+    command = ["metaslac", "report", *(str(run.directory) for run in runs), "--out", "report.html"]
+    if given is not None:
+        command += ["--context", str(context), "--context-episodes", str(given.episodes)]
     trials = recordings.record(
         trained,
         spread(trained.family.test_tasks, TASKS),
@@ -85,10 +111,11 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         drawing=Drawing(about["redraw_every"], about["mean_below"]),
         seed=seed,
         stream=about["stream"],
+        given=given,
     )
     sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)
     exploration = None
-    if shown.kind == "infer":
+    if shown.kind == "infer" and given is None:
         task = trials[0].task
         samples = recordings.explore(trained, task, SAMPLES, seed)
         known = [entry.episode.pictures for trial in trials for entry in trial.episodes]
@@ -119,16 +146,14 @@ def contents(runs: list[Run], family: str | None, device: str, threads: int) -> 
         "belief": figures.belief(runs),
         "reconstructions": None if sheet is None else films.reconstructions(sheet, names),
         "m_is": what_m_is(shown.kind, about["episodes"] > about["exploration_episodes"]),
+        "explores": given is None,
         "exploration": exploration,
         "films": films.film_rows(trials, names, film_step),
         "film_step": film_step,
         "settings": tables.settings_table(runs),
         "versions": library_versions(),
         "downloads": downloads(runs),
-        "command": shlex.join(
-            ["metaslac", "report", *(str(run.directory) for run in runs), "--out", "report.html"]
-        )
-        + family_option(about["family"]),
+        "command": shlex.join(command) + family_option(about["family"]),
     }
 
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metaslac.evidence.evaluation_file import NAME
-from metaslac.launchers.report.gather import Run
+from metaslac.launchers.report.gather import PROGRESS, Run
 from metaslac.launchers.report.page import compressed, data_uri
 
 MOST_BYTES = 2_500_000  # of all of them together, as they are on the page
@@ -33,7 +32,7 @@ def downloads(runs: Sequence[Run]) -> list[Download]:
     """Two files of each run: as they are if all of them fit, else compressed, else evaluations in part."""
     for zipped, whole in ((False, True), (True, True), (True, False)):
         files = [
-            _download(run, name, data, zipped, whole or name != NAME)
+            _download(run, name, data, zipped, whole or name == PROGRESS)
             for run in runs
             for name, data in run.files.items()
         ]
@@ -45,7 +44,7 @@ def downloads(runs: Sequence[Run]) -> list[Download]:
 def _download(run: Run, name: str, data: bytes, zipped: bool, whole: bool) -> Download:
     if not whole:
         data = _without_largest(data)
-    media_type = "application/json" if name == NAME else "text/csv"
+    media_type = "text/csv" if name == PROGRESS else "application/json"
     if zipped:
         data, media_type = compressed(data), "application/gzip"
     note = "" if whole else f"without {LARGEST_PART}"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from metaslac.config.sections import TASK_INFERENCE
 from metaslac.config.text import from_dict
 from metaslac.errors import MetaslacError
-from metaslac.evidence.evaluation_file import DESIGN, NAME, Evaluation, read_evaluation
+from metaslac.evidence.evaluation_file import DESIGN, Evaluation, evaluation_path, read_evaluation
 from metaslac.storage.last import last_in
 from metaslac.storage.manifest import MANIFEST, read_manifest, read_verified
 
@@ -58,7 +58,7 @@ class Run:
     directory: Path
     evaluation: Evaluation
     progress: Mapping[str, Array]  # column -> a number for each row; not a number where blank
-    files: Mapping[str, bytes]  # evaluation.json and progress.csv as they are
+    files: Mapping[str, bytes]  # that of the evaluation and progress.csv as they are
     called: str = ""  # together with its like, on a page of several methods
 
     @property
@@ -87,8 +87,8 @@ class Run:
         return self.directory.resolve().name
 
 
-def read_runs(directories: Sequence[Path]) -> list[Run]:
-    """The runs, by kind, method as first given, and seed.
+def read_runs(directories: Sequence[Path], given: bool = False) -> list[Run]:
+    """The runs, by kind, method as first given, and seed; with `given`, as they were with given context.
 
     Raises MetaslacError, in one line, for what cannot be on one page.
     """
@@ -97,25 +97,26 @@ def read_runs(directories: Sequence[Path]) -> list[Run]:
         if directory.resolve() in seen:
             raise MetaslacError(f"{directory} is given twice")
         seen[directory.resolve()] = directory
-    runs = [read_run(directory) for directory in directories]
+    runs = [read_run(directory, given) for directory in directories]
     for run in runs[1:]:
         _check_common(runs[0], run)
     return with_methods(runs)
 
 
-def read_run(directory: Path) -> Run:
-    """One run. Raises MetaslacError if it was not evaluated, or is not a run."""
+def read_run(directory: Path, given: bool = False) -> Run:
+    """One run. Raises MetaslacError if it was not evaluated so, or is not a run."""
     if (directory / MANIFEST).is_file():
         raise MetaslacError(f"{directory} is a checkpoint, not a run directory")
-    files = {name: _read(directory, name) for name in (NAME, PROGRESS)}
-    evaluation = read_evaluation(directory / NAME)
+    evaluated = evaluation_path(directory, given=given).name
+    files = {name: _read(directory, name) for name in (evaluated, PROGRESS)}
+    evaluation = read_evaluation(directory / evaluated)
     if evaluation.about["split"] != "test":
         command = f"metaslac evaluate --checkpoint {shlex.quote(str(directory))}"
         raise MetaslacError(
-            f"{directory / NAME} is of {evaluation.about['split']} tasks, and a report of held-out ones; "
-            f"`{command}` makes one of those"
+            f"{directory / evaluated} is of {evaluation.about['split']} tasks, and a report of held-out "
+            f"ones; `{command}` makes one of those"
         )
-    _check_about(directory / NAME, evaluation.about)
+    _check_about(directory / evaluated, evaluation.about)
     progress = _columns(directory / PROGRESS, files[PROGRESS])
     _check_rows(directory, files[PROGRESS])
     return Run(directory, evaluation, progress, files)
@@ -196,9 +197,10 @@ def _read(directory: Path, name: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         if not directory.is_dir():
             raise MetaslacError(f"{directory} is not a directory") from None
-        if name == NAME:
+        if name != PROGRESS:
             command = f"metaslac evaluate --checkpoint {shlex.quote(str(directory))}"
-            raise MetaslacError(f"{directory} has no {NAME}; `{command}` makes it") from None
+            command += " --context ..." * (name == evaluation_path(directory, given=True).name)
+            raise MetaslacError(f"{directory} has no {name}; `{command}` makes it") from None
         raise MetaslacError(f"{directory} is not a run directory: it has no {name}") from None
     except OSError as error:
         raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None

@@ -22,6 +22,7 @@ from metaslac.launchers.api.trained import Trained
 from metaslac.storage.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
+    from metaslac.acting.adaptation import Given
     from metaslac.envs import Task
 
 RECONSTRUCTION_STREAM, EXPLORATION_STREAM = 8, 9
@@ -66,13 +67,18 @@ def record(
     drawing: Drawing,
     seed: int,
     stream: int,
+    given: Given | None = None,
 ) -> list[Trial]:
-    """The first trial of an evaluation with the same seed and stream on each task, up to rounding."""
+    """The first trial of an evaluation with the same seed and stream on each task, up to rounding.
+
+    `given` is as of adapt.
+    """
+    shown = None if given is None else [given(task, 0) for task in tasks]
     keys = [[(seed, stream, task.index, 0, episode) for task in tasks] for episode in range(episodes)]
     with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as worlds:
         env = watched(worlds, trained.family.observation)
         greedy = not trained.config.evaluation.sample_actions
-        trials = run_trial(env, trained.agent, tasks, keys, exploration, greedy, drawing=drawing)
+        trials = run_trial(env, trained.agent, tasks, keys, exploration, greedy, drawing=drawing, given=shown)
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
 

@@ -60,6 +60,18 @@ class Batches:
             self.params[tasks],
         )
 
+    def ask_ahead(self, windows: int | None = None) -> None:
+        """Have the system read what the next batch of so many windows is drawn of, while others work.
+
+        It is drawn twice, the first time without its frames: so nothing is changed, the generator neither,
+        and who saves it now goes on with the same batch.
+        """
+        if self.replay.on_disk and self.replay.features is None:
+            state = self.generator.get_state()
+            with self.replay.only_asking():
+                self.sample(windows)
+            self.generator.set_state(state)
+
 
 class Transitions(NamedTuple):
     """Context transitions as the context encoder takes them, C of each task."""

@@ -6,7 +6,8 @@ episodes there is task_replay.py's, as they are played, and recorded.py's, from 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,12 +128,18 @@ class Experience:
         self.new_pictures = self.frames.shape[1] if stack > 1 else 1
         self.features = self.frames if on_states else None  # (P, F), once features are kept
         self.on_add: Callable[[int, int], None] | None = None  # told first place and places of what is added
+        self.on_disk = False  # whether frames may have to be read when they are drawn
 
     def episodes(self) -> list[tuple[int, int, int]]:
         """Task, first place and number of places of every episode, a task after the other."""
         tasks, rows = self.lengths.nonzero(as_tuple=True)
         found = tasks, self.offsets[tasks, rows], self.lengths[tasks, rows] + 1
         return list(zip(*(column.tolist() for column in found), strict=True))
+
+    @contextmanager
+    def only_asking(self) -> Iterator[None]:
+        """What is drawn meanwhile is without frames; those that are on the disk are asked for."""
+        yield
 
     def episode_frames(self, place: int, count: int) -> Tensor:
         """The frames of an episode that is stored from a place on, so many, as agents see them."""

@@ -5,6 +5,8 @@ What is in the files is data_set.py's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -51,17 +53,27 @@ class RecordedExperience(Experience):
         )
         stores = Stores(frames, actions, rewards, dense_rewards, states)
         super().__init__(stores, _table(data, device), device, about.frames, on_states)
-        self._maps = device.type == "cpu" and not on_states
+        self.on_disk = device.type == "cpu" and not on_states
+        self._asking = False
+
+    @contextmanager
+    def only_asking(self) -> Iterator[None]:
+        """As of Experience."""
+        self._asking = True
+        try:
+            yield
+        finally:
+            self._asking = False
 
     def _frames(self, first: Tensor, index: Tensor) -> Tensor:
         """As of Experience; what is drawn of mapped pictures is asked for before any of it is waited for."""
-        if self._maps:
+        if self.on_disk:
             places = torch.atleast_2d(first + index).flatten(0, -2)
             earliest = (places.amin(1) - self.stack).clamp_min(0)  # of stacks some lie before
             ask_for(
                 self.data.arrays["frames"], zip(earliest.tolist(), (places.amax(1) + 1).tolist(), strict=True)
             )
-        return super()._frames(first, index)
+        return self.frames[:0] if self._asking else super()._frames(first, index)
 
 
 def recorded_bytes(data: DataSet, device: torch.device, feature_size: int = 0) -> int:

@@ -54,6 +54,7 @@ MANIFEST_FIELDS: Mapping[str, type] = {
     "env_steps": int,
 }
 
+TASKS_OF_DATA = "data_tasks"  # indices of the tasks of the data set that was learned from, if one was
 YOUNGER = "validation_tasks", "state_size"  # counts that checkpoints of earlier versions do not have
 
 
@@ -159,6 +160,11 @@ def is_count(value: object) -> bool:
     return type(value) is int and 0 <= value <= MOST_COUNT
 
 
+def is_counts(values: object) -> bool:
+    """Whether a value from JSON is a list of such numbers."""
+    return isinstance(values, list) and all(map(is_count, values))
+
+
 def sha256_of(data: bytes) -> str:
     """Its checksum."""
     return hashlib.sha256(data).hexdigest()
@@ -175,6 +181,7 @@ def _well_formed(manifest: Mapping[str, Any]) -> bool:
         and all(is_count(fact) for fact in facts if isinstance(fact, int))
         and all(is_count(manifest.get(name, 0)) for name in YOUNGER)
         and all(isinstance(name, str) for name in manifest["param_names"])
+        and is_counts(manifest.get(TASKS_OF_DATA, []))
         and {WEIGHTS, CONFIG} <= set(manifest["files"])
     )
 

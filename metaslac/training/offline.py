@@ -19,6 +19,7 @@ from metaslac.config.sections import Config
 from metaslac.replay.data_set import DataSet
 from metaslac.replay.recorded import RecordedExperience
 from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile
+from metaslac.storage.manifest import TASKS_OF_DATA
 from metaslac.training.loop import Kept, MakeEnv, Training, run_training
 from metaslac.training.state import TrainingState
 from metaslac.training.trainer import Family, Trainer
@@ -77,7 +78,7 @@ class OfflineTrainer(Trainer):
 
     def __init__(self, config: Config, family: Family, data: DataSet, device: torch.device) -> None:
         super().__init__(config, family, data.tasks, RecordedExperience(data, device), device)
-        self.data_set = data.checksum
+        self.of_data = {"data_set": data.checksum, TASKS_OF_DATA: [task.index for task in data.tasks]}
         self.state = TrainingState(self.learner, self.batches.generator, NothingPlayed(), NothingSaved())
 
 

@@ -6,9 +6,9 @@ has in its place is in offline.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -64,7 +64,7 @@ class Trainer:
     """
 
     state: TrainingState
-    data_set: str | None = None  # checksum of the data set that is learned from, if one is
+    of_data: Mapping[str, Any] = {}  # what the manifest says of the data set that is learned from, if one is
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Trainer:
                 f"{checkpoint.path} was trained on another task list of {self.family.name} "
                 "than this version has"
             )
-        if checkpoint.manifest.get("data_set") != self.data_set:
+        if checkpoint.manifest.get("data_set") != self.of_data.get("data_set"):
             raise MetaslacError(f"{checkpoint.path} was trained on another data set, or on none")
         load_weights(self.learner.networks, checkpoint.tensors, checkpoint.path)
         log = self.state.restore(checkpoint)
@@ -163,7 +163,7 @@ class Trainer:
             "pretraining_update": self.progress.pretrained,
             "replay_steps": self.replay.steps(),
             **self.counts(),
-            **({"data_set": self.data_set} if self.data_set else {}),
+            **self.of_data,
         }
         parent = run_dir / "checkpoints"
         saved = save_checkpoint(

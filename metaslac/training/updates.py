@@ -55,6 +55,7 @@ class Updates:
         batch = None
         try:
             batch = self._batches.sample(windows)
+            self._batches.ask_ahead(windows)
             return update(batch)
         except NonFinite as error:
             raise self._fault(error, batch) from None

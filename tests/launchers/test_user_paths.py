@@ -22,7 +22,7 @@ TAKE_PATHS = {
     "adapt": {"checkpoint", "video", "picture", "json_path"},
     "offline-train": {"dataset", "run_dir", "resume"},
     "evaluate": {"checkpoint", "context", "blind", "oracle", "json_path"},
-    "report": {"directories", "out"},
+    "report": {"directories", "out", "context"},
     "inspect": {"directory", "json_path"},
     "families": {"out"},
     "settings": set(),

@@ -109,7 +109,7 @@ def value(text: str) -> float:
 def test_every_option_has_help_and_shows_its_default() -> None:
     text = " ".join(run("report", "--help").split())
     options = [entry for entry in cli.commands["report"].params if isinstance(entry, click.Option)]
-    assert len(options) == 5 and all(option.help for option in options)
+    assert len(options) == 7 and all(option.help for option in options)
     assert text.count("[default: ") + text.count("[required]") == len(options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from metaslac.config.offline import ALGORITHMS, resolve_offline
 from metaslac.config.text import from_yaml
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import read_evaluation
+from metaslac.launchers.report.words import number
+from metaslac.replay.data_set import open_data_set
+from metaslac.replay.data_writer import written_data_set
 
 # Sizes alone: what an algorithm and its preset decide stays as it is.
 IMAGINING = ("lompo", "no-penalty")
@@ -97,6 +101,46 @@ def test_context_that_is_given_is_acted_on_and_kept_apart(trained: Path, held_ou
     assert (given.held_out.belief_mean[:, 0, 0] != given.held_out.belief_mean[:, 1, 0]).any()  # of others
     own = refusal(*arguments, "--blind", str(trained / "evaluation-given.json"), "--overwrite")
     assert "task.inference is infer" in own
+
+
+def test_a_report_of_given_context_has_films_of_what_was_given(
+    trained: Path, held_out: Path, data: Path, tmp_path: Path
+) -> None:
+    given = ["--context", str(held_out), "--context-episodes", "2"]
+    evaluate = ["evaluate", "--checkpoint", str(trained), "--trials=1", "--episodes=1", *ONE_THREAD]
+    run(*evaluate, *given, "--overwrite")
+    page = tmp_path / "report.html"
+    run("report", str(trained), "--out", str(page), *given, *ONE_THREAD)
+    text = page.read_text()
+    returns = read_evaluation(trained, given=True).held_out.returns
+    assert "after 2 episodes of data set" in text and "evaluation-given.json" in text
+    assert "None: the agents were given episodes of each task." in text
+    first = re.search(r"Task (\d+)", text)
+    assert first is not None
+    task = read_evaluation(trained, given=True).held_out.tasks.index(int(first[1]))
+    assert f"Episode 1: return {number(returns[task, 0, 0])}" in text
+    report = ["report", str(trained), "--out", str(tmp_path / "other.html")]
+    assert "was given 2 episodes of data set" in refusal(*report, *given[:2])
+    assert "is of train tasks, not of test ones" in refusal(*report, "--context", str(data))
+    assert "goes with context" in refusal(*report, *given[2:])
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_training_tasks_are_those_of_the_data(data: Path, tmp_path: Path) -> None:
+    whole = open_data_set(data)
+    few = [task for task in whole.tasks if task.index % 8 == 3]
+    with written_data_set(tmp_path / "few", whole.about) as writer:
+        for entry, (index, *_) in enumerate(whole.episodes.tolist()):
+            for task in few:
+                if task.index == index:
+                    writer.add(task, whole.episode(entry), "random")
+    path = tmp_path / "run"
+    train = ["offline-train", "--dataset", str(tmp_path / "few"), "--run-dir", str(path), "--quiet"]
+    run(*train, *SMALL, *ONE_THREAD)
+    run("evaluate", "--checkpoint", str(path), "--trials=1", "--episodes=1", *ONE_THREAD)
+    training = read_evaluation(path).training
+    assert training is not None
+    assert list(training.tasks) == [task.index for task in few] and len(few) == 10
 
 
 def test_bad_input_is_refused_before_anything_is_written(

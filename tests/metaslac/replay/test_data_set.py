@@ -13,7 +13,9 @@ import pytest
 import torch
 from helpers.recorded import CPU, KINDS, PIXELS, STACKED, episode, played, replay_of, tasks, write
 
+from metaslac.config.presets import resolve
 from metaslac.errors import MetaslacError
+from metaslac.learning.batch import Batches
 from metaslac.replay import experience as experience_module
 from metaslac.replay import recorded
 from metaslac.replay.data_set import About, open_data_set
@@ -245,3 +247,37 @@ def test_what_is_drawn_is_asked_for_before(tmp_path: Path, monkeypatch: pytest.M
     experience.sample_context(torch.tensor([1]), 5, 2, torch.Generator())
     assert touched and all(any(first <= place < end for first, end in asked) for place in touched)
     assert all(0 <= first < end <= len(experience.frames) for first, end in asked)
+
+
+def test_the_next_batch_is_asked_for_and_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "data", STACKED)
+    experience = RecordedExperience(open_data_set(tmp_path / "data"), CPU)
+    config = resolve("quick_latent", ["train.tasks_per_update=2", "train.windows=8"])
+    params = torch.zeros(3, 1)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(recorded, "ask_for", lambda array, spans: asked.extend(spans))
+
+    def batches() -> Batches:
+        return Batches(config, experience, params, torch.Generator().manual_seed(3))
+
+    plain = batches()
+    wanted = [plain.sample(), plain.sample()]
+    told, ahead = batches(), list[list[tuple[int, int]]]()
+    for batch in wanted:
+        asked.clear()
+        told.ask_ahead()
+        ahead.append(sorted(asked))
+        asked.clear()
+        drawn = told.sample()
+        assert sorted(asked) == ahead[-1]
+        for one, other in zip(
+            (*drawn.windows, *drawn.context), (*batch.windows, *batch.context), strict=True
+        ):
+            assert (one is None and other is None) or torch.equal(one, other)
+    assert ahead[0] and ahead[0] != ahead[1]
+    experience.features = torch.zeros(len(experience.frames), 4)
+    asked.clear()
+    told.ask_ahead()
+    assert not asked  # nothing is read where features are kept
