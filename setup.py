@@ -25,6 +25,7 @@ PACKAGES = [
     ),
     *(f"metaslac.{name}" for name in find_packages(ROOT, include=["envs*", "launchers*"])),
 ]
+DOCS = ["zensical", "mkdocstrings-python"]
 
 
 def write_commit(storage: Path) -> None:
@@ -59,6 +60,17 @@ setup(
     long_description_content_type="text/markdown",
     author="the metaslac authors",
     license="MIT",
+    license_files=["LICENSE"],
+    keywords="meta-learning reinforcement-learning pixels SLAC PEARL MuJoCo",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     packages=PACKAGES,
     cmdclass={"build_py": BuildWithCommit, "sdist": SourceWithCommit},
     package_dir={"metaslac": "metaslac", "metaslac.envs": "envs", "metaslac.launchers": "launchers"},
@@ -87,10 +99,12 @@ setup(
     ],
     extras_require={
         "data": ["minari>=0.5.4", "h5py"],  # data sets of Minari's
+        "docs": DOCS,
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter"),
             *("scipy", "selenium"),  # statistics and pages to compare with
             *("minari>=0.5.4", "h5py"),
+            *DOCS,
         ],
     },
     entry_points={"console_scripts": ["metaslac=metaslac.launchers.cli:main"]},

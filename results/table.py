@@ -1,4 +1,4 @@
-"""Makes the README's tables of a family from the raw returns and beliefs beside this file.
+"""Makes the tables of the docs from the raw returns and beliefs beside this file: those of a family.
 
     python results/table.py point_robot
     python results/table.py cheetah_vel/pearl
@@ -9,7 +9,7 @@ two results/features-*.json, `ablation` that of a run with PEARL's factors besid
 that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel,
 `contexts` that of contexts in which a transition that was drawn again counts again, or once, and `offline`
 that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM/infer-s<seed>.json, with
-what others showed the same agents in given-OTHERS/ there.
+what others showed the same agents in given-OTHERS/ there. `overview` makes the README's.
 """
 
 import csv
@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")
 PARAMETERS_SHOWN = 4
 MOMENTS_SHOWN = 8
+OVERVIEW = "point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params"
 CHEETAH_BODY = ["height", "pitch"]
 CHEETAH_JOINTS = [f"{leg} {joint}" for leg in ("back", "front") for joint in ("thigh", "shin", "foot")]
 
@@ -139,6 +140,25 @@ def provenance(runs: Runs, folder: str) -> str:
         f"Commit {', '.join(sorted(trained))}; {in_words(updates)} updates, {in_words(steps)} environment "
         f"steps and {in_words({round(value / 60) for value in seconds})} minutes a run."
     )
+
+
+def overview_table() -> str:
+    """What agents that infer come to in the families that have runs, beside the controls' last episodes."""
+    rows = []
+    for family in OVERVIEW:
+        runs = runs_of(family)
+        infer = runs["infer"]
+        minutes = {round(float(progress_of(run, family)[-1]["time/seconds"]) / 60) for run in infer}
+        means = returns_of(infer).mean((0, 1, 2))
+        controls = [
+            f"{returns_of(runs[name])[..., -1].mean():.1f}" if name in runs else ""
+            for name in ("oracle", "blind")
+        ]
+        name = f"[`{family}`](docs/results/{family}.md)"
+        cells = [name, in_words(minutes), str(len(infer)), *(f"{mean:.1f}" for mean in means), *controls]
+        rows.append(cells)
+    episodes = [f"episode {number}" for number in (1, 2, 3)]
+    return markdown(["family, quick preset", "minutes a run", "seeds", *episodes, "told", "blind"], rows)
 
 
 def factors_table() -> str:
@@ -276,6 +296,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 if __name__ == "__main__":
     others = {
+        "overview": overview_table,
         "factors": factors_table,
         "ablation": ablation_table,
         "drawing": drawing_table,

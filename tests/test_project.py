@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grimp
 import pytest
+from helpers.documents import python_block
 
 from metaslac.storage.version import __version__
 
@@ -140,11 +141,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_project_may_have_envs_and_launchers_of_its_own(project: Path) -> None:
-    (example,) = re.findall(
-        r"```python\n(import gymnasium\nfrom metaslac import envs\n.*?)```",
-        (ROOT / "README.md").read_text(),
-        re.DOTALL,
-    )
+    example = python_block("import gymnasium\nfrom metaslac import envs\n")
     checked = "assert frames.shape == (16, 64, 64, 3) and info['task'].tolist() == list(range(16))\n"
     places = f"{ROOT}{os.pathsep}{project}"
     for code in (example + checked, "import envs.mine\n" + example + checked):

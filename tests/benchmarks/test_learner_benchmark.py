@@ -154,12 +154,12 @@ def test_figures_follow_from_the_rounds_stored(tmp_path: Path) -> None:
     assert "update_ratio_wall" not in quick
 
 
-def test_the_tables_of_the_readme_are_those_of_the_stored_figures() -> None:
+def test_the_tables_of_the_docs_are_those_of_the_stored_figures() -> None:
     rows = json.loads((ROOT / "results" / "learner.json").read_text())["rows"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert BENCHMARK.table(rows) in readme and BENCHMARK.parts_table(rows) in readme
+    page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    assert BENCHMARK.table(rows) in page and BENCHMARK.parts_table(rows) in page
     encode = f"takes {rows[0]['encode_ms']:.0f} ms and the plain one {rows[0]['reference_encode_ms']:.0f} ms"
-    assert f"{encode}: {rows[0]['encode_ratio_wall']:.1f} times as fast" in readme
+    assert f"{encode}: {rows[0]['encode_ratio_wall']:.1f} times as fast" in page
     assert rows[0]["update_ratio_wall"] >= 2.3 and rows[0]["encode_ratio_wall"] >= 3
     assert all(row["parts_ms"]["sampling"] < 0.03 * row["update_ms"] for row in rows)
 
