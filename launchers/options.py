@@ -52,6 +52,18 @@ def checkpoint_option(command: Command) -> Command:
     return option(command)
 
 
+def config_option(command: Command) -> Command:
+    """--config: settings from a file."""
+    option = click.option(
+        "--config",
+        type=UserPath(dir_okay=False),
+        show_default="none",
+        help="A YAML file with settings, some or all, such as the config.yaml of another run. Stronger than "
+        "the preset, weaker than flags and --set.",
+    )
+    return option(command)
+
+
 def device_options(command: Command) -> Command:
     """--device and --threads, for a command that computes with a trained agent."""
     device = click.option(

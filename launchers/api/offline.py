@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from metaslac.config.offline import RECORDED, check_recorded, resolve_offline
 from metaslac.config.presets import fit_to_tasks
 from metaslac.config.sections import Config
-from metaslac.config.text import Changes, with_values
+from metaslac.config.text import Changes, values_of, with_values
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import configured_family
 from metaslac.launchers.api.process import choose_device, draw_on
 from metaslac.launchers.api.running import Outcome, Stop, Tell, Work, carry_out
-from metaslac.launchers.api.training import changed, file_name, names_in
+from metaslac.launchers.api.training import changed, file_name
 from metaslac.storage.files import user_path
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def offline_train(
         config = resolve_offline(algorithm, preset, recorded, settings)
         run_dir = user_path(run_dir or _default_run_dir(config, algorithm, preset))
     _check_same(run_dir, data)
-    return _train(config, data, run_dir, names_in(settings), quiet, stop, tell, resume is not None)
+    return _train(config, data, run_dir, values_of(settings).keys(), quiet, stop, tell, resume is not None)
 
 
 def _train(

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from metaslac.config.presets import fit_to_tasks, resolve
 from metaslac.config.sections import Config
-from metaslac.config.text import Changes, apply_settings
+from metaslac.config.text import Changes, apply_settings, settings_in, values_of
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import configured_family
@@ -31,6 +31,7 @@ def meta_train(
     run_dir: str | Path | None = None,
     *,
     resume: str | Path | None = None,
+    config: str | Path | None = None,
     settings: Changes = (),
     quiet: bool = False,
     stop: Stop | AbstractContextManager[Stop] = lambda: False,
@@ -49,6 +50,8 @@ def meta_train(
             states. None is "default".
         run_dir: None is runs/FAMILY-PRESET-INFERENCE-sSEED.
         resume: a run directory to go on with, with its settings, in place of preset and run_dir.
+        config: a YAML file with settings, some or all, such as the config.yaml of another run. The preset's
+            are weaker; `family` and `settings` are stronger.
         settings: {"train.updates": 100} or ["train.updates=100"]; `metaslac settings` lists them.
         quiet: no progress on the screen.
         stop: asked between any two steps of the work; once it says yes, a checkpoint is written. Or a context
@@ -59,31 +62,22 @@ def meta_train(
         MetaslacError or metaslac.envs.FamilyError: bad input, before anything is written.
         metaslac.errors.TrainingFault: what keeps a training that had begun from going on.
     """
-    changes = with_family(family, settings)
+    changes = {**({"family.name": family} if family else {}), **values_of(settings)}
     if resume is not None:
         if preset is not None or run_dir is not None:
             raise MetaslacError("resume goes with neither preset nor run_dir: the run has both")
+        if config is not None:
+            raise MetaslacError("resume does not go with config: the run has its settings")
         run_dir = user_path(resume)
-        config = changed(run_dir, changes, family is not None)
+        resolved = changed(run_dir, changes, family is not None)
     else:
-        config = resolve(preset or "default", changes)
-        run_dir = user_path(run_dir or default_run_dir(config, preset or "default"))
-    hint = QUICK_HINT if resume is None and preset in (None, "default") else ""
-    return train(config, run_dir, quiet, names_in(settings), stop, tell, resume is not None, hint)
-
-
-def with_family(family: str | None, settings: Changes) -> Changes:
-    """The settings, and which family, if one is named; settings come later and win."""
-    if family is None:
-        return settings
-    if isinstance(settings, Mapping):
-        return {"family.name": family, **settings}
-    return [f"family.name={family}", *settings]
-
-
-def names_in(settings: Changes) -> set[str]:
-    """Which settings are changed."""
-    return {text.partition("=")[0].strip() for text in settings}
+        file = None if config is None else user_path(config)
+        changes = {**(settings_in(file) if file else {}), **changes}
+        resolved = resolve(preset or "default", changes)
+        called = preset or (file.stem if file else "default")
+        run_dir = user_path(run_dir or default_run_dir(resolved, called))
+    hint = QUICK_HINT if resume is None and called == "default" else ""
+    return train(resolved, run_dir, quiet, changes.keys(), stop, tell, resume is not None, hint)
 
 
 def changed(run_dir: Path, changes: Changes, family_named: bool) -> Config:
@@ -141,7 +135,7 @@ def train(
 
 
 def default_run_dir(config: Config, preset: str) -> Path:
-    """runs/<family>-<preset>-<inference>-s<seed>."""
+    """runs/<family>-<preset>-<inference>-s<seed>; of a file of settings, its name is the preset's."""
     family = file_name(config.family.name)
     return Path("runs") / f"{family}-{preset}-{config.task.inference}-s{config.train.seed}"
 

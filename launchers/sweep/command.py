@@ -16,13 +16,14 @@ import click
 from metaslac.config.presets import PRESETS, fit_to_tasks, resolve
 from metaslac.config.runtime import DEVICES
 from metaslac.config.sections import TASK_INFERENCE, Config
+from metaslac.config.text import assignments_of, settings_in, values_of
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, try_out
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on
-from metaslac.launchers.api.training import file_name, names_in
+from metaslac.launchers.api.training import file_name
 from metaslac.launchers.errors import FAULT
-from metaslac.launchers.options import SETTINGS, UserPath
+from metaslac.launchers.options import SETTINGS, UserPath, config_option
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
 from metaslac.launchers.signals import stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Job, Jobs
@@ -95,6 +96,7 @@ DECIDED = {
     show_default="sweeps/FAMILY-PRESET",
     help="Where everything is written. A sweep that is there is gone on with.",
 )
+@config_option
 @click.option(
     "--set",
     "assignments",
@@ -133,6 +135,7 @@ def sweep(
     threads: int | None,
     device: str | None,
     out: Path | None,
+    config: Path | None,
     assignments: tuple[str, ...],
     episodes: int,
     trials: int,
@@ -154,6 +157,7 @@ def sweep(
     flags = {"family": family, "device": device, "threads": threads}
     given = {name: str(value) for name, value in flags.items() if value is not None}
     changes = [f"{SETTINGS[name]}={value}" for name, value in given.items()]
+    assignments = (*assignments_in(config, given), *assignments)
     numbers = range(first_seed, first_seed + seeds)
     configs = [
         resolve(preset, [*changes, f"train.seed={numbers[-1]}", f"task.inference={name}", *assignments])
@@ -161,7 +165,7 @@ def sweep(
     ]
     family, device = configs[0].family.name, configs[0].runtime.device
     plan = Sweep(
-        out=out or Path("sweeps") / f"{file_name(family)}-{preset}",
+        out=out or Path("sweeps") / f"{file_name(family)}-{config.stem if config else preset}",
         configs=configs,
         seeds=numbers,
         train_options=[
@@ -174,13 +178,20 @@ def sweep(
         trials=trials,
         overwrite=overwrite,
     )
-    plan = checked(plan, names_in(assignments), jobs)
+    plan = checked(plan, values_of(assignments).keys(), jobs)
     return work(plan, jobs, threads, quiet)
+
+
+def assignments_in(file: Path | None, flags: Collection[str]) -> list[str]:
+    """The settings in a file, but for those that a sweep or one of these flags decides."""
+    decided = {*DECIDED, *(SETTINGS[name] for name in flags)}
+    values = settings_in(file) if file else {}
+    return assignments_of({name: value for name, value in values.items() if name not in decided})
 
 
 def refuse_decided(assignments: Sequence[str]) -> None:
     """Raise MetaslacError for what differs between runs, or between children and a run alone."""
-    for name in sorted(names_in(assignments)):
+    for name in sorted(values_of(assignments)):
         if name in DECIDED:
             raise MetaslacError(f"--set {name}: {DECIDED[name]} for all runs of a sweep")
 

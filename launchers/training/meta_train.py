@@ -13,7 +13,7 @@ from metaslac.config.presets import PRESETS
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import training as api
-from metaslac.launchers.options import UserPath
+from metaslac.launchers.options import UserPath, config_option
 from metaslac.launchers.signals import STOPPED, stop_requested
 from metaslac.launchers.training.shared import setting_options, settings_of, tell
 
@@ -46,12 +46,14 @@ from metaslac.launchers.training.shared import setting_options, settings_of, tel
     help="Go on with the run in this run directory, with its settings. Only train.updates, runtime.* and "
     "checkpoint.* may be changed.",
 )
+@config_option
 @setting_options
 def meta_train(
     family: str | None,
     preset: str | None,
     run_dir: Path | None,
     resume: Path | None,
+    config: Path | None,
     assignments: tuple[str, ...],
     quiet: bool,
     **flags: str | int | None,
@@ -72,6 +74,7 @@ def meta_train(
         preset,
         run_dir,
         resume=resume,
+        config=config,
         settings=settings_of(flags, assignments),
         quiet=quiet,
         stop=stop_requested(),

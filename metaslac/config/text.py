@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -39,16 +40,28 @@ def apply_settings(config: Config, assignments: Changes) -> Config:
 
     Raises MetaslacError for text without `=`, an unknown name (with the nearest one) or the wrong type.
     """
-    if isinstance(assignments, Mapping):
-        return with_values(config, assignments)
+    return with_values(config, values_of(assignments))
+
+
+def values_of(changes: Changes) -> Mapping[str, Any]:
+    """What changes set, by name; raises as apply_settings does."""
+    if isinstance(changes, Mapping):
+        return changes
     values: dict[str, Any] = {}
-    for assignment in assignments:
+    for assignment in changes:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise MetaslacError(f"a setting is written section.field=value, not {assignment!r}")
         name = name.strip()
         values[name] = _parse(name, text.strip(), _field_type(name))
-    return with_values(config, values)
+    return values
+
+
+def assignments_of(values: Mapping[str, Any]) -> list[str]:
+    """Values by name as texts `section.field=value`, the inverse of values_of."""
+    return [
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in values.items()
+    ]
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -93,11 +106,32 @@ def to_yaml(config: Config) -> str:
 
 def from_yaml(text: str) -> Config:
     """The inverse of `to_yaml`; raises MetaslacError for text that is not a whole configuration."""
+    return from_dict(_loaded(text))
+
+
+def settings_in(path: Path) -> dict[str, Any]:
+    """Some settings by name from a YAML file that is written as `to_yaml` writes all of them.
+
+    Raises MetaslacError, in one line, for what cannot be read, an unknown name or the wrong type.
+    """
     try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MetaslacError(f"not readable as YAML: {' '.join(str(error).split())}") from None
-    return from_dict(values)
+        sections = _loaded(path.read_text(encoding="utf-8"))
+        if not isinstance(sections, dict):
+            raise MetaslacError("not sections with settings, such as `train: {updates: 100}`")
+        values: dict[str, Any] = {}
+        for section, entries in sections.items():
+            if not isinstance(entries, dict):
+                raise MetaslacError(f"{section} is not a section with settings")
+            for entry, value in entries.items():
+                name = f"{section}.{entry}"
+                kind = _field_type(name)
+                as_text = isinstance(value, str) and kind is not str  # 1e-3 is text to YAML 1.1
+                values[name] = _parse(name, value, kind) if as_text else _typed(name, value, kind)
+        return values
+    except OSError as error:
+        raise MetaslacError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # MetaslacError and bad UTF-8 among them
+        raise MetaslacError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def describe(config_class: type[Config] = Config) -> list[SettingInfo]:
@@ -130,6 +164,14 @@ def listed(different: Sequence[str]) -> str:
     """The first few differences, and how many more there are."""
     more = len(different) - DIFFERENCES_SHOWN
     return ", ".join(different[:DIFFERENCES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _loaded(text: str) -> object:
+    """What is in YAML text. Raises MetaslacError where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MetaslacError(f"not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _types(cls: type[Any]) -> dict[str, type[Any]]:

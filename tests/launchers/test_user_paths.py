@@ -17,8 +17,8 @@ from metaslac.launchers.cli import cli
 from metaslac.storage.files import user_path
 
 TAKE_PATHS = {
-    "meta-train": {"run_dir", "resume"},
-    "sweep": {"out"},
+    "meta-train": {"run_dir", "resume", "config"},
+    "sweep": {"out", "config"},
     "adapt": {"checkpoint", "video", "picture", "json_path"},
     "offline-train": {"dataset", "run_dir", "resume"},
     "evaluate": {"checkpoint", "context", "blind", "oracle", "json_path"},
