@@ -125,6 +125,8 @@ def resolve_offline(algorithm: str, preset: str, recorded: Mapping[str, Any], ch
             raise MetaslacError(f"there is no {what} {name!r}: they are {', '.join(known)}")
     on_states = recorded["family.observation"] == "state"
     sizes = SIZES[preset][on_states]
+    if (algorithm, sizes) == ("actor-critic", "quick_latent"):
+        sizes = "quick"  # its own actor and critics, on whatever learned best in minutes
     if sizes is None or (on_states and algorithm not in ON_STATES):
         raise MetaslacError(
             f"algorithm {algorithm} in preset {preset} learns from pictures, and the data set has states: "

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from metaslac.config.offline import ALGORITHMS, SIZES, resolve_offline
+from metaslac.config.presets import resolve
 from metaslac.config.sections import Config
+from metaslac.config.text import differences
 from metaslac.errors import MetaslacError
 
 PIXELS = {
@@ -69,6 +71,21 @@ def test_without_the_penalty_nothing_else_differs() -> None:
         penalised, bare = (resolve_offline(name, preset, PIXELS, {}) for name in ("lompo", "no-penalty"))
         assert bare.imagination.penalty == "none" and penalised.imagination.penalty == "log_prob"
         assert penalised == resolve_offline("no-penalty", preset, PIXELS, {"imagination.penalty": "log_prob"})
+
+
+def test_the_quick_actor_critic_is_that_of_those_who_play() -> None:
+    recorded = {
+        "family.name": "cheetah_vel",
+        "family.image_size": 32,
+        "family.frames": 3,
+        "family.action_repeat": 2,
+        "family.observation": "pixels",
+        "runtime.data_set": "cheetah",
+    }
+    found = resolve_offline("actor-critic", "quick", recorded, {})
+    played = resolve("quick", {"family.name": "cheetah_vel", "runtime.data_set": "cheetah"})
+    assert found.train.freeze_encoder
+    assert [name.split(" ")[0] for name in differences(found, played)] == ["imagination.penalty_weight"]
 
 
 @pytest.mark.parametrize("preset", list(SIZES))
