@@ -36,6 +36,12 @@ def test_files_that_are_linked_are_there(path: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_that_begins_also_ends(path: Path) -> None:
+    fences = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+    assert all(line != "```" for line in fences[::2]) and set(fences[1::2]) <= {"```"}
+
+
 def test_every_page_is_linked_from_the_readme_or_another() -> None:
     linked = {
         (path.parent / name).resolve()
