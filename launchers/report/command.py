@@ -139,6 +139,7 @@ def contents(
         "shown_update": trained.manifest["update"],
         "summary": tables.summary_rows(groups, statistics),
         "gains": gains,
+        "headline": tables.headline(statistics, gains),
         "learning": figures.learning(runs),
         "adaptation": figures.adaptation(groups, statistics, gains),
         "by_task": by_task,

@@ -14,3 +14,37 @@ if (button) {
   });
   for (const film of films) { film.addEventListener("play", name); film.addEventListener("pause", name); }
 }
+// Each chart can be saved, as it is or as pixels.
+const PIXELS = 3;  // of a saved picture for one of the page
+const save = (address, name) => {
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+};
+const pixels = (image) => {
+  const canvas = document.createElement("canvas");
+  canvas.width = PIXELS * image.naturalWidth;
+  canvas.height = PIXELS * image.naturalHeight;
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return canvas.toDataURL("image/png");
+};
+for (const figure of document.querySelectorAll(".charts figure")) {
+  const image = figure.querySelector("img");
+  const title = figure.querySelector("figcaption").textContent;
+  const name = title.trim().replace(/\W+/g, "-").toLowerCase();
+  const row = document.createElement("div");
+  row.className = "save";
+  for (const [kind, address] of [["SVG", () => image.src], ["PNG", () => pixels(image)]]) {
+    const one = document.createElement("button");
+    one.type = "button";
+    one.textContent = kind;
+    one.setAttribute("aria-label", `Save "${title}" as ${kind}`);
+    one.addEventListener("click", () => save(address(), `${name}.${kind.toLowerCase()}`));
+    row.append(one);
+  }
+  figure.append(row);
+}

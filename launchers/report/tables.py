@@ -29,6 +29,7 @@ from metaslac.launchers.report.gather import KINDS, Run, returns_of
 from metaslac.launchers.report.words import NOTHING, duration, number
 
 WHERE = ("family.name", "train.seed", "task.inference")  # settings that have flags of their own
+IN_WORDS = {"infer": "inferring the task", "blind": "never knowing it", "oracle": "told it"}
 Settings = Mapping[str, Mapping[str, Any]]
 
 
@@ -147,6 +148,19 @@ def summary_rows(
         for kind, rows in statistics.items()
         for row in rows
     ]
+
+
+def headline(statistics: Mapping[str, Sequence[EpisodeSummary]], gained: Gains) -> str:
+    """What the runs came to, in a sentence: mean returns, of those that infer from the first episode on."""
+    parts = []
+    for label, rows in statistics.items():
+        came = f"{number(rows[-1].mean)} in episode {rows[-1].episode}"
+        if label == "infer" and len(rows) > 1:
+            came = f"from {number(rows[0].mean)} in episode 1 to {came}"
+        parts.append(f"{IN_WORDS.get(label, f'{label}:')} {came}")
+    closed = gained.gaps[-1].value if gained.gaps else math.nan
+    share = f" Inference closes {number(closed)} of the gap." if math.isfinite(closed) else ""
+    return f"Mean held-out return: {'; '.join(parts)}.{share}"
 
 
 def gains(groups: Mapping[str, Sequence[Run]]) -> Gains:

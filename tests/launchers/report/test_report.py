@@ -106,6 +106,24 @@ def value(text: str) -> float:
     return float(text.replace("−", "-"))
 
 
+def test_the_first_sentence_has_the_last_returns_and_the_gap(page: Page, family_of_runs: list[Path]) -> None:
+    (line,) = (text for text in page.words["p"] if text.startswith("Mean held-out return: "))
+    of = dict.fromkeys(("infer", "blind", "oracle"), np.empty(0))
+    for evaluation in map(read_evaluation, family_of_runs):
+        name = evaluation.about["inference"]
+        of[name] = np.append(of[name], evaluation.held_out.returns[..., -1].mean())
+    infer, blind, oracle = (values.mean() for values in of.values())
+    said = {
+        f"to ([^ ]+) in episode {EPISODES};": infer,
+        f"never knowing it ([^ ]+) in episode {EPISODES};": blind,
+        f"told it ([^ ]+) in episode {EPISODES}\\.": oracle,
+        r"closes ([^ ]+) of the gap\.": (infer - blind) / (oracle - blind),
+    }
+    for words, right in said.items():
+        (found,) = re.findall(words, line)
+        assert value(found) == pytest.approx(right, abs=0.006)
+
+
 def test_every_option_has_help_and_shows_its_default() -> None:
     text = " ".join(run("report", "--help").split())
     options = [entry for entry in cli.commands["report"].params if isinstance(entry, click.Option)]

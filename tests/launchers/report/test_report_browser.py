@@ -5,6 +5,8 @@ Skipped where there is no selenium or no Chromium with its driver.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from reports import ONE_THREAD, run
 
 selenium = pytest.importorskip("selenium")
@@ -109,6 +112,24 @@ def test_the_axis_is_switched_with_the_keyboard(opened: Any) -> None:
     assert opened.execute_script(shown) == [True, False, False]
     opened.find_element(By.ID, "x1").send_keys(Keys.ARROW_RIGHT)
     assert opened.execute_script(shown) == [False, True, False]
+
+
+def test_every_chart_is_saved_as_it_is_and_as_pixels(opened: Any) -> None:
+    opened.execute_script(
+        "window.saved = []; HTMLAnchorElement.prototype.click = function () {"
+        " window.saved.push([this.download, this.href]); }"
+    )
+    charts = opened.execute_script("return document.querySelectorAll('.charts img').length")
+    opened.execute_script("document.querySelectorAll('.save button').forEach((button) => button.click())")
+    saved = opened.execute_script("return window.saved")
+    assert len(saved) == 2 * charts > 10
+    for (svg, drawing), (png, picture) in zip(saved[::2], saved[1::2], strict=True):
+        assert svg.endswith(".svg") and drawing.startswith("data:image/svg+xml;base64,")
+        assert png == svg.replace(".svg", ".png")
+        with Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))) as image:
+            assert image.format == "PNG" and min(image.size) > 600
+            low, high = image.convert("L").getextrema()
+            assert low < 100 and high == 255  # drawn on white
 
 
 def test_films_play_together_when_asked_and_not_before(opened: Any) -> None:
