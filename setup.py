@@ -75,7 +75,7 @@ setup(
     cmdclass={"build_py": BuildWithCommit, "sdist": SourceWithCommit},
     package_dir={"metaslac": "metaslac", "metaslac.envs": "envs", "metaslac.launchers": "launchers"},
     package_data={
-        "metaslac": ["py.typed"],
+        "metaslac": ["py.typed", "zoo/*/*"],
         "metaslac.launchers.report": ["*.j2", "*.css", "*.js"],
     },
     python_requires=">=3.11",
@@ -100,11 +100,13 @@ setup(
     extras_require={
         "data": ["minari>=0.5.4", "h5py"],  # data sets of Minari's
         "docs": DOCS,
+        "hub": ["huggingface_hub>=1.0"],  # agents on Hugging Face's Hub
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter"),
             *("scipy", "selenium"),  # statistics and pages to compare with
             *("minari>=0.5.4", "h5py"),
             *DOCS,
+            "huggingface_hub>=1.0",
         ],
     },
     entry_points={"console_scripts": ["metaslac=metaslac.launchers.cli:main"]},

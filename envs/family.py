@@ -5,13 +5,14 @@ Worlds and vector environments of a family are made in worlds/; nothing here kno
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -32,14 +33,16 @@ HOW_TO_FREEZE = (
 )
 
 TaskParams = Sequence[Sequence[float]] | Array
-Split = Literal["train", "test", "validation"]
+
+_PARAMS_NAMED = 4  # in an error
+Split = Literal["train", "test", "validation", "own"]  # the last of tasks in no list
 
 
 @dataclass(frozen=True)
 class Task:
     """One task of a family."""
 
-    index: int  # position in the family's list: training tasks first, then held-out ones, then validation
+    index: int  # position in the family's list: training tasks first, then held-out ones, validation, own
     split: Split
     params: tuple[float, ...]
 
@@ -74,6 +77,8 @@ class Family(ABC):
 
     name: str
     param_names: tuple[str, ...]
+    params_said: str = ""  # what values tasks have for them, as in "a goal in [-1, 1]^2"
+    own_tasks: tuple[Task, ...] = ()  # of parameters that a user chose
     action_size: int
     state_size: int  # of the state observation
     horizon: int  # control steps in an episode
@@ -147,10 +152,40 @@ class Family(ABC):
     def task(self, index: int) -> Task:
         """The task at `index`; raises FamilyError if there is none."""
         whole = isinstance(index, int | np.integer) and not isinstance(index, bool)
-        if not whole or not 0 <= index < len(self.tasks):
-            last = len(self.tasks) - 1
-            raise FamilyError(f"{self.name}: unknown task {index!r}; the tasks are 0 to {last}")
-        return self.tasks[index]
+        every = self.tasks + self.own_tasks
+        if not whole or not 0 <= index < len(every):
+            raise FamilyError(f"{self.name}: unknown task {index!r}; the tasks are 0 to {len(every) - 1}")
+        return every[index]
+
+    def with_own_task(self, params: Sequence[float]) -> Self:
+        """This family with one task more, of parameters (P,) that need be in no list: the last `own_tasks`.
+
+        Its lists and their hashes stay as they are.
+
+        Raises:
+            FamilyError: not P numbers, or such as no task of this family has.
+        """
+        values = tuple(float(value) for value in params)
+        if len(values) != len(self.param_names):
+            raise FamilyError(f"{self.name} takes {self._params_in_words()}; given: {len(values)}")
+        allowed = self.may_have if self._of_its_tasks("may_have") else partial(Family.may_have, self)
+        if not allowed(values):
+            given = " ".join(f"{value:g}" for value in values[:_PARAMS_NAMED])
+            given += " ..." * (len(values) > _PARAMS_NAMED)
+            raise FamilyError(f"{self.name} takes {self._params_in_words()}; {given} is outside of that")
+        family = copy.copy(self)
+        family.own_tasks = (*self.own_tasks, Task(len(self.tasks) + len(self.own_tasks), "own", values))
+        return family
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        """Whether tasks are drawn from a distribution that has these parameters (P,), NaN among them or not.
+
+        Default: each lies between its least and its largest value in the lists. Like `validation_params`,
+        and `params_said`, not asked of a subclass that has a `task_params` of its own and takes this from its
+        base.
+        """
+        low, high = self._extremes()
+        return bool(((low <= params) & (params <= high)).all())
 
     @abstractmethod
     def task_params(self) -> tuple[TaskParams, TaskParams]:
@@ -164,10 +199,27 @@ class Family(ABC):
         """
         return []
 
+    def _extremes(self) -> tuple[Array, Array]:
+        """The least and the largest value of each parameter in the lists, (P,) each."""
+        params = np.array([task.params for task in self.tasks])
+        return params.min(axis=0), params.max(axis=0)
+
+    def _params_in_words(self) -> str:
+        """How many parameters a task has, which, and what values they take."""
+        number, names = len(self.param_names), ", ".join(self.param_names[:_PARAMS_NAMED])
+        if not number:
+            return "no parameters: its one task is all there is"
+        said = self.params_said if self._of_its_tasks("params_said") else ""
+        if not said:
+            ranges = [f"{low:g} to {high:g}" for low, high in zip(*self._extremes(), strict=True)]
+            said = ", ".join(ranges[:_PARAMS_NAMED]) + ", ..." * (number > _PARAMS_NAMED)
+        names += ", ..." * (number > _PARAMS_NAMED)
+        return f"{number} parameter{'s' * (number > 1)} ({names}): {said}"
+
     def _rows(self) -> list[tuple[Split, tuple[float, ...]]]:
         """The parameters of every task, asked for anew."""
         train, test = self._checked_params("task_params", self.task_params())
-        drawn = self.validation_params() if self._draws_validation_tasks() else ()
+        drawn = self.validation_params() if self._of_its_tasks("validation_params") else ()
         (validation,) = self._checked_params("validation_params", (drawn,))
         if not train or not test:
             raise FamilyError(f"{self.name}: there must be training tasks and held-out tasks")
@@ -191,10 +243,10 @@ class Family(ABC):
             raise FamilyError(f"{self.name}: every task's values must be finite, up to {LARGEST:.1e}")
         return checked
 
-    def _draws_validation_tasks(self) -> bool:
-        hooks = {"task_params", "validation_params"}
-        nearest = next(kind for kind in type(self).__mro__ if hooks & vars(kind).keys())
-        return "validation_params" in vars(nearest)
+    def _of_its_tasks(self, hook: str) -> bool:
+        """Whether an attribute tells of the tasks that this family has, and not of those of a base."""
+        nearest = next(kind for kind in type(self).__mro__ if {"task_params", hook} & vars(kind).keys())
+        return hook in vars(nearest)
 
     def _hash_of(self, *splits: Sequence[Task]) -> str:
         header = json.dumps([self.name, list(self.param_names), [len(tasks) for tasks in splits]]).encode()

@@ -17,10 +17,12 @@ from metaslac.launchers.api.adaptation import Adapted
 from metaslac.launchers.media.picture import check_picture_name, write_picture
 from metaslac.launchers.media.video import Clip, caption, check_video_name, spread, write_video
 from metaslac.launchers.options import (
+    TakesParams,
     UserPath,
     checkpoint_option,
     device_options,
     drawing_options,
+    params_option,
     same_family_option,
 )
 from metaslac.launchers.outputs import check_writable, table, write_json
@@ -33,7 +35,7 @@ MOST_ROWS = 3
 MOST_COLUMNS = 4  # of task parameters
 
 
-@click.command(short_help="Adapt to held-out tasks and show the returns.")
+@click.command(cls=TakesParams, short_help="Adapt to held-out tasks and show the returns.")
 @checkpoint_option
 @same_family_option
 @click.option(
@@ -42,6 +44,7 @@ MOST_COLUMNS = 4  # of task parameters
 @click.option(
     "--task", "task_index", type=int, show_default="all held-out tasks", help="Index of one held-out task."
 )
+@params_option
 @click.option(
     "--seed", type=click.IntRange(0, LARGEST_SEED), default=0, show_default=True, help="Seed of the trial."
 )
@@ -70,6 +73,7 @@ def adapt(
     family: str | None,
     episodes: int,
     task_index: int | None,
+    params: list[float] | None,
     seed: int,
     video: Path | None,
     picture: Path | None,
@@ -79,7 +83,7 @@ def adapt(
     device: str,
     threads: int,
 ) -> None:
-    """Let a trained agent adapt to one or all held-out tasks of its family.
+    """Let a trained agent adapt to one or all held-out tasks of its family, or to a task of your own.
 
     Shows the return of every episode and how the belief about the task narrowed, of agents that infer it:
     the standard deviation of the task variable after each episode, averaged over its dimensions; it is 1
@@ -94,6 +98,7 @@ def adapt(
         checkpoint,
         episodes=episodes,
         task=task_index,
+        params=params,
         seed=seed,
         family=family,
         device=device,
@@ -128,7 +133,7 @@ def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:
         "privileged": privileged,
         "tasks": [
             {
-                "index": result.task.index,
+                "index": None if result.task in family.own_tasks else result.task.index,
                 "params": [float(value) for value in result.task.params],
                 "returns": [float(value) for value in result.returns],
                 "belief_std": [float(value) for value in result.belief_width[1:]],
@@ -152,7 +157,7 @@ def _as_table(family: Family, report: dict[str, Any], infers: bool) -> str:
     ]
     rows = [
         [
-            str(task["index"]),
+            "own" if task["index"] is None else str(task["index"]),
             *(f"{value:.3f}" for value in task["params"][:MOST_COLUMNS]),
             *more,
             *(f"{value:.2f}" for value in task["returns"]),

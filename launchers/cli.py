@@ -17,6 +17,9 @@ from metaslac.launchers.families import families
 from metaslac.launchers.inspect import inspect
 from metaslac.launchers.report.command import report
 from metaslac.launchers.settings import settings
+from metaslac.launchers.sharing.demo import demo
+from metaslac.launchers.sharing.export import export
+from metaslac.launchers.sharing.zoo import zoo
 from metaslac.launchers.sweep.command import sweep
 from metaslac.launchers.training.meta_train import meta_train
 from metaslac.launchers.training.offline_train import offline_train
@@ -37,7 +40,8 @@ def cli(context: click.Context) -> None:
 
 
 TRAINING = meta_train, offline_train, sweep
-for command in (*TRAINING, adapt, evaluate, report, inspect, dataset, families, settings, doctor):
+SHARING = export, zoo, demo
+for command in (*TRAINING, adapt, evaluate, report, inspect, dataset, *SHARING, families, settings, doctor):
     cli.add_command(command)
 
 

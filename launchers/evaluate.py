@@ -86,7 +86,7 @@ def control_options(command: Command) -> Command:
     type=UserPath(dir_okay=False),
     show_default="evaluation.json of the run, evaluation-validation.json with --split validation, "
     "...-given.json with --context",
-    help="Where to write every return and belief.",
+    help="Where to write every return and belief; needed for agents by name, such as zoo:NAME.",
 )
 @click.option(
     "--overwrite",

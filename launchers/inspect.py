@@ -15,6 +15,7 @@ import click
 
 from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
+from metaslac.launchers.api.exporting import evaluations_in, mean_returns
 from metaslac.launchers.options import UserPath
 from metaslac.launchers.outputs import check_writable, table, write_json
 from metaslac.training.log.columns import CALLED, return_columns, split_in
@@ -34,9 +35,10 @@ PROBLEMS_SHOWN = 5
     help="Write the same as JSON.",
 )
 def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
-    """Look into a checkpoint, or the last checkpoint of a run directory.
+    """Look into a checkpoint, the last checkpoint of a run directory, or an exported agent.
 
-    Shows manifest, sizes, counters and the latest returns on validation tasks.
+    Shows manifest, sizes, counters and the latest returns on validation tasks; of an exported agent those of
+    the evaluations that came with it.
 
     Exits with 1 if anything about it is damaged; without --verify only the manifest, the sizes and the small
     files are looked at.
@@ -64,7 +66,7 @@ def inspect(directory: Path, verify: bool, json_path: Path | None) -> int:
 def describe(path: Path, verify: bool) -> dict[str, Any]:
     """All there is to tell about the checkpoint at `path`. Raises MetaslacError if nothing can be told."""
     from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
-    from metaslac.storage.manifest import damaged_files, missing_files, read_manifest
+    from metaslac.storage.manifest import damaged_files, is_agent, missing_files, read_manifest
     from metaslac.training.state import ROWS, logged_rows
 
     manifest = read_manifest(path)
@@ -74,8 +76,10 @@ def describe(path: Path, verify: bool) -> dict[str, Any]:
         checkpoint = load_checkpoint(path)
     rows = logged_rows(checkpoint) if checkpoint and ROWS in manifest["files"] else []
     replay = [entry["size"] for name, entry in manifest["files"].items() if name.startswith("replay/")]
+    agent = is_agent(manifest)
     return {
         "checkpoint": str(path),
+        "weights_only": agent,
         **{name: value for name, value in manifest.items() if name != "files"},
         "parameters": sum(t.numel() for t in checkpoint.tensors.values()) if checkpoint else None,
         "bytes": sum(entry["size"] for entry in manifest["files"].values()),
@@ -83,6 +87,7 @@ def describe(path: Path, verify: bool) -> dict[str, Any]:
         "replay_files": len(replay),
         "files": manifest["files"],
         "evaluations": evaluations(rows),
+        "judged": mean_returns(evaluations_in(path)) if agent and not problems else {},
         "verified": verify and not problems,
         "problems": problems,
     }
@@ -106,9 +111,10 @@ def show(report: dict[str, Any]) -> None:
     from metaslac.learning.memory import size
 
     words = caveat(report.get("observation", "pixels"), report.get("state_size", 0) > 0)
+    judged = report["judged"].items()
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     lines = [
-        ["checkpoint", report["checkpoint"]],
+        ["exported agent" if report["weights_only"] else "checkpoint", report["checkpoint"]],
         ["format", f"{report['format_version']}, written by {versions}"],
         ["family", f"{report['family']}: {_tasks(report)}"],
         ["task list", report["task_hash"]],
@@ -116,6 +122,7 @@ def show(report: dict[str, Any]) -> None:
         *_experience(report),
         ["weights", "?" if report["parameters"] is None else f"{report['parameters']} numbers"],
         *[["caveat", words]] * (words != ""),
+        *[[f"returns ({name})", ", ".join(f"{mean:.2f}" for mean in means)] for name, means in judged],
         ["size", f"{size(report['bytes'])} in {len(report['files']) + 1} files"],
         ["state", _state(report)],
     ]
@@ -145,6 +152,8 @@ def _experience(report: dict[str, Any]) -> list[list[str]]:
     """What was learned from: a data set, or what was played and what is left of it."""
     from metaslac.learning.memory import size
 
+    if report["weights_only"]:
+        return [["env steps", f"{report['env_steps']}"]]
     steps = f"{report.get('replay_steps', 0)} steps"
     if "data_set" in report:
         return [["data set", f"{steps}, {report['data_set']}"]]
@@ -156,4 +165,8 @@ def _experience(report: dict[str, Any]) -> list[list[str]]:
 def _state(report: dict[str, Any]) -> str:
     if report["problems"]:
         return f"DAMAGED: {len(report['problems'])} of {len(report['files'])} files"
+    if report["weights_only"]:
+        return "weights only, whole" + (
+            ": every checksum matches" if report["verified"] else "; --verify reads all"
+        )
     return "whole: every checksum matches" if report["verified"] else "all files there; --verify reads them"

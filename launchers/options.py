@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from metaslac.config.runtime import DEVICES
+from metaslac.errors import MetaslacError
 from metaslac.storage.files import user_path
 
 # named flag -> the setting it is short for
@@ -47,7 +49,8 @@ def checkpoint_option(command: Command) -> Command:
         "--checkpoint",
         required=True,
         type=UserPath(),
-        help="A checkpoint directory, or a run directory for its last one.",
+        help="A checkpoint directory, or a run directory for its last one; or an exported agent: its "
+        "directory, zoo:NAME of those shipped, hf:OWNER/NAME[@REVISION] of those on the Hub.",
     )
     return option(command)
 
@@ -62,6 +65,56 @@ def config_option(command: Command) -> Command:
         "the preset, weaker than flags and --set.",
     )
     return option(command)
+
+
+class TakesParams(click.Command):
+    """A command whose --params takes all the numbers after it, negative ones too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As of click."""
+        return super().parse_args(ctx, _with_numbers_joined(args))
+
+
+def params_option(command: Command) -> Command:
+    """--params, for a TakesParams: the parameters of a task of the user's own, a list of numbers."""
+    option = click.option(
+        "--params",
+        metavar="NUMBER...",
+        callback=lambda ctx, param, value: _numbers(value),
+        show_default="none",
+        help="The parameters of a task of your own, in place of a held-out one: --params 0.5 -0.3.",
+    )
+    return option(command)
+
+
+def _with_numbers_joined(args: Sequence[str]) -> list[str]:
+    """The same arguments, but for the numbers after --params, which become its one value."""
+    joined, rest = [], list(args)
+    while rest:
+        word = rest.pop(0)
+        if word == "--params":
+            numbers = list(itertools.takewhile(_is_number, rest))
+            rest = rest[len(numbers) :]
+            word = f"{word}={' '.join(numbers)}"
+        joined.append(word)
+    return joined
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    words = text.replace(",", " ").split()
+    if not words or not all(map(_is_number, words)):
+        raise MetaslacError(f"--params takes numbers, such as 0.5 -0.3, not {text!r}")
+    return [float(word) for word in words]
 
 
 def device_options(command: Command) -> Command:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from metaslac.launchers.api.adaptation import adapt
     from metaslac.launchers.api.data_sets import record
     from metaslac.launchers.api.evaluation import evaluate
+    from metaslac.launchers.api.exporting import export
     from metaslac.launchers.api.offline import offline_train
     from metaslac.launchers.api.training import meta_train
 
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "adapt",
     "evaluate",
+    "export",
     "load",
     "meta_train",
     "offline_train",
@@ -37,6 +39,7 @@ __all__ = [
 _LATER = {
     "adapt": "metaslac.launchers.api.adaptation",
     "evaluate": "metaslac.launchers.api.evaluation",
+    "export": "metaslac.launchers.api.exporting",
     "meta_train": "metaslac.launchers.api.training",
     "offline_train": "metaslac.launchers.api.offline",
     "record": "metaslac.launchers.api.data_sets",
@@ -53,7 +56,8 @@ def load(
     """The agent of a checkpoint or run directory, to act in a loop of your own; see SingleTaskAgent.
 
     Args:
-        path: a checkpoint, or a run directory for its last one.
+        path: a checkpoint, or a run directory for its last one; or an exported agent, by directory or name,
+            `zoo:NAME` of those shipped and `hf:OWNER/NAME[@REVISION]` of those on Hugging Face's Hub.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or a torch.device.
         seed: of the noise in episodes that are given no generator.
         redraw_every: decisions after which m is drawn anew from the belief, 0 once an episode; None is

@@ -3,6 +3,8 @@
 The model is the one installed with gymnasium; only what is drawn of it is changed here.
 """
 
+import math
+
 import mujoco
 import numpy as np
 
@@ -33,6 +35,7 @@ class AntGoal(TaskFamily):
 
     name = "ant_goal"
     param_names = ("goal_x", "goal_y")
+    params_said = "a goal (m) in a disc of radius 3"
     action_size = 8
     state_size = 113
     horizon = 200
@@ -46,6 +49,9 @@ class AntGoal(TaskFamily):
 
     def validation_params(self) -> TaskParams:
         return draw_goals(1338, 30)
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return math.hypot(*params) <= 3.0
 
     def model(self) -> mujoco.MjModel:
         spec = ant_spec()
@@ -82,6 +88,7 @@ class AntDir(TaskFamily):
 
     name = "ant_dir"
     param_names = ("direction",)
+    params_said = "an angle from 0 to 2 pi"
     action_size = 8
     state_size = 27
     horizon = 200
@@ -94,6 +101,9 @@ class AntDir(TaskFamily):
 
     def validation_params(self) -> TaskParams:
         return validation_directions()
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return 0.0 <= params[0] <= 2.0 * np.pi
 
     def model(self) -> mujoco.MjModel:
         spec = ant_spec()

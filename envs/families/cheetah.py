@@ -29,6 +29,7 @@ class CheetahVel(TaskFamily):
 
     name = "cheetah_vel"
     param_names = ("target_velocity",)
+    params_said = "a velocity from 0 to 3 m/s"
     action_size = 6
     state_size = 20
     horizon = 200
@@ -43,6 +44,9 @@ class CheetahVel(TaskFamily):
     def validation_params(self) -> TaskParams:
         targets: TaskParams = np.random.RandomState(1338).uniform(0.0, 3.0, 30)[:, None].tolist()
         return targets
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return 0.0 <= params[0] <= 3.0
 
     def model(self) -> mujoco.MjModel:
         return cheetah_model()
@@ -69,6 +73,7 @@ class CheetahDir(TaskFamily):
 
     name = "cheetah_dir"
     param_names = ("direction",)
+    params_said = "-1 for backward, 1 for forward"
     action_size = 6
     state_size = 20
     horizon = 200
@@ -81,6 +86,9 @@ class CheetahDir(TaskFamily):
 
     def validation_params(self) -> TaskParams:
         return [[-1.0], [1.0]]
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return abs(params[0]) == 1.0
 
     def model(self) -> mujoco.MjModel:
         return cheetah_model()

@@ -39,6 +39,7 @@ class HumanoidDir(TaskFamily):
 
     name = "humanoid_dir"
     param_names = ("direction",)
+    params_said = "an angle from 0 to 2 pi"
     action_size = 17
     state_size = 376
     horizon = 200
@@ -51,6 +52,9 @@ class HumanoidDir(TaskFamily):
 
     def validation_params(self) -> TaskParams:
         return validation_directions()
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return 0.0 <= params[0] <= 2.0 * np.pi
 
     def model(self) -> mujoco.MjModel:
         return humanoid_model()

@@ -3,6 +3,8 @@
 The point is a real MuJoCo body, so that it is stepped and drawn like everything else.
 """
 
+import math
+
 import mujoco
 import numpy as np
 
@@ -20,6 +22,7 @@ class PointRobot(TaskFamily):
 
     name = "point_robot"
     param_names = ("goal_x", "goal_y")
+    params_said = "a goal in [-1, 1]^2"
     action_size = 2
     state_size = 2
     horizon = 20
@@ -33,6 +36,9 @@ class PointRobot(TaskFamily):
     def validation_params(self) -> TaskParams:
         goals: TaskParams = np.random.RandomState(1338).uniform(-1.0, 1.0, (20, 2)).tolist()
         return goals
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return all(abs(value) <= 1.0 for value in params)
 
     def model(self) -> mujoco.MjModel:
         return point_model()
@@ -62,6 +68,7 @@ class SparsePointRobot(TaskFamily):
 
     name = "sparse_point_robot"
     param_names = ("goal_x", "goal_y")
+    params_said = "a goal on the half circle of radius 1, to 0.01, y from 0"
     action_size = 2
     state_size = 2
     horizon = 20
@@ -78,6 +85,9 @@ class SparsePointRobot(TaskFamily):
         angles = np.random.RandomState(1338).uniform(0.0, np.pi, 20)
         goals: TaskParams = np.stack([np.cos(angles), np.sin(angles)], axis=1).tolist()
         return goals
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return params[1] >= 0.0 and abs(math.hypot(*params) - 1.0) <= 0.01
 
     def model(self) -> mujoco.MjModel:
         return point_model()

@@ -3,6 +3,7 @@
 The model is the one installed with dm_control; its target is taken out, and what is drawn made plain.
 """
 
+import math
 from pathlib import Path
 
 import dm_control
@@ -28,6 +29,7 @@ class ReacherGoal(TaskFamily):
 
     name = "reacher_goal"
     param_names = ("goal_x", "goal_y")
+    params_said = "a goal 0.05 to 0.20 m from the shoulder"
     action_size = 2
     state_size = 4
     horizon = 50
@@ -41,6 +43,9 @@ class ReacherGoal(TaskFamily):
 
     def validation_params(self) -> TaskParams:
         return draw_goals(1338, 20)
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return 0.05 <= math.hypot(*params) <= 0.20
 
     def model(self) -> mujoco.MjModel:
         return reacher_model()

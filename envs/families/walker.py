@@ -9,6 +9,7 @@ import numpy as np
 from metaslac.envs.arrays import Array, Flags
 from metaslac.envs.families.random_params import (
     BASES,
+    EXPONENT_LIMIT,
     draw_exponents,
     draw_validation_exponents,
     forward_reward,
@@ -45,6 +46,7 @@ class WalkerRandParams(TaskFamily):
         dofs=("rootx", "rootz", "rooty", *(f"{limb}_joint" for limb in _LIMBS)),
         geoms=("floor", "torso_geom", *(f"{limb}_geom" for limb in _LIMBS)),
     )
+    params_said = "exponents from -3 to 3"
     action_size = 6
     state_size = 17
     horizon = 200
@@ -57,6 +59,9 @@ class WalkerRandParams(TaskFamily):
 
     def validation_params(self) -> TaskParams:
         return draw_validation_exponents(len(self.param_names))
+
+    def may_have(self, params: tuple[float, ...]) -> bool:
+        return all(abs(value) <= EXPONENT_LIMIT for value in params)
 
     def model(self) -> mujoco.MjModel:
         return stock_model("walker2d.xml", camera=(0.15, -3.0, -0.15), fovy=39.0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from metaslac.errors import MetaslacError
+from metaslac.launchers.api.family import blamed_on
 from metaslac.launchers.api.trained import load_trained, play
 from metaslac.storage.files import user_path
 
@@ -22,7 +23,7 @@ class Adapted(NamedTuple):
     """What came of a call of adapt."""
 
     family: Family
-    tasks: Sequence[TaskAdaptation]  # in the order of the family's held-out tasks
+    tasks: Sequence[TaskAdaptation]  # in the order of the family's held-out tasks; or of one of your own
     privileged: bool  # whether the critic saw the simulator's state in training
 
     @property
@@ -36,6 +37,7 @@ def adapt(
     *,
     episodes: int = 2,
     task: int | None = None,
+    params: Sequence[float] | None = None,
     seed: int = 0,
     family: str | None = None,
     device: str = "auto",
@@ -47,9 +49,11 @@ def adapt(
     """Let a trained agent adapt to one or all held-out tasks of its family; what `metaslac adapt` does.
 
     Args:
-        checkpoint: a checkpoint directory, or a run directory for its last one.
+        checkpoint: a checkpoint directory, or a run directory for its last one; or an exported agent, by
+            directory or name.
         episodes: on each task.
         task: index of one held-out task; None is all of them.
+        params: or the parameters of a task of your own, which need be in no list.
         seed: of the trial.
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
         device: "auto", "cpu" or "cuda".
@@ -61,12 +65,17 @@ def adapt(
 
     Raises:
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, or no
-            such held-out task.
+            such held-out task, or parameters that no task of the family has.
     """
     from metaslac.acting.adaptation import ADAPTATION_STREAM
 
+    if task is not None and params is not None:
+        raise MetaslacError("--task and --params do not go together")
     trained = load_trained(user_path(checkpoint), family, device, threads, redraw_every, mean_below)
-    tasks = _chosen_tasks(trained.family, task)
+    if params is not None:
+        with blamed_on(trained.config.family.name):
+            trained = trained._replace(family=trained.family.with_own_task(params))
+    tasks = trained.family.own_tasks or _chosen_tasks(trained.family, task)
     played = play(
         trained, tasks, episodes=episodes, stream=ADAPTATION_STREAM, seed=seed, keep_frames=keep_frames
     )

@@ -170,6 +170,7 @@ def _check_what(
 def _staged(paths: Sequence[Path], stages: Sequence[int]) -> list[Path]:
     """The checkpoints that are meant. Raises MetaslacError for stages of no run, or that it has not kept."""
     from metaslac.storage.checkpoint import checkpoints_in, find_checkpoint
+    from metaslac.storage.exported import is_exported
     from metaslac.storage.manifest import read_manifest
     from metaslac.training.run_directory import CHECKPOINTS
 
@@ -179,7 +180,8 @@ def _staged(paths: Sequence[Path], stages: Sequence[int]) -> list[Path]:
     found = []
     for path in paths:
         if not (path / CHECKPOINTS).is_dir():
-            raise MetaslacError(f"--stages needs a run directory, and {path} is a checkpoint")
+            what = "an exported agent" if is_exported(path) else "a checkpoint"
+            raise MetaslacError(f"--stages needs a run directory, and {path} is {what}, of one stage")
         kept = {read_manifest(each)["update"]: each for each in checkpoints_in(path / CHECKPOINTS)}
         for stage in stages:
             if stage not in kept:

@@ -16,6 +16,7 @@ from metaslac.launchers.api.given_context import GivenContext, check_context
 from metaslac.launchers.api.trained import Trained, load_trained, play
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import user_path
+from metaslac.storage.named import is_kept_by_others
 from metaslac.training.log.columns import CALLED
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def evaluate(
     Every return and belief is written to a file, with all that tells where it comes from.
 
     Args:
-        checkpoint: a checkpoint directory, or a run directory for its last one.
+        checkpoint: a checkpoint directory, or a run directory for its last one; or an exported agent, by
+            directory or name.
         episodes: in each trial.
         trials: independent ones on each task.
         seed: of the trials, which are others than those of `adapt` and of the training with that seed.
@@ -66,7 +68,8 @@ def evaluate(
         training_tasks: whether to evaluate on the training tasks too, of a run on a data set those that are
             in it; the probe of beliefs needs it.
         blind, oracle: evaluated runs of the two controls, read and checked to be comparable.
-        out: the file; None is evaluation.json of the run, evaluation-validation.json on validation tasks.
+        out: the file; None is evaluation.json of the run, evaluation-validation.json on validation tasks. Of
+            a checkpoint or exported agent it is beside it; agents by name need one.
         family: only ever the checkpoint's own; needed where that is module:attribute, to allow the import.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 takes as many as this process may use.
@@ -88,7 +91,6 @@ def evaluate(
     from metaslac.evidence.evaluation_file import (
         Evaluation,
         check_nothing_is_lost,
-        evaluation_path,
         write_evaluation,
     )
 
@@ -96,9 +98,9 @@ def evaluate(
         raise MetaslacError(f"split must be one of {', '.join(CALLED)}, got {split!r}")
     check_context(context, context_episodes)
     checkpoint, given_context = user_path(checkpoint), context is not None
-    path = evaluation_path(checkpoint, split, given_context) if out is None else user_path(out)
+    path = _default_path(checkpoint, split, given_context) if out is None else user_path(out)
     given = {name: user_path(where) for name, where in zip(CONTROLS, (blind, oracle), strict=True) if where}
-    if out is not None or path.parent.is_dir():  # of anything else, loading says what it is not
+    if out is not None:
         check_writable(path)
     trained = load_trained(checkpoint, family, device, threads, redraw_every, mean_below)
     tasks = tasks_of(trained.family, split)
@@ -119,6 +121,23 @@ def evaluate(
     return Evaluated(evaluation, controls, path)
 
 
+def _default_path(checkpoint: Path, split: str, given: bool) -> Path:
+    """Where the evaluation of a user's own goes. Raises MetaslacError where nothing can be written there."""
+    from metaslac.evidence.evaluation_file import evaluation_path
+
+    if is_kept_by_others(checkpoint):
+        raise MetaslacError(
+            f"--json FILE says where the evaluation of {checkpoint} goes: it has no place of its own"
+        )
+    path = evaluation_path(checkpoint, split, given)
+    if path.parent.is_dir():  # of anything else, loading says what it is not
+        try:
+            check_writable(path)
+        except MetaslacError as error:
+            raise MetaslacError(f"{error}; --json FILE says where else") from None
+    return path
+
+
 def _about(
     trained: Trained,
     checkpoint: Path,
@@ -131,6 +150,7 @@ def _about(
 ) -> dict[str, Any]:
     from metaslac.acting.adaptation import EVALUATION_STREAM
     from metaslac.config.text import to_dict
+    from metaslac.storage.exported import trained_with
     from metaslac.storage.provenance import hardware, source_commit
     from metaslac.storage.version import library_versions
 
@@ -169,7 +189,7 @@ def _about(
         "command": command,
         "commit": source_commit(),
         "versions": library_versions(),
-        "trained_with": {**manifest["versions"], "commit": manifest.get("commit")},
+        "trained_with": trained_with(manifest),
         "hardware": hardware(trained.agent.device),
     }
 

@@ -53,7 +53,7 @@ def load_trained(
     redraw_every: int | None = None,
     mean_below: float | None = None,
 ) -> Trained:
-    """Load a checkpoint or the last one of a run, and make its family.
+    """Load a checkpoint, the last one of a run, or an exported agent, and make its family.
 
     A checkpoint alone has no code imported: of a family called module:attribute, the user must give the
     same name as `family_name`. How m is drawn while acting is the checkpoint's, where it is not asked for.

@@ -27,7 +27,8 @@ USUAL = FamilyConfig()
     type=UserPath(),
     multiple=True,
     show_default="none",
-    help="A checkpoint directory, or a run directory for its last one, whose agent plays; may be repeated.",
+    help="A checkpoint directory, a run directory for its last one, or an exported agent; it plays. May be "
+    "repeated.",
 )
 @click.option(
     "--random",

@@ -21,6 +21,7 @@ from metaslac.config.sections import TASK_INFERENCE
 from metaslac.config.text import from_dict
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import DESIGN, Evaluation, evaluation_path, read_evaluation
+from metaslac.storage.exported import is_exported
 from metaslac.storage.last import last_in
 from metaslac.storage.manifest import MANIFEST, read_manifest, read_verified
 
@@ -105,6 +106,10 @@ def read_runs(directories: Sequence[Path], given: bool = False) -> list[Run]:
 
 def read_run(directory: Path, given: bool = False) -> Run:
     """One run. Raises MetaslacError if it was not evaluated so, or is not a run."""
+    if is_exported(directory):
+        raise MetaslacError(
+            f"{directory} is an exported agent, not a run directory: it has no learning curve"
+        )
     if (directory / MANIFEST).is_file():
         raise MetaslacError(f"{directory} is a checkpoint, not a run directory")
     evaluated = evaluation_path(directory, given=given).name

@@ -254,21 +254,35 @@ def load_agent(path: Path, device: torch.device) -> Agent:
 
 
 def agent_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> Agent:
-    """The agent in a checkpoint that was read and verified already."""
-    networks = networks_from_checkpoint(checkpoint, path, device)
+    """The agent in a checkpoint, or an exported one, that was read and verified already."""
     action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
-    return Agent.from_networks(checkpoint.config, networks, action_size, num_params)
+    if not checkpoint.weights_only:
+        networks = networks_from_checkpoint(checkpoint, path, device)
+        return Agent.from_networks(checkpoint.config, networks, action_size, num_params)
+    agent = Agent.from_networks(checkpoint.config, _unfilled(checkpoint), action_size, num_params)
+    agent.networks.to_empty(device=device)
+    load_weights(agent.networks, checkpoint.tensors, path)
+    return agent
 
 
 def networks_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.device) -> MetaSLAC:
-    """Every network in a checkpoint that was read and verified already, those that do not act too."""
-    action_size, num_params = checkpoint.manifest["action_size"], len(checkpoint.manifest["param_names"])
-    state_size = checkpoint.manifest.get("state_size", 0)
-    with torch.device("meta"):  # no weights are drawn: the caller's generator stays where it is
-        networks = MetaSLAC(checkpoint.config, action_size, num_params, state_size)
+    """Every network in a checkpoint that was read and verified already, those that do not act too.
+
+    Raises MetaslacError of an exported agent, which has not all of them.
+    """
+    checkpoint.need_training("it has no critics")
+    networks = _unfilled(checkpoint)
     networks.to_empty(device=device)
     load_weights(networks, checkpoint.tensors, path)
     return networks
+
+
+def _unfilled(checkpoint: Checkpoint) -> MetaSLAC:
+    """The networks of a checkpoint's configuration, without memory for their weights."""
+    manifest = checkpoint.manifest
+    action_size, num_params = manifest["action_size"], len(manifest["param_names"])
+    with torch.device("meta"):  # no weights are drawn: the caller's generator stays where it is
+        return MetaSLAC(checkpoint.config, action_size, num_params, manifest.get("state_size", 0))
 
 
 def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

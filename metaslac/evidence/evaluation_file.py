@@ -21,6 +21,7 @@ from metaslac.config.text import listed
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import followed
+from metaslac.storage.named import located
 
 NAME = "evaluation.json"
 FORMAT = 1
@@ -145,21 +146,41 @@ def evaluation_path(path: Path, split: str = "test", given: bool = False) -> Pat
 
     `given` is whether the agent was given context.
     """
-    # Choosing and judging have a file each, and so has each protocol.
-    more = "-validation" * (split == "validation") + "-given" * given
-    name = f"{NAME.removesuffix('.json')}{more}.json"
+    name = evaluation_name(split, given)
     if (checkpoint := followed(path)) is not None:  # `last` and `.` have no name to add to
         return checkpoint.with_name(f"{checkpoint.name}.{name}")
     return path / name
 
 
 def evaluation_at(path: Path, split: str = "test", given: bool = False) -> Path:
-    """The file that a path given by a person means: it, or that of a run directory or checkpoint."""
-    return evaluation_path(path, split, given) if path.is_dir() or followed(path) else path
+    """The file that a path given by a person means: it, or that of a run directory or checkpoint.
+
+    An exported agent has one within, unless there is a later one beside it.
+    """
+    path = located(path)
+    if not (path.is_dir() or followed(path)):
+        return path
+    file = evaluation_path(path, split, given)
+    within = path / evaluation_name(split, given)
+    return within if within.is_file() and not file.exists() else file
+
+
+def evaluation_name(split: str = "test", given: bool = False) -> str:
+    """What it is called in its directory; choosing and judging have a file each, and so has each protocol."""
+    more = "-validation" * (split == "validation") + "-given" * given
+    return f"{NAME.removesuffix('.json')}{more}.json"
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write it as JSON, whole or not at all. Raises MetaslacError if the disk refuses."""
+    try:
+        write_atomically(path, to_bytes(evaluation))
+    except OSError as error:
+        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def to_bytes(evaluation: Evaluation) -> bytes:
+    """It as it is written: JSON."""
     training = evaluation.training
     values = {
         "format": FORMAT,
@@ -168,10 +189,7 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
         "training": None if training is None else _to_json(training),
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in values.items()]
-    try:
-        write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-    except OSError as error:
-        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def check_nothing_is_lost(path: Path, about: Mapping[str, Any], training: bool) -> None:

@@ -24,16 +24,20 @@ from metaslac.errors import MetaslacError
 from metaslac.storage.files import sync_directory, write_synced
 from metaslac.storage.last import LAST, followed, last_in, point_last_at
 from metaslac.storage.manifest import (
+    CHECKPOINT,
     CONFIG,
     FILE_NAME,
     MANIFEST,
     WEIGHTS,
+    Kind,
     check_fields,
+    is_agent,
     read_manifest,
     read_verified,
     sealed,
     sha256_of,
 )
+from metaslac.storage.named import located
 
 
 class SavedFile(NamedTuple):
@@ -55,6 +59,16 @@ class Checkpoint:
     config: Config
     tensors: dict[str, torch.Tensor]
     manifest: dict[str, Any]
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether it is an exported agent, which has nothing but what acts."""
+        return is_agent(self.manifest)
+
+    def need_training(self, why: str) -> None:
+        """Raise MetaslacError of an exported agent; `why` says what it lacks."""
+        if self.weights_only:
+            raise MetaslacError(f"{self.path} is an exported agent, which has its weights only: {why}")
 
     def read(self, name: str) -> bytes:
         """The content of another of its files. Raises MetaslacError if it is not what was saved."""
@@ -101,7 +115,7 @@ def save_checkpoint(
     temporary = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
     try:
         directory = _unused(directory)
-        written = _write_directory(temporary, contents, manifest)
+        written = write_directory(temporary, contents, manifest)
         os.rename(temporary, directory)
         sync_directory(directory.parent)
         sync_directory(directory.parent.parent)  # which may be new as well
@@ -156,7 +170,7 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def load_checkpoint(directory: Path) -> Checkpoint:
-    """Read and verify a checkpoint, or the last one of a run directory.
+    """Read and verify a checkpoint, or the last one of a run directory, or an exported agent.
 
     Raises MetaslacError, in one line naming the file, for everything that is not exactly as it was saved.
     """
@@ -177,7 +191,11 @@ def verified_config(path: Path, manifest: Mapping[str, Any]) -> Config:
 
 
 def find_checkpoint(directory: Path) -> Path:
-    """The checkpoint that a path given by a person means: it, or the last one of a run directory."""
+    """The checkpoint that a path given by a person means: it, or the last one of a run directory.
+
+    An exported agent is taken for a checkpoint, and may be named `zoo:NAME` or `hf:OWNER/NAME`.
+    """
+    directory = located(directory)
     try:
         directory.stat()
     except FileNotFoundError:
@@ -209,18 +227,18 @@ def tensors_to_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
     )
 
 
-def _write_directory(
-    path: Path, contents: Mapping[str, Content], manifest: Mapping[str, Any]
+def write_directory(
+    path: Path, contents: Mapping[str, Content], manifest: Mapping[str, Any], kind: Kind = CHECKPOINT
 ) -> dict[str, tuple[str, int]]:
-    """Write the files and their manifest; returns checksum and size of each."""
-    path.mkdir(parents=True)
+    """Write the files and their manifest; returns checksum and size of each. Raises OSError."""
+    path.mkdir(parents=True, exist_ok=True)
     written = {}
     for name, content in contents.items():
         if not FILE_NAME.fullmatch(name):
             raise ValueError(f"a checkpoint cannot have a file called {name!r}")
         (path / name).parent.mkdir(exist_ok=True)
         written[name] = _write(path / name, content)
-    write_synced(path / MANIFEST, sealed(manifest, written))
+    write_synced(path / MANIFEST, sealed(manifest, written, kind))
     for folder in {(path / name).parent for name in contents}:
         sync_directory(folder)
     return written

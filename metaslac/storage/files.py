@@ -32,8 +32,9 @@ def user_path(written: str | os.PathLike[str]) -> Path:
             raise MetaslacError(
                 f"{text}: there is no home directory of that name; a file called so is ./{text}"
             ) from None
-    # Path makes ~ of ./~, which the next to read it would take for the home directory.
-    return path.absolute() if path.parts and path.parts[0].startswith("~") else path
+    # Path makes ~ of ./~, which the next to read it would take for the home directory; and zoo:x of ./zoo:x.
+    first = path.parts[0] if path.parts else ""
+    return path.absolute() if first.startswith("~") or (":" in first and text.startswith("./")) else path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -55,22 +56,23 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
+def new_directory(path: Path, over_empty: bool = False) -> Iterator[Path]:
     """Within, a directory to write to beside `path`; it is renamed there at the end, unless that is an error.
 
     Directories above it that are missing are made. Whatever ends it early, Ctrl-C too, leaves nothing behind.
+    With `over_empty` it may take the place of an empty directory.
 
     Raises:
         MetaslacError: something is there already, nothing can be written there, or the disk is full.
     """
-    check_unused(path)
+    check_unused(path, over_empty)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with _there(path.absolute().parent):
             temporary.mkdir()
             try:
                 yield temporary
-                check_unused(path)  # or an empty directory made meanwhile would be taken
+                check_unused(path, over_empty)  # or an empty directory made meanwhile would be taken
                 os.rename(temporary, path)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -79,20 +81,27 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def check_unused(path: Path) -> None:
+def check_unused(path: Path, over_empty: bool = False) -> None:
     """Raise MetaslacError unless a directory can be made at `path`, where there is nothing yet.
 
-    Directories above it may be missing.
+    Directories above it may be missing; with `over_empty` it may be an empty directory itself.
     """
-    if os.path.lexists(path):
+    if os.path.lexists(path) and not (over_empty and _is_empty(path)):
         raise MetaslacError(f"{path} is there already; choose another place, or delete it")
-    if path.name == "..":
+    if path.name in ("", ".."):
         raise MetaslacError(f"cannot write {path}: it names no new directory")
     nearest = next(each for each in path.absolute().parents if os.path.lexists(each))
     if not nearest.is_dir():
         raise MetaslacError(f"cannot write {path}: {nearest} is not a directory")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise MetaslacError(f"cannot write {path}: the directory {nearest} is not writable")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    except OSError:  # it may not be looked into
+        return False
 
 
 @contextmanager

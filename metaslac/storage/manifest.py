@@ -1,6 +1,7 @@
 """Manifests: what a checkpoint's says, whether one is whole, and whether the files it names are.
 
-What the files of a checkpoint are for is checkpoint.py's, those of data sets ../replay/data_set.py's.
+What the files of a checkpoint are for is checkpoint.py's, of exported agents exported.py's, of data sets
+../replay/data_set.py's.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class Kind(NamedTuple):
 
 
 CHECKPOINT = Kind("checkpoint", "metaslac-checkpoint", FORMAT_VERSION)
+AGENT = Kind("exported agent", "metaslac-agent", 1)
 
 # A file of the checkpoint's directory or of a directory in it.
 FILE_NAME = re.compile(r"([\w-]+/)?[\w-]+(\.[\w-]+)*")
@@ -82,15 +84,25 @@ def sealed(
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the checkpoint at `path`. Raises MetaslacError if it is not as it was saved."""
-    manifest = read_sealed(path / MANIFEST, CHECKPOINT)
-    if not _well_formed(manifest):
+    """The manifest of the checkpoint or exported agent at `path`.
+
+    Raises MetaslacError if it is not as it was saved.
+    """
+    manifest = read_sealed(path / MANIFEST, CHECKPOINT, AGENT)
+    if not _well_formed(manifest) or (is_agent(manifest) and not _tells_of_its_training(manifest)):
         raise MetaslacError(f"{path / MANIFEST} is damaged: entries are missing or of the wrong type")
     return manifest
 
 
-def read_sealed(path: Path, kind: Kind) -> dict[str, Any]:
-    """What `sealed` made, from the file at `path`. Raises MetaslacError if it is not as it was written.
+def is_agent(manifest: Mapping[str, Any]) -> bool:
+    """Whether it is of an exported agent, which has the weights that act alone."""
+    return bool(manifest["format"] == AGENT.format)
+
+
+def read_sealed(path: Path, *kinds: Kind) -> dict[str, Any]:
+    """What `sealed` made for one of these kinds, from the file at `path`.
+
+    Raises MetaslacError if it is not as it was written.
 
     That its files have a checksum and a size each is seen to; what else it says is not.
     """
@@ -102,8 +114,10 @@ def read_sealed(path: Path, kind: Kind) -> dict[str, Any]:
         encoded = _encode(manifest) if isinstance(manifest, dict) else b""
     except (ValueError, RecursionError):
         raise MetaslacError(f"{path} is damaged: not readable as JSON") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != kind.format:
-        raise MetaslacError(f"{path} is not the manifest of a metaslac {kind.noun}")
+    said = manifest.get("format") if isinstance(manifest, dict) else None
+    kind = next((kind for kind in kinds if kind.format == said), None)
+    if not isinstance(manifest, dict) or kind is None:
+        raise MetaslacError(f"{path} is not the manifest of a metaslac {kinds[0].noun}")
     if manifest.get("format_version") != kind.version:
         raise MetaslacError(
             f"{path} has format version {manifest.get('format_version')!r}; "
@@ -184,6 +198,11 @@ def _well_formed(manifest: Mapping[str, Any]) -> bool:
         and is_counts(manifest.get(TASKS_OF_DATA, []))
         and {WEIGHTS, CONFIG} <= set(manifest["files"])
     )
+
+
+def _tells_of_its_training(manifest: Mapping[str, Any]) -> bool:
+    trained = manifest.get("trained_with")
+    return isinstance(trained, dict) and all(isinstance(value, str | None) for value in trained.values())
 
 
 def _names_files(manifest: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from metaslac.config.sections import Config
 from metaslac.config.text import differences, from_yaml, listed, to_dict, to_yaml
 from metaslac.errors import MetaslacError
 from metaslac.storage.checkpoint import checkpoints_in, mend_last, remove_leftovers, verified_config
+from metaslac.storage.exported import is_exported
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import command_to_point_at, last_in
 from metaslac.storage.locks import InUse, lock, owner_of
@@ -80,9 +81,9 @@ def saved_config(run_dir: Path) -> Config:
     Raises:
         MetaslacError: there is none, or config.yaml has something else than the last checkpoint.
     """
+    _refuse_checkpoint(run_dir)
     if not os.path.exists(run_dir):
         raise MetaslacError(f"{run_dir} does not exist")
-    _refuse_checkpoint(run_dir)
     path, checkpoint = run_dir / CONFIG, last_in(run_dir / CHECKPOINTS)
     mend = f"; its last checkpoint's is to be trusted: {_copy(checkpoint, path)}" if checkpoint else ""
     try:
@@ -210,6 +211,10 @@ def _copy(checkpoint: Path, path: Path) -> str:
 
 
 def _refuse_checkpoint(path: Path) -> None:
+    if is_exported(path):
+        raise MetaslacError(
+            f"{path} is an exported agent, which has its weights only: a training cannot go on from it"
+        )
     if os.path.exists(path / MANIFEST):
         run = path.resolve().parent.parent
         goes_on = f"; its run goes on with metaslac meta-train --resume {shlex.quote(str(run))}"

@@ -141,6 +141,7 @@ def restore_replay(checkpoint: Checkpoint, replay: TaskReplay) -> None:
 
     Raises MetaslacError for a file that is not as it was saved, or is of another replay; and where none is.
     """
+    checkpoint.need_training("there is no replay in it")
     if "data_set" in checkpoint.manifest:
         raise MetaslacError(f"{checkpoint.path} was learned from a data set and has no replay")
     if TENSORS not in checkpoint.manifest["files"]:

@@ -111,6 +111,7 @@ class Trainer:
 
         Raises MetaslacError if it is damaged or not of this.
         """
+        checkpoint.need_training("a training cannot go on from it")
         if checkpoint.manifest["task_hash"] != self.family.task_hash:
             raise MetaslacError(
                 f"{checkpoint.path} was trained on another task list of {self.family.name} "
