@@ -170,8 +170,8 @@ def _check_what(
 def _staged(paths: Sequence[Path], stages: Sequence[int]) -> list[Path]:
     """The checkpoints that are meant. Raises MetaslacError for stages of no run, or that it has not kept."""
     from metaslac.storage.checkpoint import checkpoints_in, find_checkpoint
-    from metaslac.storage.exported import is_exported
     from metaslac.storage.manifest import read_manifest
+    from metaslac.storage.named import is_exported
     from metaslac.training.run_directory import CHECKPOINTS
 
     found = [find_checkpoint(path) for path in paths]

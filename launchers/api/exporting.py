@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,8 +52,8 @@ def export(
             is there already; or the Hub refuses.
     """
     from metaslac.storage import hub
-    from metaslac.storage.exported import check_agent, is_exported
-    from metaslac.storage.named import located
+    from metaslac.storage.manifest import check_agent
+    from metaslac.storage.named import is_exported, located
 
     if out is None and push_to_hub is None:
         raise MetaslacError("--out DIR or --push-to-hub OWNER/NAME says where the agent goes")
@@ -79,11 +79,12 @@ def export(
 
 
 def evaluations_in(directory: Path) -> dict[str, Evaluation]:
-    """The evaluations in the directory of an exported agent, by file name; that of held-out tasks first."""
-    from metaslac.evidence.evaluation_file import evaluation_name, read_evaluation
+    """The evaluations that an exported agent came with, by file name; that of held-out tasks first."""
+    from metaslac.evidence.evaluation_file import read_evaluation
+    from metaslac.storage.manifest import read_manifest
 
-    names = [evaluation_name(split, given) for given in (False, True) for split in ("test", "validation")]
-    return {name: read_evaluation(directory / name) for name in names if (directory / name).is_file()}
+    files = read_manifest(directory)["files"]
+    return {name: read_evaluation(directory / name) for name, *_ in _evaluation_kinds() if name in files}
 
 
 def mean_returns(evaluations: Mapping[str, Evaluation]) -> dict[str, list[float]]:
@@ -103,7 +104,8 @@ def _export(source: Path, out: Path) -> dict[str, Evaluation]:
     from metaslac.acting.agent import agent_from_checkpoint
     from metaslac.evidence.card import card
     from metaslac.evidence.evaluation_file import to_bytes
-    from metaslac.storage.exported import CARD, facts_of, save_agent
+    from metaslac.storage.exported import facts_of, save_agent
+    from metaslac.storage.manifest import CARD
 
     checkpoint = _whole_checkpoint(source)
     agent = agent_from_checkpoint(checkpoint, checkpoint.path, torch.device("cpu"))
@@ -143,23 +145,27 @@ def _whole_checkpoint(source: Path) -> Checkpoint:
 
 def _evaluations_of(checkpoint: Checkpoint, source: Path) -> dict[str, Evaluation]:
     """The evaluations of a checkpoint, by name. Raises MetaslacError for one of other weights."""
-    from metaslac.evidence.evaluation_file import evaluation_at, evaluation_name, read_evaluation
+    from metaslac.evidence.evaluation_file import evaluation_at, read_evaluation
 
-    found = {}
+    files = {name: evaluation_at(source, split, given) for name, split, given in _evaluation_kinds()}
+    found = {name: read_evaluation(file) for name, file in files.items() if file.is_file()}
+    for name, evaluation in found.items():
+        for entry in ("family", "task_hash", "update", "env_steps"):
+            if (have := evaluation.about[entry]) != (want := checkpoint.manifest[entry]):
+                raise MetaslacError(
+                    f"{files[name]} is of another agent than {checkpoint.path}: its {entry} is {have}, not "
+                    f"{want}; evaluate it again, or move the file away"
+                )
+    return found
+
+
+def _evaluation_kinds() -> Iterator[tuple[str, str, bool]]:
+    """File name, split, and whether the agent was given context, of each kind of evaluation."""
+    from metaslac.evidence.evaluation_file import evaluation_name
+
     for given in (False, True):
         for split in ("test", "validation"):
-            file = evaluation_at(source, split, given)
-            if not file.is_file():
-                continue
-            evaluation = read_evaluation(file)
-            for name in ("family", "task_hash", "update", "env_steps"):
-                if (have := evaluation.about[name]) != (want := checkpoint.manifest[name]):
-                    raise MetaslacError(
-                        f"{file} is of another agent than {checkpoint.path}: its {name} is {have}, not "
-                        f"{want}; evaluate it again, or move the file away"
-                    )
-            found[evaluation_name(split, given)] = evaluation
-    return found
+            yield evaluation_name(split, given), split, given
 
 
 def _portable(about: Mapping[str, Any]) -> dict[str, Any]:

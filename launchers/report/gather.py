@@ -21,9 +21,9 @@ from metaslac.config.sections import TASK_INFERENCE
 from metaslac.config.text import from_dict
 from metaslac.errors import MetaslacError
 from metaslac.evidence.evaluation_file import DESIGN, Evaluation, evaluation_path, read_evaluation
-from metaslac.storage.exported import is_exported
 from metaslac.storage.last import last_in
 from metaslac.storage.manifest import MANIFEST, read_manifest, read_verified
+from metaslac.storage.named import is_exported
 
 PROGRESS = "progress.csv"
 NEEDED = (("family", "name"), ("train", "seed"), ("task", "inference"))  # settings

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from metaslac.config.sections import caveat
 from metaslac.launchers.api.exporting import evaluations_in, mean_returns
 from metaslac.launchers.outputs import table
 
@@ -32,8 +33,11 @@ def zoo() -> None:
                 evaluations.values(), mean_returns(evaluations).items(), strict=True
             )
         ]
+        judged += [caveat(manifest.get("observation", "pixels"), manifest.get("state_size", 0) > 0)]
         counts = str(manifest["update"]), str(manifest["env_steps"])
-        rows.append((f"{ZOO_PREFIX}{name}", manifest["family"], *counts, size(total), "; ".join(judged)))
+        rows.append(
+            (f"{ZOO_PREFIX}{name}", manifest["family"], *counts, size(total), "; ".join(filter(None, judged)))
+        )
     if not rows:
         click.echo("no agent comes with this version")
         return

@@ -21,7 +21,8 @@ from metaslac.config.text import listed
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import followed
-from metaslac.storage.named import located
+from metaslac.storage.manifest import read_manifest
+from metaslac.storage.named import is_exported, located
 
 NAME = "evaluation.json"
 FORMAT = 1
@@ -161,8 +162,9 @@ def evaluation_at(path: Path, split: str = "test", given: bool = False) -> Path:
     if not (path.is_dir() or followed(path)):
         return path
     file = evaluation_path(path, split, given)
-    within = path / evaluation_name(split, given)
-    return within if within.is_file() and not file.exists() else file
+    name = evaluation_name(split, given)
+    within = is_exported(path) and name in read_manifest(path)["files"]
+    return path / name if within and not file.exists() else file
 
 
 def evaluation_name(split: str = "test", given: bool = False) -> str:

@@ -1,12 +1,11 @@
 """Exported agents: a directory with the weights that act, how they were trained and how they were judged.
 
 Its files are those of a checkpoint that acting needs (weights, configuration, manifest), evaluations and a
-model card. Which weights act is acting/agent.py's; what the card says is the command's.
+model card. Which weights act is acting/agent.py's; what the card says is evidence/card.py's.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,9 @@ from torch import Tensor
 
 from metaslac.config.sections import Config
 from metaslac.config.text import to_yaml
-from metaslac.errors import MetaslacError
 from metaslac.storage.checkpoint import Checkpoint, tensors_to_bytes, write_directory
 from metaslac.storage.files import new_directory
-from metaslac.storage.manifest import (
-    AGENT,
-    CONFIG,
-    MANIFEST,
-    WEIGHTS,
-    damaged_files,
-    is_agent,
-    read_manifest,
-)
-from metaslac.storage.named import is_named
-
-CARD = "README.md"
-EVALUATION_FILES = "evaluation*.json"
+from metaslac.storage.manifest import AGENT, CONFIG, WEIGHTS, is_agent
 
 # Of a checkpoint's manifest, what is of that one directory.
 OF_THE_FILES = ("files", "format", "format_version", "versions", "commit", "manifest_sha256")
@@ -47,11 +33,6 @@ def trained_with(manifest: Mapping[str, Any]) -> dict[str, Any]:
     if is_agent(manifest):
         return dict(manifest["trained_with"])
     return {**manifest["versions"], "commit": manifest.get("commit")}
-
-
-def is_exported(path: Path) -> bool:
-    """Whether a path given by a person means one. Raises MetaslacError for a damaged manifest."""
-    return is_named(path) or (os.path.exists(path / MANIFEST) and is_agent(read_manifest(path)))
 
 
 def save_agent(
@@ -76,16 +57,3 @@ def save_agent(
     contents = {WEIGHTS: tensors_to_bytes(tensors), CONFIG: to_yaml(config).encode(), **files}
     with new_directory(directory, over_empty=True) as temporary:
         write_directory(temporary, contents, facts, AGENT)
-
-
-def check_agent(directory: Path) -> dict[str, Any]:
-    """The manifest of an exported agent of which every byte was read; its files as its manifest says.
-
-    Raises MetaslacError for what is no exported agent, or damaged.
-    """
-    manifest = read_manifest(directory)
-    if not is_agent(manifest):
-        raise MetaslacError(f"{directory} is a checkpoint and no exported agent; metaslac export makes one")
-    if problems := damaged_files(directory, manifest):
-        raise MetaslacError(problems[0])
-    return manifest

@@ -1,6 +1,6 @@
 """Exported agents on Hugging Face's Hub, through huggingface_hub: an extra, imported when it is asked for.
 
-Which files an exported agent has is exported.py's; every one is compared with the manifest after a download.
+Every file is compared with the manifest after a download.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 from metaslac.errors import MetaslacError
+from metaslac.storage.manifest import CARD, CONFIG, EVALUATIONS, MANIFEST, WEIGHTS, check_agent
 
-REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-]+))?")
+REPOSITORY = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?")
 
 
 def download(written: str) -> Path:
@@ -25,10 +26,7 @@ def download(written: str) -> Path:
     """
     name, revision = _parsed(written)
     hub = _library()
-    from metaslac.storage.exported import CARD, EVALUATION_FILES, check_agent
-    from metaslac.storage.manifest import CONFIG, MANIFEST, WEIGHTS
-
-    files = [MANIFEST, CONFIG, WEIGHTS, CARD, EVALUATION_FILES]
+    files = [MANIFEST, CONFIG, WEIGHTS, CARD, EVALUATIONS]
     with _in_one_line(f"cannot download hf:{written}"):
         path = Path(hub.snapshot_download(name, revision=revision, allow_patterns=files))
     check_agent(path)
@@ -42,9 +40,6 @@ def upload(directory: Path, name: str, private: bool = False) -> str:
     """
     check_name(name)
     hub = _library()
-    from metaslac.storage.exported import check_agent
-    from metaslac.storage.manifest import MANIFEST
-
     files = [MANIFEST, *check_agent(directory)["files"]]
     with _in_one_line(f"cannot write to {name}"):
         api = hub.HfApi()

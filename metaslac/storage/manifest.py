@@ -23,6 +23,8 @@ FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.yaml"
+CARD = "README.md"  # of an exported agent
+EVALUATIONS = "evaluation*.json"  # likewise
 
 
 class Kind(NamedTuple):
@@ -128,6 +130,19 @@ def read_sealed(path: Path, *kinds: Kind) -> dict[str, Any]:
         raise MetaslacError(f"{path} is damaged: its checksum does not match")
     if not _names_files(manifest):
         raise MetaslacError(f"{path} is damaged: entries are missing or of the wrong type")
+    return manifest
+
+
+def check_agent(directory: Path) -> dict[str, Any]:
+    """The manifest of an exported agent of which every byte was read; its files as its manifest says.
+
+    Raises MetaslacError for what is no exported agent, or damaged.
+    """
+    manifest = read_manifest(directory)
+    if not is_agent(manifest):
+        raise MetaslacError(f"{directory} is a checkpoint and no exported agent; metaslac export makes one")
+    if problems := damaged_files(directory, manifest):
+        raise MetaslacError(problems[0])
     return manifest
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metaslac.errors import MetaslacError, nearest
 from metaslac.storage.files import user_path
-from metaslac.storage.manifest import MANIFEST
+from metaslac.storage.manifest import MANIFEST, is_agent, read_manifest
 
 ZOO_PREFIX, HUB_PREFIX = "zoo:", "hf:"
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
@@ -34,6 +34,11 @@ def located(written: str | os.PathLike[str]) -> Path:
 
         return download(text.removeprefix(HUB_PREFIX))
     return user_path(written)
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a path given by a person means one. Raises MetaslacError for a damaged manifest."""
+    return is_named(path) or (os.path.exists(path / MANIFEST) and is_agent(read_manifest(path)))
 
 
 def shipped_names() -> list[str]:

@@ -17,11 +17,11 @@ from metaslac.config.sections import Config
 from metaslac.config.text import differences, from_yaml, listed, to_dict, to_yaml
 from metaslac.errors import MetaslacError
 from metaslac.storage.checkpoint import checkpoints_in, mend_last, remove_leftovers, verified_config
-from metaslac.storage.exported import is_exported
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import command_to_point_at, last_in
 from metaslac.storage.locks import InUse, lock, owner_of
 from metaslac.storage.manifest import CONFIG, MANIFEST, read_manifest
+from metaslac.storage.named import is_exported
 from metaslac.storage.provenance import source_commit
 from metaslac.storage.version import library_versions
 

@@ -28,7 +28,10 @@ from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.storage.version import __version__
 from metaslac.training.log.run_log import TIME_COLUMNS
 
-COMMANDS = ("meta-train", "sweep", "adapt", "evaluate", "report", "dataset", "families", "settings", "doctor")
+COMMANDS = (
+    *("meta-train", "sweep", "adapt", "evaluate", "report", "dataset", "families", "settings", "doctor"),
+    *("export", "zoo", "demo"),
+)
 IN_GROUPS = (("dataset", "record"), ("dataset", "info"), ("dataset", "convert"))
 
 ONE_THREAD = ("--device", "cpu", "--threads", "1")  # no slower for something so small
