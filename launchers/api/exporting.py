@@ -116,7 +116,7 @@ def _export(source: Path, out: Path) -> dict[str, Evaluation]:
     }
     text = card(config, facts, list(evaluations.values()), agent.observation_shape)
     files = {name: to_bytes(evaluation) for name, evaluation in evaluations.items()}
-    save_agent(out, agent.networks.state_dict(), config, facts, {CARD: text.encode(), **files})
+    save_agent(out, agent.acting_weights(), config, facts, {CARD: text.encode(), **files})
     return evaluations
 
 

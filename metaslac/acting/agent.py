@@ -40,6 +40,8 @@ class Drawing(NamedTuple):
 
 ONCE = Drawing()
 
+LEARNING_ONLY = tuple(f"latent_model.{part}." for part in ("decoder", "reward", "z1_prior", "z_prior"))
+
 
 class Agent:
     """Acts on N tasks side by side, one slot each.
@@ -94,6 +96,20 @@ class Agent:
         if self._latent_model is not None:
             networks["latent_model"] = self._latent_model
         return nn.ModuleDict(networks)
+
+    def acting_weights(self) -> dict[str, Tensor]:
+        """Those of their weights without which it could not act and infer as its configuration says, by name.
+
+        They share memory with the networks. Decoder, rewards and priors of latents are for learning alone.
+        """
+        inference = self.config.task.inference
+        spared = (
+            *LEARNING_ONLY,
+            *["context_encoder."] * (inference != "infer"),
+            *["task_params."] * (inference != "oracle"),
+        )
+        weights = self.networks.state_dict()
+        return {name: tensor for name, tensor in weights.items() if not name.startswith(spared)}
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
@@ -261,7 +277,10 @@ def agent_from_checkpoint(checkpoint: Checkpoint, path: Path, device: torch.devi
         return Agent.from_networks(checkpoint.config, networks, action_size, num_params)
     agent = Agent.from_networks(checkpoint.config, _unfilled(checkpoint), action_size, num_params)
     agent.networks.to_empty(device=device)
-    load_weights(agent.networks, checkpoint.tensors, path)
+    weights = agent.acting_weights()
+    _check_fits(weights, checkpoint.tensors, path)
+    for name, tensor in agent.networks.state_dict().items():
+        tensor.copy_(checkpoint.tensors[name]) if name in weights else tensor.zero_()
     return agent
 
 
@@ -287,7 +306,11 @@ def _unfilled(checkpoint: Checkpoint) -> MetaSLAC:
 
 def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Copy weights into networks; MetaslacError names the first that is missing or of another shape."""
-    expected = networks.state_dict()
+    _check_fits(networks.state_dict(), tensors, path)
+    networks.load_state_dict(tensors)
+
+
+def _check_fits(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
     for name in sorted(expected.keys() | tensors.keys()):
         have = tuple(tensors[name].shape) if name in tensors else None
         want = tuple(expected[name].shape) if name in expected else None
@@ -295,4 +318,3 @@ def load_weights(networks: nn.Module, tensors: Mapping[str, Tensor], path: Path)
             raise MetaslacError(
                 f"{path}: weights do not fit their configuration: {name} is {have}, not {want}"
             )
-    networks.load_state_dict(tensors)

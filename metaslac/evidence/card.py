@@ -82,8 +82,9 @@ def _about(config: Config, facts: Mapping[str, Any], shape: Sequence[int]) -> st
     hidden = ", ".join(names[:PARAMETERS_SHOWN]) + f", ... ({len(names)})" * (len(names) > PARAMETERS_SHOWN)
     words = caveat(config.family.observation, config.privileged)
     seen = "pixels" if config.family.observation == "pixels" else "the simulator's state"
-    tasks = f"{facts['train_tasks']} tasks to train on and {facts['test_tasks']} held out"
-    budget = f"{facts['update']} updates, {facts['env_steps']} environment steps, seed {config.train.seed}"
+    tasks = f"{_counted(facts['train_tasks'], 'task')} to train on and {facts['test_tasks']} held out"
+    counts = _counted(facts["update"], "update"), _counted(facts["env_steps"], "environment step")
+    budget = f"{counts[0]}, {counts[1]}, seed {config.train.seed}"
     rows = {
         "family": f"`{config.family.name}`, {tasks}",
         "hidden": hidden or "nothing",

@@ -23,12 +23,7 @@ from metaslac.evidence.evaluation_file import read_evaluation
 from metaslac.launchers.cli import cli
 from metaslac.storage.checkpoint import load_checkpoint
 
-ACTS = {
-    "encoder",
-    "context_encoder",
-    "actor",
-    "task_params",
-}  # with critics on latents, and an actor that sees none
+ACTS = {"encoder", "context_encoder", "actor"}  # and infers the task, where the actor sees no latents
 
 
 def test_it_has_the_weights_that_act_and_no_others(agent: Path, finished_run: Path) -> None:

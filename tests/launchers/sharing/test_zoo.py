@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def check_own_words(directory: Path) -> None:
         assert [row[column] for row in rows] == [f"{value:.2f}" for value in values]
     assert f"lowest return of a last episode: {returns[..., -1].min():.2f}\n" in card
     tasks, trials, episodes = returns.shape
-    assert f"{tasks} tasks, {trials} trials of {episodes} episodes on each" in card
+    assert re.search(rf"\b{tasks} tasks, {trials} trials? of {episodes} episodes on each", card)
 
 
 def test_that_check_can_fail(zoo: Path) -> None:
@@ -94,6 +95,8 @@ def test_what_acts_takes_them_by_name(zoo: Path, tmp_path: Path, monkeypatch: py
     here("evaluate", *asked, "--json", str(tmp_path / "mine.json"))
     assert json.loads((tmp_path / "mine.json").read_text())["command"].split()[3] == "zoo:twin"
     assert sorted(path.name for path in zoo.rglob("*")) == before
+    controlled = [*asked, "--json", str(tmp_path / "mine.json"), "--blind", "zoo:twin"]
+    assert "--blind zoo:twin: its task.inference is infer" in refusal("evaluate", *controlled)
     # A directory called so is meant where that is said.
     monkeypatch.chdir(tmp_path)
     shutil.copytree(zoo / "twin", "zoo:mine")
