@@ -75,7 +75,8 @@ def _library() -> ModuleType:
 
 @contextmanager
 def _in_one_line(failed: str) -> Iterator[None]:
-    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined, unused-ignore]
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield
