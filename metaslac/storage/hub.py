@@ -75,8 +75,11 @@ def _library() -> ModuleType:
 
 @contextmanager
 def _in_one_line(failed: str) -> Iterator[None]:
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined, unused-ignore]
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        HTTPError,  # type: ignore[attr-defined, unused-ignore]
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
         yield
