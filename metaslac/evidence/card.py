@@ -129,7 +129,8 @@ def _judged(evaluation: Evaluation) -> str:
     of_each = f"{_counted(about['trials'], 'trial')} of {_counted(about['episodes'], 'episode')} on each"
     return (
         f"## Returns on {called} tasks{given}\n\n1 training seed, {_counted(len(held_out.tasks), 'task')}, "
-        f"{of_each}{drawn}.\n\n{_table(header, rows)}\nWhat it is not good at, and how much of the task its belief tells:\n\n{_weaknesses(evaluation)}"
+        f"{of_each}{drawn}.\n\n{_table(header, rows)}\nWhat it is not good at, and how much of the "
+        f"task its belief tells:\n\n{_weaknesses(evaluation)}"
     )
 
 
