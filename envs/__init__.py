@@ -13,6 +13,7 @@ from metaslac.envs.registry import family_names, make_family
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family, Step, Task, TaskFamily
+    from metaslac.envs.overlay import Gauge, Goal, Heading, Overlay
     from metaslac.envs.simulation import State
     from metaslac.envs.worlds.make import make_vector_env
     from metaslac.envs.worlds.single_env import TaskEnv
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Family",
     "FamilyError",
+    "Gauge",
+    "Goal",
+    "Heading",
+    "Overlay",
     "RenderingUnavailable",
     "SimulationDiverged",
     "State",
@@ -42,6 +47,10 @@ _LATER = {
     "Step": "metaslac.envs.family",
     "Task": "metaslac.envs.family",
     "TaskFamily": "metaslac.envs.family",
+    "Gauge": "metaslac.envs.overlay",
+    "Goal": "metaslac.envs.overlay",
+    "Heading": "metaslac.envs.overlay",
+    "Overlay": "metaslac.envs.overlay",
     "State": "metaslac.envs.simulation",
     "make_vector_env": "metaslac.envs.worlds.make",
     "TaskEnv": "metaslac.envs.worlds.single_env",

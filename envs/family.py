@@ -18,6 +18,7 @@ import numpy as np
 
 from metaslac.envs.arrays import Array, Flags, Ids
 from metaslac.envs.errors import FamilyError
+from metaslac.envs.overlay import Overlay
 from metaslac.envs.simulation import Simulation, State
 
 if TYPE_CHECKING:
@@ -198,6 +199,10 @@ class Family(ABC):
         other tasks.
         """
         return []
+
+    def overlay(self, task: Task) -> Overlay:
+        """What people are shown of a task in pictures and films; no agent sees it. Default: nothing."""
+        return Overlay()
 
     def _extremes(self) -> tuple[Array, Array]:
         """The least and the largest value of each parameter in the lists, (P,) each."""

@@ -5,6 +5,7 @@ The work is in api/adaptation.py; statistics over trials are `metaslac evaluate`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,22 @@ import click
 
 from metaslac.config.schedule import LARGEST_SEED
 from metaslac.config.sections import caveat
+from metaslac.errors import MetaslacError
 from metaslac.launchers.api import adaptation as api
 from metaslac.launchers.api.adaptation import Adapted
+from metaslac.launchers.media.film import Film
+from metaslac.launchers.media.filming import Filming
 from metaslac.launchers.media.picture import check_picture_name, write_picture
-from metaslac.launchers.media.video import Clip, caption, check_video_name, spread, write_video
+from metaslac.launchers.media.video import (
+    CODEC_STEP,
+    PICTURE,
+    Clip,
+    Reel,
+    caption,
+    check_video_name,
+    spread,
+    write_video,
+)
 from metaslac.launchers.options import (
     TakesParams,
     UserPath,
@@ -52,12 +65,25 @@ MOST_COLUMNS = 4  # of task parameters
     "--video",
     type=UserPath(dir_okay=False),
     show_default="none",
-    help=f"Write an .mp4 of --task, or of {MOST_TILES} held-out tasks side by side.",
+    help=f"Write an .mp4 or .gif of --task, or of {MOST_TILES} held-out tasks side by side.",
 )
 @click.option(
     "--picture",
     type=UserPath(dir_okay=False),
     help="Write a .png of --task, or of a few held-out tasks: a row of frames per episode.  [default: none]",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(192, 1024),
+    default=PICTURE,
+    show_default=True,
+    help=f"Height and width of the pictures of --video and --picture, a multiple of {CODEC_STEP}.",
+)
+@click.option(
+    "--plain",
+    is_flag=True,
+    show_default="off",
+    help="Show in --video and --picture what the agent sees, with nothing drawn on it for people.",
 )
 @click.option(
     "--json",
@@ -77,6 +103,8 @@ def adapt(
     seed: int,
     video: Path | None,
     picture: Path | None,
+    size: int,
+    plain: bool,
     json_path: Path | None,
     redraw_every: int | None,
     mean_below: float | None,
@@ -88,12 +116,19 @@ def adapt(
     Shows the return of every episode and how the belief about the task narrowed, of agents that infer it:
     the standard deviation of the task variable after each episode, averaged over its dimensions; it is 1
     before the first.
+
+    Videos and pictures show people what the agent is not told: the goal or what else the task is, and what it
+    believes of that, read from its belief by a linear probe that is fitted on a few trials of training tasks.
     """
+    if size % CODEC_STEP:
+        raise MetaslacError(f"--size {size}: must be a multiple of {CODEC_STEP}")
     check_writable(json_path)
     check_writable(video)
     check_writable(picture)
     check_video_name(video)
     check_picture_name(picture)
+    filmed = bool(video or picture)
+    filming = Filming(size, MOST_TILES if video else MOST_ROWS) if filmed and not plain else None
     adapted = api.adapt(
         checkpoint,
         episodes=episodes,
@@ -105,7 +140,8 @@ def adapt(
         threads=threads,
         redraw_every=redraw_every,
         mean_below=mean_below,
-        keep_frames=bool(video or picture),
+        keep_frames=filmed and plain,
+        filming=filming,
     )
     report = _report(adapted, checkpoint)
     click.echo(_as_table(adapted.family, report, adapted.infers))
@@ -115,10 +151,10 @@ def adapt(
         write_json(json_path, report)
         click.echo(f"the table as JSON: {json_path}")
     if video is not None:
-        write_video(video, _clips(adapted, MOST_TILES))
+        write_video(video, _reels(adapted, filming, MOST_TILES, size))
         click.echo(f"video: {video}")
     if picture is not None:
-        write_picture(picture, _clips(adapted, MOST_ROWS))
+        write_picture(picture, _reels(adapted, filming, MOST_ROWS, size))
         click.echo(f"picture: {picture}")
 
 
@@ -171,12 +207,26 @@ def _as_table(family: Family, report: dict[str, Any], infers: bool) -> str:
     return table(header, rows)
 
 
-def _clips(adapted: Adapted, most: int) -> list[Clip]:
+def _reels(adapted: Adapted, filming: Filming | None, most: int, size: int) -> Sequence[Reel]:
+    if filming is None:
+        return [
+            Clip(
+                caption(adapted.family.param_names, result.task.params),
+                list(result.frames),
+                [float(value) for value in result.returns],
+                size,
+            )
+            for result in spread(adapted.tasks, most)
+        ]
+    filmed = [result for result in adapted.tasks if result.task.index in filming.takes]
     return [
-        Clip(
-            title=caption(adapted.family.param_names, result.task.params),
-            episodes=list(result.frames),
-            returns=[float(value) for value in result.returns],
+        Film(
+            filming.takes[result.task.index],
+            result.returns,
+            result.step_means,
+            result.step_width if adapted.infers else None,
+            filming.exploration,
+            filming.probes,
         )
-        for result in spread(adapted.tasks, most)
+        for result in spread(filmed, most)
     ]

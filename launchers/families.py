@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from metaslac.config.sections import FamilyConfig
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import blamed_on, open_family
+from metaslac.launchers.media.marks import Marked
 from metaslac.launchers.media.picture import MOMENTS, Strip, check_picture_name, write_sheet
 from metaslac.launchers.media.video import Frames, caption, spread
 from metaslac.launchers.options import UserPath
@@ -24,6 +25,8 @@ from metaslac.launchers.outputs import check_writable, table
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family, Task
+    from metaslac.envs.overlay import Overlay
+    from metaslac.envs.worlds.viewer import View
 
 SUITE = "dmc:<domain>-<task> makes any task of dm_control's suite a family of one task"
 NAMES_WIDTH = 32  # of all parameters' names together; of more, the first is listed
@@ -42,6 +45,9 @@ Flags = NDArray[np.bool_]
 @click.option("--out", type=UserPath(), show_default="none", help="Where --show writes its .png.")
 @click.option(
     "--tasks", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks that --show draws."
+)
+@click.option(
+    "--plain", is_flag=True, show_default="off", help="Leave out what --show marks for people alone."
 )
 @click.option(
     "--image-size",
@@ -69,6 +75,7 @@ def families(
     show: str | None,
     out: Path | None,
     tasks: int,
+    plain: bool,
     image_size: int,
     action_repeat: int,
     seed: int,
@@ -78,7 +85,7 @@ def families(
     Tasks are to train on, to choose settings on (validation), or to judge on (held out).
 
     With --show, draw some tasks of one as the agent sees them: a row for each, from the same start under the
-    same random actions.
+    same random actions. Goals and the like are marked on these pictures for people; no agent sees the marks.
     """
     if (show is None) != (out is None):
         raise MetaslacError("--show NAME and --out FILE.png go together")
@@ -94,36 +101,61 @@ def families(
         family = open_family(show, image_size=image_size, action_repeat=action_repeat)
         with blamed_on(show):
             chosen = spread(family.train_tasks + family.test_tasks, tasks)
-            headings, strips = contact_sheet(family, chosen, seed)
+            headings, strips = contact_sheet(family, chosen, seed, plain)
         write_sheet(out, headings, strips)
 
 
-def contact_sheet(family: Family, tasks: Sequence[Task], seed: int) -> tuple[list[str], list[Strip]]:
-    """Headings of the columns and a strip for each task: the same moments of each, until it is over."""
+def contact_sheet(
+    family: Family, tasks: Sequence[Task], seed: int, plain: bool = True
+) -> tuple[list[str], list[Strip]]:
+    """Headings of the columns and a strip for each task: the same moments of each, until it is over.
+
+    Unless `plain`, with marks for people.
+    """
+    from metaslac.envs.worlds.viewer import overlay_of
+
+    overlays = [overlay_of(family, task) for task in tasks]
     # Played twice, as nobody knows before how long an episode is, and all its frames may not fit in memory.
-    over = np.array([flags for _, flags in _play(family, tasks, seed)])  # (steps + 1, tasks)
+    follows = [overlay.follows for overlay in overlays]
+    played = [(flags, views) for _, flags, views in _play(family, tasks, seed, follows)]
+    over = np.array([flags for flags, _ in played])  # (steps + 1, tasks)
     steps = np.linspace(0, len(over) - 1, MOMENTS).round().astype(int)
     ends = (~over).sum(axis=0)  # the first step at which each is over
-    again = enumerate(_play(family, tasks, seed))
-    frames = {step: pictures for step, (pictures, _) in again if step in steps}
+    again = enumerate(_play(family, tasks, seed, follows))
+    frames = {step: pictures for step, (pictures, _, _) in again if step in steps}
     strips = []
-    for row, (task, end) in enumerate(zip(tasks, ends, strict=True)):
-        shown = np.stack([frames[step][row] for step in steps if step <= end])
-        strips.append(Strip(_title(family, task, int(end)), shown))
+    for row, (task, end, overlay) in enumerate(zip(tasks, ends, overlays, strict=True)):
+        kept = [step for step in steps.tolist() if step <= end]
+        shown = np.stack([frames[step][row] for step in kept])
+        views = [view[row] for _, view in played]
+        marked = [] if plain else [_marked(overlay, views[: step + 1]) for step in kept]
+        strips.append(Strip(_title(family, task, int(end), overlay), shown, marked))
     return [f"step {step}" for step in steps], strips
 
 
-def _play(family: Family, tasks: Sequence[Task], seed: int) -> Iterator[tuple[Frames, Flags]]:
-    """Frames (tasks, H, W, 3) and which tasks are over: at the start and after each decision."""
+def _marked(overlay: Overlay, views: Sequence[View]) -> Marked:
+    path = [view.place for view in views if view.place is not None]
+    return Marked(overlay, views[-1], path)
+
+
+def _play(
+    family: Family, tasks: Sequence[Task], seed: int, follows: Sequence[str]
+) -> Iterator[tuple[Frames, Flags, list[View]]]:
+    """Frames (tasks, H, W, 3), which tasks are over, and views: at the start and after each decision."""
     from metaslac.envs import make_vector_env
+    from metaslac.envs.worlds.viewer import Viewer
 
     rng = np.random.default_rng((seed, 1))
     action = np.zeros(family.action_size)
     over: Flags = np.zeros(len(tasks), dtype=bool)
-    with closing(make_vector_env(family, len(tasks))) as env:
+    with closing(make_vector_env(family, len(tasks))) as env, closing(Viewer(env)) as viewer:
+
+        def views() -> list[View]:
+            return [viewer.view(world, geom) for world, geom in enumerate(follows)]
+
         options = {"task": [task.index for task in tasks]}
         frames, _ = env.reset(seed=[seed] * len(tasks), options=options)
-        yield np.asarray(frames, dtype=np.uint8), over
+        yield np.asarray(frames, dtype=np.uint8), over, views()
         for step in range(family.episode_steps):
             if over.all():
                 return
@@ -131,13 +163,14 @@ def _play(family: Family, tasks: Sequence[Task], seed: int) -> Iterator[tuple[Fr
                 action = rng.uniform(-1.0, 1.0, family.action_size)
             frames, _, terminated, truncated, _ = env.step(np.tile(action, (len(tasks), 1)))
             over = terminated | truncated
-            yield np.asarray(frames, dtype=np.uint8), over
+            yield np.asarray(frames, dtype=np.uint8), over, views()
 
 
-def _title(family: Family, task: Task, end: int) -> str:
+def _title(family: Family, task: Task, end: int, overlay: Overlay) -> str:
     split = SPLITS[task.split]
     ended = f"over after {end} steps" if end < family.episode_steps else ""
-    parts = [f"task {task.index} ({split})", caption(family.param_names, task.params), ended]
+    facts = "   ".join(f"{name} {value}" for name, value in overlay.facts)
+    parts = [f"task {task.index} ({split})", facts or caption(family.param_names, task.params), ended]
     return "   ".join(part for part in parts if part)
 
 

@@ -9,7 +9,12 @@ import mujoco
 import numpy as np
 
 from metaslac.envs.arrays import Array, Flags
-from metaslac.envs.families.headings import directions, unit_vectors, validation_directions
+from metaslac.envs.families.headings import (
+    direction_from,
+    directions,
+    unit_vectors,
+    validation_directions,
+)
 from metaslac.envs.families.scenery import (
     follow_body,
     gymnasium_spec,
@@ -18,6 +23,7 @@ from metaslac.envs.families.scenery import (
     sense_contacts,
 )
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.overlay import Goal, Overlay
 from metaslac.envs.simulation import State
 
 
@@ -71,6 +77,10 @@ class AntGoal(TaskFamily):
     def state_observation(self, state: State) -> Array:
         forces = clipped_forces(state).reshape(len(state.qpos), -1)
         return np.concatenate([state.qpos, state.qvel, forces], axis=1)
+
+    def overlay(self, task: Task) -> Overlay:
+        goal_x, goal_y = task.params
+        return Overlay((Goal((goal_x, goal_y)),), follows="torso_geom", trail=True)
 
 
 class AntDir(TaskFamily):
@@ -128,6 +138,9 @@ class AntDir(TaskFamily):
 
     def state_observation(self, state: State) -> Array:
         return np.concatenate([state.qpos[:, 2:], state.qvel], axis=1)
+
+    def overlay(self, task: Task) -> Overlay:
+        return direction_from(task, "torso_geom")
 
 
 def draw_goals(seed: int, number: int) -> TaskParams:

@@ -17,6 +17,7 @@ from metaslac.envs.families.scenery import (
     see_from_side,
 )
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.overlay import Gauge, Heading, Overlay
 from metaslac.envs.simulation import State
 
 
@@ -61,6 +62,11 @@ class CheetahVel(TaskFamily):
     def state_observation(self, state: State) -> Array:
         return cheetah_state(state)
 
+    def overlay(self, task: Task) -> Overlay:
+        (target,) = task.params
+        gauge = Gauge("velocity", target, low=0.0, high=4.0, along=(1.0, 0.0, 0.0))
+        return Overlay((gauge,), follows="torso")
+
 
 class CheetahDir(TaskFamily):
     """Run backward (-1) or forward (+1). PEARL's family: the two directions are trained on and tested on.
@@ -102,6 +108,10 @@ class CheetahDir(TaskFamily):
 
     def state_observation(self, state: State) -> Array:
         return cheetah_state(state)
+
+    def overlay(self, task: Task) -> Overlay:
+        (direction,) = task.params
+        return Overlay((Heading((direction, 0.0), length=0.8),), follows="torso")
 
 
 def cheetah_start(model: mujoco.MjModel, rng: np.random.Generator) -> tuple[Array, Array]:

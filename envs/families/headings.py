@@ -6,7 +6,8 @@ The bodies that run in them are in ant.py and humanoid.py.
 import numpy as np
 
 from metaslac.envs.arrays import Array
-from metaslac.envs.family import TaskParams
+from metaslac.envs.family import Task, TaskParams
+from metaslac.envs.overlay import Heading, Overlay
 
 TRAIN_TASKS, TEST_TASKS = 100, 30
 
@@ -25,6 +26,13 @@ def validation_directions() -> TaskParams:
 def unit_vectors(angles: Array) -> Array:
     """The directions (N, 2) of angles (N, 1)."""
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def direction_from(task: Task, geom: str) -> Overlay:
+    """The direction of a task and the path of a body, for people."""
+    (angle,) = task.params
+    heading = Heading((float(np.cos(angle)), float(np.sin(angle))))
+    return Overlay((heading,), follows=geom, trail=True)
 
 
 def _draw_angles(seed: int, number: int) -> TaskParams:

@@ -7,7 +7,12 @@ import mujoco
 import numpy as np
 
 from metaslac.envs.arrays import Array, Flags
-from metaslac.envs.families.headings import directions, unit_vectors, validation_directions
+from metaslac.envs.families.headings import (
+    direction_from,
+    directions,
+    unit_vectors,
+    validation_directions,
+)
 from metaslac.envs.families.scenery import (
     follow_body,
     gymnasium_spec,
@@ -16,6 +21,7 @@ from metaslac.envs.families.scenery import (
     sense_contacts,
 )
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.overlay import Overlay
 from metaslac.envs.simulation import State
 
 
@@ -81,6 +87,9 @@ class HumanoidDir(TaskFamily):
         derived = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
         flat = [state[name].reshape(len(state.qpos), -1) for name in derived]
         return np.concatenate([state.qpos[:, 2:], state.qvel, *flat], axis=1)
+
+    def overlay(self, task: Task) -> Overlay:
+        return direction_from(task, "torso1")
 
 
 def humanoid_model() -> mujoco.MjModel:

@@ -10,6 +10,7 @@ import numpy as np
 
 from metaslac.envs.arrays import Array, Ids
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.overlay import Goal, Overlay
 from metaslac.envs.simulation import Simulation, State
 
 
@@ -55,6 +56,9 @@ class PointRobot(TaskFamily):
     def state_observation(self, state: State) -> Array:
         return state.qpos
 
+    def overlay(self, task: Task) -> Overlay:
+        return goal_of_point(task)
+
 
 class SparsePointRobot(TaskFamily):
     """Find a hidden goal on the half circle of radius 1. PEARL's family: 80 goals to train on, 20 held out.
@@ -97,7 +101,7 @@ class SparsePointRobot(TaskFamily):
 
     def reward(self, step: Step) -> Array:
         distance = _distance(step)
-        return np.where(distance <= 0.2, 1.0 - distance, 0.0)
+        return np.where(distance <= NEAR_ENOUGH, 1.0 - distance, 0.0)
 
     def dense_reward(self, step: Step) -> Array:
         return -_distance(step)
@@ -107,6 +111,12 @@ class SparsePointRobot(TaskFamily):
 
     def state_observation(self, state: State) -> Array:
         return state.qpos
+
+    def overlay(self, task: Task) -> Overlay:
+        return goal_of_point(task, radius=NEAR_ENOUGH)
+
+
+NEAR_ENOUGH = 0.2  # to the goal, for a sparse reward
 
 
 def point_model() -> mujoco.MjModel:
@@ -118,6 +128,15 @@ def move_point(simulation: Simulation, worlds: Ids, actions: Array) -> None:
     """Let the next step move the points of these worlds by 0.1 * actions (N, 2)."""
     # With no force anywhere, one step of 0.1 s at velocity a is a move by 0.1 * a.
     simulation.qvel[worlds] = actions
+
+
+def goal_of_point(task: Task, radius: float = 0.0) -> Overlay:
+    """A point's goal and path, for people."""
+    goal_x, goal_y = task.params
+    return Overlay((Goal((goal_x, goal_y), POINT_TOP, radius),), follows="point", trail=True)
+
+
+POINT_TOP = 0.15  # height of the point's upper side
 
 
 def _distance(step: Step) -> Array:

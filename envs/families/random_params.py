@@ -3,6 +3,7 @@
 Walker and hopper themselves are in walker.py and hopper.py; writing the fields is simulation.py's business.
 """
 
+import math
 from collections.abc import Sequence
 
 import mujoco
@@ -18,6 +19,7 @@ from metaslac.envs.families.scenery import (
     see_from_side,
 )
 from metaslac.envs.family import Step, Task, TaskParams
+from metaslac.envs.overlay import Overlay
 from metaslac.envs.simulation import State
 
 # The fields of mujoco.MjModel that differ between tasks, in the order in which PEARL's code draws them, and
@@ -28,6 +30,15 @@ TRAIN_TASKS, TEST_TASKS = 40, 10
 TIME_STEP_SECONDS = 0.004  # rand_param_envs'; gymnasium's files say half of it
 # A step at 1 m/s moves the floor by 0.016 m. Unambiguous up to 7.8 m/s at an action repeat of 4.
 CHECKER_PERIOD_METRES = 1.0
+MOST_UNUSUAL = 4  # parameters that people are shown
+# What is zero in the nominal model, and friction of kinds that contacts of these bodies do not have.
+_WITHOUT_EFFECT = (":world", ":root", ":torsional", ":rolling")
+_WORDS = {
+    "body_mass": "mass",
+    "body_inertia": "inertia",
+    "dof_damping": "damping",
+    "geom_friction": "friction",
+}
 
 
 def parameter_names(bodies: Sequence[str], dofs: Sequence[str], geoms: Sequence[str]) -> tuple[str, ...]:
@@ -66,6 +77,17 @@ def randomised_fields(model: mujoco.MjModel, task: Task) -> dict[str, Array]:
     return fields
 
 
+def unusual_params(names: Sequence[str], task: Task) -> Overlay:
+    """The parameters of a task that are furthest from the nominal model's, as ratios, for people."""
+    ratios = [
+        (_in_words(name), BASES[name.split(":")[0]] ** exponent)
+        for name, exponent in zip(names, task.params, strict=True)
+        if not any(part in name for part in _WITHOUT_EFFECT)
+    ]
+    ratios.sort(key=lambda named: -abs(math.log(named[1])))
+    return Overlay(facts=tuple((name, f"x {ratio:.2g}") for name, ratio in ratios[:MOST_UNUSUAL]))
+
+
 def stock_model(file_name: str, camera: Sequence[float], fovy: float) -> mujoco.MjModel:
     """One of gymnasium's models with rand_param_envs' time step, seen from the side by its camera "track".
 
@@ -98,6 +120,11 @@ def forward_reward(step: Step) -> Array:
 def pearl_state(state: State) -> Array:
     """PEARL's state (N, nq - 1 + nv): positions but for x, and velocities clipped to +-10."""
     return np.concatenate([state.qpos[:, 1:], np.clip(state.qvel, -10.0, 10.0)], axis=1)
+
+
+def _in_words(name: str) -> str:
+    field, part, *detail = name.split(":")
+    return " ".join((_WORDS[field], "of", part, *(f"({word})" for word in detail)))
 
 
 def _draw_rows(seed: int, number: int, size: int) -> TaskParams:

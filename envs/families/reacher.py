@@ -12,6 +12,7 @@ import numpy as np
 
 from metaslac.envs.arrays import Array
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.overlay import Goal, Overlay
 
 ARM_LENGTH_METRES = 0.24
 
@@ -58,6 +59,10 @@ class ReacherGoal(TaskFamily):
         finger = step.after["geom_xpos"][:, FINGER, :2]
         reward: Array = -np.linalg.norm(finger - step.params, axis=1) / ARM_LENGTH_METRES
         return reward
+
+    def overlay(self, task: Task) -> Overlay:
+        goal_x, goal_y = task.params
+        return Overlay((Goal((goal_x, goal_y), height=0.01),), follows="finger", trail=True)
 
 
 def draw_goals(seed: int, number: int) -> TaskParams:

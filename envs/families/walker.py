@@ -18,8 +18,10 @@ from metaslac.envs.families.random_params import (
     randomised_fields,
     start_near_rest,
     stock_model,
+    unusual_params,
 )
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
+from metaslac.envs.overlay import Overlay
 from metaslac.envs.simulation import State
 
 _LIMBS = ("thigh", "leg", "foot", "thigh_left", "leg_left", "foot_left")
@@ -82,3 +84,6 @@ class WalkerRandParams(TaskFamily):
 
     def state_observation(self, state: State) -> Array:
         return pearl_state(state)
+
+    def overlay(self, task: Task) -> Overlay:
+        return unusual_params(self.param_names, task)

@@ -26,6 +26,7 @@ from metaslac.envs.pixels.job_thread import JobThread
 FIRST_FRAME_SECONDS = 60.0
 DRAW_SECONDS = 60.0
 STOP_SECONDS = 5.0
+LARGEST_SMALL = 128  # pixels; no agent sees larger pictures
 
 
 class PictureSource(Protocol):
@@ -129,13 +130,13 @@ def make_fast(model: mujoco.MjModel, size: int) -> None:
     """Set the visual settings of a model to those that are fast at small sizes.
 
     Without multisampling and shadows, and with fewer slices to a round body, a small picture costs about
-    1/50 of MuJoCo's default and, but for the shadow, looks the same.
+    1/50 of MuJoCo's default and, but for the shadow, looks the same. In larger ones, for people, bodies are
+    as round as MuJoCo has them.
     """
     quality = model.vis.quality
     quality.offsamples = 0
     quality.shadowsize = 0
-    quality.numslices = 12
-    quality.numstacks = 6
+    quality.numslices, quality.numstacks = (12, 6) if size <= LARGEST_SMALL else (28, 16)
     model.vis.global_.offwidth = size
     model.vis.global_.offheight = size
 

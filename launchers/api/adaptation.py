@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import blamed_on
+from metaslac.launchers.api.reading import read_beliefs
 from metaslac.launchers.api.trained import load_trained, play
 from metaslac.storage.files import user_path
 
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import TaskAdaptation
     from metaslac.envs.family import Family, Task
+    from metaslac.launchers.media.filming import Filming
 
 
 class Adapted(NamedTuple):
@@ -45,6 +47,7 @@ def adapt(
     redraw_every: int | None = None,
     mean_below: float | None = None,
     keep_frames: bool = False,
+    filming: Filming | None = None,
 ) -> Adapted:
     """Let a trained agent adapt to one or all held-out tasks of its family; what `metaslac adapt` does.
 
@@ -62,6 +65,7 @@ def adapt(
             checkpoint's `evaluation.redraw_every`.
         mean_below: likewise of `evaluation.mean_below`.
         keep_frames: whether the pictures are kept.
+        filming: films trials, for people; it is given what reads the beliefs in them, too.
 
     Raises:
         MetaslacError or metaslac.envs.FamilyError: a checkpoint that is damaged or of another family, or no
@@ -77,8 +81,18 @@ def adapt(
             trained = trained._replace(family=trained.family.with_own_task(params))
     tasks = trained.family.own_tasks or _chosen_tasks(trained.family, task)
     played = play(
-        trained, tasks, episodes=episodes, stream=ADAPTATION_STREAM, seed=seed, keep_frames=keep_frames
+        trained,
+        tasks,
+        episodes=episodes,
+        stream=ADAPTATION_STREAM,
+        seed=seed,
+        keep_frames=keep_frames,
+        keep_beliefs=filming is not None,
+        filming=filming,
     )
+    if filming is not None:
+        filming.exploration = trained.config.evaluation.exploration_episodes
+        filming.probes = read_beliefs(trained, episodes=episodes, seed=seed)
     return Adapted(trained.family, played, trained.config.privileged)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from metaslac.config.sections import Config
     from metaslac.envs import Task
     from metaslac.envs.family import Family
+    from metaslac.launchers.media.filming import Filming
     from metaslac.storage.checkpoint import Checkpoint
 
 
@@ -99,6 +100,7 @@ def play(
     keep_frames: bool = False,
     keep_beliefs: bool = False,
     given: Given | None = None,
+    filming: Filming | None = None,
 ) -> list[TaskAdaptation]:
     """Trials of adaptation, exploring as the checkpoint's own configuration says; `stream` as of adapt.
 
@@ -117,7 +119,8 @@ def play(
     with (
         torch_threads(trained.threads),
         bar,
-        closing(make_vector_env(trained.family, worlds, trained.threads)) as env,
+        closing(make_vector_env(trained.family, worlds, trained.threads)) as plain,
+        filming.on(plain, trained.family, tasks) if filming else nullcontext(plain) as env,
     ):
         return adapt(
             trained.agent,

@@ -1,6 +1,6 @@
 """Pictures in one .png: a row per episode, a few moments of it from left to right.
 
-Moving pictures are in `video.py`; both show the same clips.
+Moving pictures are in `video.py`; both show the same reels.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from metaslac.errors import MetaslacError
-from metaslac.launchers.media.video import CAPTION, Clip, Frames, enlarge
+from metaslac.launchers.media.marks import Marked, draw_marks
+from metaslac.launchers.media.video import CAPTION, TILE, Frames, Reel, enlarge
 from metaslac.storage.files import write_atomically
 
 MOMENTS = 8  # frames shown of each episode
-TILE = 96  # least height and width of a frame
 GAP = 4
 SHEET = 70  # grey between the frames of a contact sheet: many skies are black
 
@@ -27,6 +27,7 @@ class Strip(NamedTuple):
 
     title: str
     frames: Frames  # (F, H, W, 3)
+    marked: Sequence[Marked] = ()  # what is drawn on each, enlarged; () is nothing
 
 
 def check_picture_name(path: Path | None, option: str = "--picture") -> None:
@@ -35,24 +36,23 @@ def check_picture_name(path: Path | None, option: str = "--picture") -> None:
         raise MetaslacError(f"{option} {path}: the name must end in .png")
 
 
-def write_picture(path: Path, clips: Sequence[Clip]) -> None:
-    """Write the clips below one another, whole or not at all."""
-    rows = [
-        part
-        for clip in clips
-        for number, frames in enumerate(clip.episodes)
-        for part in (_heading(clip, number, frames), _tiles(_moments(frames)))
-    ]
+def write_picture(path: Path, reels: Sequence[Reel]) -> None:
+    """Write the reels below one another, whole or not at all."""
+    rows: list[Frames] = []
+    for reel in reels:
+        for episode, length in enumerate(reel.lengths):
+            tiles = _beside([reel.still(episode, step) for step in moments(length)])
+            rows += [reel.heading(episode, tiles.shape[1]), tiles]
     _write(path, rows)
 
 
 def write_sheet(path: Path, headings: Sequence[str], strips: Sequence[Strip]) -> None:
     """Write the strips below one another, a heading over each column, whole or not at all."""
-    column = _width(strips[0].frames[:1])
+    column = len(enlarge(strips[0].frames[0], TILE)) + GAP
     width = column * len(headings)
     rows = [_words(width, {number * column: text for number, text in enumerate(headings)}, SHEET)]
     for strip in strips:
-        tiles = _tiles(strip.frames, SHEET)
+        tiles = _beside([_marked(strip, number) for number in range(len(strip.frames))], SHEET)
         rows.append(_words(width, {0: strip.title}, SHEET))
         rows.append(np.pad(tiles, ((0, 0), (0, width - tiles.shape[1]), (0, 0)), constant_values=SHEET))
     _write(path, rows)
@@ -69,24 +69,21 @@ def _write(path: Path, rows: Sequence[Frames]) -> None:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _moments(frames: Frames) -> Frames:
-    moments: Frames = frames[np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int)]
-    return moments
+def moments(length: int) -> list[int]:
+    """The steps of an episode of so many pictures that are shown."""
+    steps: list[int] = np.linspace(0, length - 1, MOMENTS).round().astype(int).tolist()
+    return steps
 
 
-def _tiles(frames: Frames, grey: int = 0) -> Frames:
+def _marked(strip: Strip, number: int) -> Frames:
+    picture = enlarge(strip.frames[number], TILE)
+    return draw_marks(picture, strip.marked[number]) if strip.marked else picture
+
+
+def _beside(pictures: Sequence[Frames], grey: int = 0) -> Frames:
     edges = ((0, GAP), (0, GAP), (0, 0))
-    tiles = [np.pad(enlarge(frame, TILE), edges, constant_values=grey) for frame in frames]
+    tiles = [np.pad(picture, edges, constant_values=grey) for picture in pictures]
     return np.concatenate(tiles, axis=1)
-
-
-def _heading(clip: Clip, number: int, frames: Frames) -> Frames:
-    text = f"episode {number + 1}   return {clip.returns[number]:.1f}" + f"   {clip.title}" * (number == 0)
-    return _words(_width(_moments(frames)), {0: text})
-
-
-def _width(frames: Frames) -> int:
-    return len(frames) * (len(enlarge(frames[0], TILE)) + GAP)
 
 
 def _words(width: int, texts: Mapping[int, str], grey: int = 0) -> Frames:

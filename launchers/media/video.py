@@ -1,51 +1,115 @@
-"""Episodes as an .mp4: one task, or several side by side, with a caption over each.
+"""Episodes as an .mp4 or a .gif: one task, or several side by side, with words over each.
 
 What was filmed is decided by the command; frames come as uint8 arrays.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.errors import MetaslacError
+from metaslac.storage.files import write_atomically
 
-PICTURE = 256  # least height and width of one picture; codecs want multiples of 16
+CODEC_STEP = 16  # pixels, of which codecs want multiples
+PICTURE = 256  # height and width of one picture
 CAPTION = 32
-FRAMES_PER_SECOND = 20
+TILE = 96  # likewise of a still
+FRAMES_PER_SECOND = 20  # at most
+SLOWEST = 5
+LEAST_SECONDS = 3  # of an episode, if that is not slower still: people have to see what happens
 PARAMETERS_SHOWN = 3
+COLOURS = 128  # of a .gif
+PALETTE_PICTURES = 12
 HOLD = 10  # frames the end of an episode stays on the screen
 
 Frames = NDArray[np.uint8]
 T = TypeVar("T")
 
 
-class Clip(NamedTuple):
-    """One task's episodes."""
+class Reel(Protocol):
+    """One task's episodes, to be shown. Of steps after an episode's end it shows the last."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Pictures of each episode."""
+
+    def tile(self, episode: int, step: int) -> Frames:
+        """A picture of the moving ones, with words: (H, W, 3), both multiples of 16."""
+
+    def still(self, episode: int, step: int) -> Frames:
+        """The same for a row of them, without words."""
+
+    def heading(self, episode: int, width: int) -> Frames:
+        """The words above a row of so many pixels."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One task's episodes as the agent saw them, enlarged to at least `size` pixels."""
 
     title: str
     episodes: list[Frames]  # each (T+1, H, W, 3)
     returns: list[float]
+    size: int = PICTURE
+
+    @property
+    def lengths(self) -> list[int]:
+        """Pictures of each episode."""
+        return [len(frames) for frames in self.episodes]
+
+    def tile(self, episode: int, step: int) -> Frames:
+        """A frame under its caption."""
+        frame = enlarge(self._frame(episode, step), self.size)
+        words = f"episode {episode + 1}   return {self.returns[episode]:.1f}\n{self.title}"
+        return np.concatenate([_lettered(CAPTION, frame.shape[1], words), frame])
+
+    def still(self, episode: int, step: int) -> Frames:
+        """A frame, smaller than in a film: pixels are all there is to see."""
+        return enlarge(self._frame(episode, step), TILE)
+
+    def heading(self, episode: int, width: int) -> Frames:
+        """What is above a row of frames."""
+        title = f"   {self.title}" * (episode == 0)
+        return _lettered(
+            CAPTION * 2 // 3, width, f"episode {episode + 1}   return {self.returns[episode]:.1f}{title}"
+        )
+
+    def _frame(self, episode: int, step: int) -> Frames:
+        frames = self.episodes[episode]
+        frame: Frames = frames[min(step, len(frames) - 1)]
+        return frame
 
 
 def check_video_name(path: Path | None) -> None:
-    """Raise MetaslacError unless the file would be an .mp4; None is fine."""
-    if path is not None and path.suffix.lower() != ".mp4":
-        raise MetaslacError(f"--video {path}: the name must end in .mp4")
+    """Raise MetaslacError unless the file would be an .mp4 or a .gif; None is fine."""
+    if path is not None and path.suffix.lower() not in (".mp4", ".gif"):
+        raise MetaslacError(f"--video {path}: the name must end in .mp4 or .gif")
 
 
-def write_video(path: Path, clips: Sequence[Clip]) -> None:
-    """Write the episodes one after the other, the clips side by side, whole or not at all."""
-    write_frames(path, _pictures(clips))
+def write_video(path: Path, reels: Sequence[Reel]) -> None:
+    """Write the episodes one after the other, the reels side by side, whole or not at all."""
+    rate = frames_per_second(max(length for reel in reels for length in reel.lengths))
+    if path.suffix.lower() == ".gif":
+        write_gif(path, list(_pictures(reels)), rate)
+    else:
+        write_frames(path, _pictures(reels), rate)
 
 
-def write_frames(path: Path, pictures: Iterator[Frames]) -> None:
+def frames_per_second(frames: int) -> int:
+    """How fast an episode of so many pictures is shown."""
+    return min(FRAMES_PER_SECOND, max(SLOWEST, round(frames / LEAST_SECONDS)))
+
+
+def write_frames(path: Path, pictures: Iterator[Frames], rate: int = FRAMES_PER_SECOND) -> None:
     """Write pictures (H, W, 3) as H.264 that plays while it loads, whole or not at all.
 
     Height and width are multiples of 16.
@@ -58,7 +122,7 @@ def write_frames(path: Path, pictures: Iterator[Frames]) -> None:
         writer = imageio_ffmpeg.write_frames(
             str(temporary),
             (first.shape[1], first.shape[0]),
-            fps=FRAMES_PER_SECOND,
+            fps=rate,
             output_params=["-movflags", "+faststart"],
             ffmpeg_log_level="error",
         )
@@ -72,6 +136,33 @@ def write_frames(path: Path, pictures: Iterator[Frames]) -> None:
         raise MetaslacError(f"cannot write {path}: {' '.join(str(error).split())}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_gif(path: Path, pictures: Sequence[Frames], rate: int) -> None:
+    """Write pictures (H, W, 3) as a .gif that begins again at its end, whole or not at all.
+
+    All have one palette, of the colours of some of them, so that what does not move takes no room.
+    """
+    from PIL import Image
+
+    some = np.concatenate(spread(pictures, PALETTE_PICTURES))
+    palette = Image.fromarray(some).quantize(COLOURS, dither=Image.Dither.NONE)
+    shown: list[Image.Image] = []
+    durations: list[int] = []
+    for number, picture in enumerate(pictures):
+        if number and np.array_equal(picture, pictures[number - 1]):
+            durations[-1] += round(1000 / rate)
+            continue
+        shown.append(Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE))
+        durations.append(round(1000 / rate))
+    data = io.BytesIO()
+    shown[0].save(
+        data, "GIF", save_all=True, append_images=shown[1:], duration=durations, loop=0, optimize=False
+    )
+    try:
+        write_atomically(path, data.getvalue())
+    except OSError as error:
+        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def caption(names: Sequence[str], values: Sequence[float]) -> str:
@@ -93,30 +184,19 @@ def enlarge(frame: Frames, least: int) -> Frames:
     return frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _pictures(clips: Sequence[Clip]) -> Iterator[Frames]:
-    for episode in range(len(clips[0].episodes)):
-        captions = [_caption(clip, episode) for clip in clips]
-        last = max(len(clip.episodes[episode]) for clip in clips) - 1
-        for step in [*range(last + 1), *[last] * HOLD]:
-            yield _grid(
-                [
-                    np.concatenate([caption, _picture(clip.episodes[episode], step)])
-                    for caption, clip in zip(captions, clips, strict=True)
-                ]
-            )
+def _pictures(reels: Sequence[Reel]) -> Iterator[Frames]:
+    for episode in range(len(reels[0].lengths)):
+        last = max(reel.lengths[episode] for reel in reels) - 1
+        for step in range(last + 1):
+            picture = _grid([reel.tile(episode, step) for reel in reels])
+            yield picture
+        yield from [picture] * HOLD
 
 
-def _picture(frames: Frames, step: int) -> Frames:
-    return enlarge(frames[min(step, len(frames) - 1)], PICTURE)
-
-
-def _caption(clip: Clip, episode: int) -> Frames:
+def _lettered(height: int, width: int, text: str) -> Frames:
     from PIL import Image, ImageDraw
 
-    size = clip.episodes[0].shape[1]
-    width = size * math.ceil(PICTURE / size)
-    image = Image.new("RGB", (width, CAPTION))
-    text = f"episode {episode + 1}   return {clip.returns[episode]:.1f}\n{clip.title}"
+    image = Image.new("RGB", (width, height))
     ImageDraw.Draw(image).multiline_text((4, 2), text, fill="white", spacing=2)
     return np.asarray(image, dtype=np.uint8)
 

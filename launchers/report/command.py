@@ -89,6 +89,8 @@ def contents(
         )
 
     from metaslac.acting.agent import Drawing
+    from metaslac.launchers.api.reading import read_beliefs
+    from metaslac.launchers.media.filming import Filming
     from metaslac.launchers.media.video import caption, spread
     from metaslac.launchers.report import figures, films, recordings, tables
     from metaslac.launchers.report.downloads import downloads
@@ -103,6 +105,7 @@ def contents(
     command = ["metaslac", "report", *(str(run.directory) for run in runs), "--out", "report.html"]
     if given is not None:
         command += ["--context", str(context), "--context-episodes", str(given.episodes)]
+    filming = Filming(films.SIDE, TASKS)
     trials = recordings.record(
         trained,
         spread(trained.family.test_tasks, TASKS),
@@ -112,7 +115,11 @@ def contents(
         seed=seed,
         stream=about["stream"],
         given=given,
+        filming=filming,
     )
+    filming.exploration = about["exploration_episodes"]
+    if given is None:  # probes are of beliefs that began with nothing
+        filming.probes = read_beliefs(trained, episodes=about["episodes"], seed=seed)
     sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)
     exploration = None
     if shown.kind == "infer" and given is None:
@@ -149,7 +156,8 @@ def contents(
         "m_is": what_m_is(shown.kind, about["episodes"] > about["exploration_episodes"]),
         "explores": given is None,
         "exploration": exploration,
-        "films": films.film_rows(trials, names, film_step),
+        "films": films.film_rows(trials, filming, shown.kind == "infer", names, film_step),
+        "films_read": filming.probes is not None,
         "film_step": film_step,
         "settings": tables.settings_table(runs),
         "versions": library_versions(),

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metaslac.launchers.media.video import HOLD, caption, enlarge, write_frames
+from metaslac.launchers.media.film import Film as Reel
+from metaslac.launchers.media.filming import Filming
+from metaslac.launchers.media.video import HOLD, caption, frames_per_second, write_frames
 from metaslac.launchers.report.page import Frames, data_uri, png
 from metaslac.launchers.report.recordings import (
     Sample,
@@ -22,7 +24,7 @@ from metaslac.launchers.report.recordings import (
 )
 from metaslac.launchers.report.words import number
 
-LEAST_SIDE = 192  # pixels of a film, at least
+SIDE = 256  # pixels of a film's pictures
 ACTIONS_SHOWN = 3  # numbers of an action
 MOST_FRAMES = 250  # of a film; of longer episodes, one in so many
 
@@ -76,7 +78,9 @@ class Exploration:
     rows: Sequence[Row]
 
 
-def film_rows(trials: Sequence[Trial], names: Sequence[str], step: int) -> list[FilmRow]:
+def film_rows(
+    trials: Sequence[Trial], filming: Filming, infers: bool, names: Sequence[str], step: int
+) -> list[FilmRow]:
     """A film of every episode of every trial, one frame in `step`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
@@ -84,18 +88,30 @@ def film_rows(trials: Sequence[Trial], names: Sequence[str], step: int) -> list[
             FilmRow(
                 trial.task.index,
                 caption(names, trial.task.params),
-                [
-                    Film(
-                        _film(path, entry.episode.pictures, step),
-                        png(enlarge(entry.episode.pictures[0], LEAST_SIDE)),
-                        f"Episode {order} on task {trial.task.index}, return {number(entry.episode_return)}",
-                        entry.episode_return,
-                    )
-                    for order, entry in enumerate(trial.episodes, 1)
-                ],
+                _films(path, trial, filming, infers, step),
             )
             for trial in trials
         ]
+
+
+def _films(path: Path, trial: Trial, filming: Filming, infers: bool, step: int) -> list[Film]:
+    reel = Reel(
+        filming.takes[trial.task.index],
+        [entry.episode_return for entry in trial.episodes],
+        trial.beliefs,
+        trial.width if infers else None,
+        filming.exploration,
+        filming.probes,
+    )
+    return [
+        Film(
+            _film(path, reel, episode, step),
+            png(reel.tile(episode, 0)),
+            f"Episode {episode + 1} on task {trial.task.index}, return {number(earned)}",
+            earned,
+        )
+        for episode, earned in enumerate(reel.returns)
+    ]
 
 
 def film_step(frames: int) -> int:
@@ -140,8 +156,9 @@ def _beginning(sample: Sample) -> str:
     return f"first action ({', '.join([*values, *more])})"
 
 
-def _film(path: Path, frames: Frames, step: int) -> str:
-    shown = frames[::step]
-    pictures = (enlarge(frame, LEAST_SIDE) for frame in (*shown, *[frames[-1]] * HOLD))
-    write_frames(path, pictures)
+def _film(path: Path, reel: Reel, episode: int, step: int) -> str:
+    length = reel.lengths[episode]
+    shown = [*range(0, length, step), *[length - 1] * HOLD]
+    pictures = (reel.tile(episode, number) for number in shown)
+    write_frames(path, pictures, frames_per_second(max(reel.lengths) // step))
     return data_uri("video/mp4", path.read_bytes())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metaslac.acting.adaptation import mean_width
 from metaslac.acting.agent import Drawing, networks_from_checkpoint
 from metaslac.acting.filmed import watched
 from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
@@ -24,6 +25,7 @@ from metaslac.storage.checkpoint import load_checkpoint
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import Given
     from metaslac.envs import Task
+    from metaslac.launchers.media.filming import Filming
 
 RECONSTRUCTION_STREAM, EXPLORATION_STREAM = 8, 9
 BACKGROUND_FRAMES = 400  # are enough to tell what stays
@@ -37,6 +39,18 @@ class Trial(NamedTuple):
     task: Task
     episodes: Sequence[TrialEpisode]
     m: NDArray[np.float32]  # (M,)
+
+    @property
+    def beliefs(self) -> NDArray[np.float32]:
+        """Mean of m before the first step and after each, (number of steps + 1, M)."""
+        first = self.episodes[0].belief_mean[:1]
+        return np.concatenate([first, *(entry.step_means for entry in self.episodes)])
+
+    @property
+    def width(self) -> NDArray[np.float32]:
+        """Likewise its standard deviation, averaged over m's dimensions."""
+        first = self.episodes[0].belief_std[:1]
+        return mean_width(np.concatenate([first, *(entry.step_stds for entry in self.episodes)]))
 
 
 class Sheet(NamedTuple):
@@ -67,6 +81,7 @@ def record(
     drawing: Drawing,
     seed: int,
     stream: int,
+    filming: Filming,
     given: Given | None = None,
 ) -> list[Trial]:
     """The first trial of an evaluation with the same seed and stream on each task, up to rounding.
@@ -75,10 +90,23 @@ def record(
     """
     shown = None if given is None else [given(task, 0) for task in tasks]
     keys = [[(seed, stream, task.index, 0, episode) for task in tasks] for episode in range(episodes)]
-    with closing(make_vector_env(trained.family, len(tasks), trained.threads)) as worlds:
-        env = watched(worlds, trained.family.observation)
+    with (
+        closing(make_vector_env(trained.family, len(tasks), trained.threads)) as worlds,
+        filming.on(worlds, trained.family, tasks) as filmed,
+    ):
+        env = watched(filmed, trained.family.observation)
         greedy = not trained.config.evaluation.sample_actions
-        trials = run_trial(env, trained.agent, tasks, keys, exploration, greedy, drawing=drawing, given=shown)
+        trials = run_trial(
+            env,
+            trained.agent,
+            tasks,
+            keys,
+            exploration,
+            greedy,
+            keep_beliefs=True,
+            drawing=drawing,
+            given=shown,
+        )
     m = trained.agent.m.cpu().numpy()
     return [Trial(*parts) for parts in zip(tasks, trials, m, strict=True)]
 

@@ -34,17 +34,20 @@ class TaskAdaptation:
     belief_mean: NDArray[np.float32]  # (E + 1, M)
     belief_std: NDArray[np.float32]  # (E + 1, M)
     frames: list[NDArray[np.uint8]]  # pictures, E arrays (T + 1, H, W, 3), or nothing unless asked for
-    step_stds: NDArray[np.float32]  # (number of steps + 1, M), before the first step and after each; likewise
+    step_means: NDArray[
+        np.float32
+    ]  # (number of steps + 1, M), before the first step and after each; likewise
+    step_stds: NDArray[np.float32]  # likewise
 
     @property
     def belief_width(self) -> NDArray[np.float32]:
         """The belief's standard deviation averaged over m's dimensions, (E + 1,); 0 where m has none."""
-        return _width(self.belief_std)
+        return mean_width(self.belief_std)
 
     @property
     def step_width(self) -> NDArray[np.float32]:
         """The same after each step of the trial, (number of steps + 1,)."""
-        return _width(self.step_stds)
+        return mean_width(self.step_stds)
 
 
 def adapt(
@@ -106,6 +109,7 @@ def adapt(
                     np.stack([means[0][0], *(mean[1] for mean in means)]),
                     np.stack([stds[0][0], *(std[1] for std in stds)]),
                     [entry.episode.pictures for entry in trial_episodes] if keep_frames else [],
+                    np.concatenate([means[0][:1], *(entry.step_means for entry in trial_episodes)]),
                     np.concatenate([stds[0][:1], *(entry.step_stds for entry in trial_episodes)]),
                 )
             )
@@ -113,7 +117,8 @@ def adapt(
     return results
 
 
-def _width(stds: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_width(stds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standard deviations (N, M) averaged over m's dimensions, (N,); 0 where m has none."""
     width: NDArray[np.float32] = stds.sum(1) / max(stds.shape[1], 1)
     return width
 

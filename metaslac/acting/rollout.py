@@ -69,7 +69,8 @@ class TrialEpisode(NamedTuple):
     episode: Episode
     belief_mean: NDArray[np.float32]
     belief_std: NDArray[np.float32]
-    step_stds: NDArray[np.float32]  # (T, M) after each step, if asked for; else (0, M)
+    step_means: NDArray[np.float32]  # (T, M) after each step, if asked for; else (0, M)
+    step_stds: NDArray[np.float32]  # likewise
 
     @property
     def episode_return(self) -> float:
@@ -117,12 +118,12 @@ def run_trial(
         def act() -> NDArray[np.float32]:
             return agent.act(deterministic)
 
-        step_stds: list[NDArray[np.float32]] = []
+        steps: list[NDArray[np.float32]] = []  # (2, N, M): mean and std
 
-        def observe(*seen: Any, step_stds: list[NDArray[np.float32]] = step_stds) -> None:
+        def observe(*seen: Any, steps: list[NDArray[np.float32]] = steps) -> None:
             agent.observe(*seen)
             if keep_beliefs:
-                step_stds.append(agent.belief.std.cpu().numpy())
+                steps.append(np.stack([part.cpu().numpy() for part in agent.belief]))
 
         frames, info = reset(env, tasks, rngs)
         agent.begin_episode(frames, rngs, number < exploration_episodes, drawing)
@@ -132,10 +133,9 @@ def run_trial(
             np.stack([part.cpu().numpy() for part in parts], 1) for parts in zip(*beliefs, strict=True)
         )
         for slot, episode in enumerate(episodes):
-            within = np.array([stds[slot] for stds in step_stds[: len(episode.actions)]], dtype=np.float32)
-            trials[slot].append(
-                TrialEpisode(episode, mean[slot], std[slot], within.reshape(len(within), agent.task_size))
-            )
+            kept = [parts[:, slot] for parts in steps[: len(episode.actions)]]
+            within = np.array(kept, dtype=np.float32).reshape(len(kept), 2, agent.task_size)
+            trials[slot].append(TrialEpisode(episode, mean[slot], std[slot], within[:, 0], within[:, 1]))
     return trials
 
 

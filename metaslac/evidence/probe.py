@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +20,44 @@ def linear_probe(train_beliefs: Array, train_params: Array, beliefs: Array) -> A
     their space it is the smallest of the solutions: an empty context, which gives every task the same
     belief, predicts the mean of the training tasks.
     """
-    weights, *_ = np.linalg.lstsq(_with_one(train_beliefs), train_params, rcond=None)
+    weights, _ = _least_squares(train_beliefs, train_params)
     predictions: Array = _with_one(beliefs) @ weights
     return predictions
+
+
+class StepProbes(NamedTuple):
+    """A linear probe for each number of transitions seen, 0 to S, from beliefs of M to D numbers.
+
+    Each has its own, for what a belief of little evidence says is not what the same m would say later.
+    """
+
+    weights: Array  # (S + 1, M + 1, D), the last row of each the intercept
+    covariances: Array  # (S + 1, D, D), of the errors on the tasks it was fitted on
+
+    def read(self, belief: Array, seen: int) -> tuple[Array, Array]:
+        """What the mean (M,) of a belief after so many transitions says: mean (D,) and covariance (D, D).
+
+        The covariance is how far such readings are off, not what this one belief says of itself. After more
+        than S transitions it is read as after S.
+        """
+        step = min(seen, len(self.weights) - 1)
+        mean: Array = (_with_one(belief[None]) @ self.weights[step])[0]
+        return mean, self.covariances[step]
+
+
+def step_probes(beliefs: Sequence[NDArray[np.floating]], targets: Array) -> StepProbes:
+    """Fitted on K trials: beliefs (S_k + 1, M), before the first step and after each, and targets (K, D).
+
+    A trial that is over stays as it ended.
+    """
+    weights, covariances = [], []
+    for step in range(max(map(len, beliefs))):
+        reached = np.stack([belief[min(step, len(belief) - 1)] for belief in beliefs]).astype(np.float64)
+        found, rank = _least_squares(reached, targets)
+        errors = targets - _with_one(reached) @ found
+        weights.append(found)
+        covariances.append(errors.T @ errors / max(1, len(targets) - rank))
+    return StepProbes(np.stack(weights), np.stack(covariances))
 
 
 def r_squared(predictions: Array, params: Array) -> Array:
@@ -66,6 +104,12 @@ def flat_params(trials: Trials) -> Array:
 
 def _beliefs(trials: Trials, after: int) -> Array:
     return trials.belief_mean[:, :, after].reshape(-1, trials.belief_mean.shape[-1])
+
+
+def _least_squares(beliefs: Array, targets: Array) -> tuple[Array, int]:
+    """The smallest weights (M + 1, D), intercept last, and how many of their dimensions the beliefs fix."""
+    weights, _, rank, _ = np.linalg.lstsq(_with_one(beliefs), targets, rcond=None)
+    return weights.astype(np.float64), int(rank)
 
 
 def _with_one(beliefs: Array) -> Array:

@@ -131,6 +131,7 @@ def adaptation(task: int, trial: int, steps: int) -> TaskAdaptation:
         stds[[0, 1, -1]],
         [],
         stds,
+        stds,
     )
 
 
