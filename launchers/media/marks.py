@@ -221,7 +221,7 @@ def _gauge(
     for end in (gauge.low, gauge.high):
         pen.line(at(end) + np.array([(0, -3), (0, 3)]), (150, 150, 150), 1.5)
     wanted: list[tuple[str, Colour]] = [(f"wanted {gauge.wanted:.2f}", WANTED)]
-    words: list[tuple[str, Colour]] = [(gauge.name, GREY)]
+    words: list[tuple[str, Colour]] = [(f"{gauge.name}, {gauge.unit}", GREY)]
     if belief is not None:
         mean, spread = float(belief[0][0]), DEVIATIONS * float(np.sqrt(max(belief[1][0, 0], 0.0)))
         ends = np.stack([at(mean - spread), at(mean + spread)])
@@ -233,7 +233,7 @@ def _gauge(
         now = float(velocity @ np.array(gauge.along))
         pen.line(at(now) + np.array([(0, -8), (0, 8)]), NOW, 3.0)
         words.append((f"{now:.2f}", NOW))
-    pen.say((6, bottom - height + 2), [*words, (gauge.unit, GREY)])
+    pen.say((6, bottom - height + 2), words)
     pen.say((6, bottom - height + 15), wanted)
 
 

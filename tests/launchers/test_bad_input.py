@@ -138,8 +138,12 @@ class TestCheckpoints:
         assert "nowhere does not exist" in line
 
 
-def test_a_video_is_an_mp4() -> None:
-    assert "must end in .mp4" in refusal("adapt", "--checkpoint", "run", "--video", "out.gif")
+def test_a_video_is_an_mp4_or_a_gif() -> None:
+    assert "must end in .mp4 or .gif" in refusal("adapt", "--checkpoint", "run", "--video", "out.avi")
+
+
+def test_a_film_has_a_size_that_codecs_take() -> None:
+    assert "--size 200: must be a multiple of 16" in refusal("adapt", "--checkpoint", "run", "--size", "200")
 
 
 def test_only_held_out_tasks_are_adapted_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from fakes import untrained_checkpoint
+from PIL import Image
 from runs import TINY
 
 import metaslac.launchers.api.memory
@@ -159,8 +160,30 @@ def test_adapt_films_one_task(run_dir: Path, tmp_path: Path) -> None:
     assert result.stdout.splitlines()[-1] == f"video: {path}"
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     assert frames == 2 * (make_family("point_robot").episode_steps + 1 + 10)
-    assert next(imageio_ffmpeg.read_frames(str(path)))["size"] == (256, 288)
+    assert next(imageio_ffmpeg.read_frames(str(path)))["size"] == (256, 320)
     assert [p.name for p in tmp_path.iterdir()] == ["one.mp4"]
+
+
+def test_adapt_shows_people_the_goal_unless_they_want_it_plain(run_dir: Path, tmp_path: Path) -> None:
+    asked = [*ONE_THREAD, "--checkpoint", str(run_dir), "--task", "85", "--episodes", "1", "--size", "192"]
+    tables = []
+    for name, more in (("marked", []), ("plain", ["--plain"])):
+        video, picture = tmp_path / f"{name}.gif", tmp_path / f"{name}.png"
+        result = run("adapt", *asked, *more, "--video", str(video), "--picture", str(picture))
+        *table, first, second = result.stdout.splitlines()
+        assert (first, second) == (f"video: {video}", f"picture: {picture}")
+        tables.append(table)
+    assert tables[0] == tables[1]
+    marked, plain = (
+        np.asarray(Image.open(tmp_path / f"{name}.gif").convert("RGB")) for name in ("marked", "plain")
+    )
+    assert (marked.shape, plain.shape) == ((192 + 48, 192, 3), (192 + 32, 192, 3))
+    goal = np.array(make_family("point_robot").tasks[85].params)
+    column, row = np.round(192 * (0.5 + goal * (1, -1) / 4)).astype(int)
+    near = np.array([70, 240, 120]) - marked[48 + row, column].astype(int)
+    assert np.abs(near).max() < 30
+    colours = {tuple(colour) for colour in plain[32:].reshape(-1, 3)}
+    assert len(colours) == 2  # ground and point
 
 
 def test_a_task_adapts_the_same_alone_or_among_others(run_dir: Path, tmp_path: Path) -> None:

@@ -11,7 +11,15 @@ from PIL import Image
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.media.picture import write_picture
-from metaslac.launchers.media.video import CAPTION, HOLD, PICTURE, Clip, spread, write_video
+from metaslac.launchers.media.video import (
+    CAPTION,
+    HOLD,
+    PICTURE,
+    Clip,
+    frames_per_second,
+    spread,
+    write_video,
+)
 
 
 def clip(size: int = 32, steps: int = 3, episodes: int = 2) -> Clip:
@@ -43,6 +51,39 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(MetaslacError, match="no codec"):
         write_video(tmp_path / "out.mp4", [clip()])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gif_shows_every_picture_as_long_as_it_lasts(tmp_path: Path) -> None:
+    path = tmp_path / "a.gif"
+    write_video(path, [clip(steps=2, episodes=1)])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
+    with Image.open(path) as gif:
+        assert gif.size == (PICTURE, PICTURE + CAPTION) and gif.info["loop"] == 0
+        lasts = []
+        for number in range(gif.n_frames):
+            gif.seek(number)
+            lasts.append(gif.info["duration"])
+        assert sum(lasts) == (3 + HOLD) * 200  # milliseconds: at five a second
+        assert abs(np.asarray(gif.convert("RGB"))[-20, 20].astype(int) - 200).max() < 4
+
+
+def test_a_gif_keeps_what_moves(tmp_path: Path) -> None:
+    frames = np.zeros((5, 32, 32, 3), dtype=np.uint8)
+    for step in range(5):
+        frames[step, 8:12, 6 * step : 6 * step + 4] = (250, 120, 10)
+    path = tmp_path / "a.gif"
+    write_video(path, [Clip("", [frames], [0.0])])
+    with Image.open(path) as gif:
+        assert gif.n_frames == 5
+        for step in range(5):
+            gif.seek(step)
+            shown = np.asarray(gif.convert("RGB"))[CAPTION:][::8, ::8]
+            assert abs(shown.astype(int) - frames[step]).max() < 12
+
+
+@pytest.mark.parametrize(("frames", "rate"), [(3, 5), (21, 7), (51, 17), (201, 20)])
+def test_short_episodes_are_shown_slowly(frames: int, rate: int) -> None:
+    assert frames_per_second(frames) == rate
 
 
 def test_spread_takes_both_ends() -> None:

@@ -122,6 +122,7 @@ def test_beliefs_within_episodes_are_kept_when_asked_for() -> None:
     for entry in kept:
         assert len(entry.step_width) == 1 + 2 * family.episode_steps
         np.testing.assert_array_equal(entry.step_stds[:: family.episode_steps], entry.belief_std)
+        np.testing.assert_array_equal(entry.step_means[:: family.episode_steps], entry.belief_mean)
     fewer = adapt(agent, family.make_vector_env(2), family.test_tasks, episodes=2)
     assert same(kept, fewer) and all(len(entry.step_width) == 1 for entry in fewer)
 
