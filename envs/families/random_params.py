@@ -31,8 +31,9 @@ TIME_STEP_SECONDS = 0.004  # rand_param_envs'; gymnasium's files say half of it
 # A step at 1 m/s moves the floor by 0.016 m. Unambiguous up to 7.8 m/s at an action repeat of 4.
 CHECKER_PERIOD_METRES = 1.0
 MOST_UNUSUAL = 4  # parameters that people are shown
-# What is zero in the nominal model, and friction of kinds that contacts of these bodies do not have.
-_WITHOUT_EFFECT = (":world", ":root", ":torsional", ":rolling")
+# What is zero in the nominal model, inertia about axes that no joint turns about, and friction of kinds that
+# contacts of these bodies do not have.
+_WITHOUT_EFFECT = (":world", ":root", ":x", ":z", ":torsional", ":rolling")
 _WORDS = {
     "body_mass": "mass",
     "body_inertia": "inertia",
@@ -123,8 +124,8 @@ def pearl_state(state: State) -> Array:
 
 
 def _in_words(name: str) -> str:
-    field, part, *detail = name.split(":")
-    return " ".join((_WORDS[field], "of", part, *(f"({word})" for word in detail)))
+    field, part, *_ = name.split(":")
+    return f"{_WORDS[field]} of {part}"
 
 
 def _draw_rows(seed: int, number: int, size: int) -> TaskParams:

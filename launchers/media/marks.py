@@ -71,7 +71,7 @@ def draw_marks(picture: Frames, marked: Marked) -> Frames:
         else:
             _heading(pen, mark, marked.view, belief)
     for row, (name, value) in enumerate(marked.overlay.facts):
-        pen.say((6, 6 + 14 * row), [(f"{name} {value}", NOW)])
+        pen.say((6, BOX * gauges + 6 + 14 * row), [(f"{name} {value}", NOW)])
     return pen.finished()
 
 
@@ -209,14 +209,14 @@ def _gauge(
     pen: _Pen, gauge: Gauge, velocity: Array | None, belief: tuple[Array, Array] | None, row: int
 ) -> None:
     height = BOX if pen.has_room else BARE_BOX
-    left, right, bottom = 18.0, UNIT - 18.0, UNIT - height * row
-    line = bottom - 10.0
+    left, right, top = 18.0, UNIT - 18.0, height * row
+    line = top + height - 10.0
 
     def at(value: float) -> Array:
         share = np.clip((value - gauge.low) / (gauge.high - gauge.low), 0.0, 1.0)
         return np.array([left + share * (right - left), line])
 
-    pen.box((0, bottom - height), (UNIT, bottom), (0, 0, 0, 190))
+    pen.box((0, top), (UNIT, top + height), (0, 0, 0, 190))
     pen.line(np.array([(left, line), (right, line)]), (150, 150, 150), 1.5)
     for end in (gauge.low, gauge.high):
         pen.line(at(end) + np.array([(0, -3), (0, 3)]), (150, 150, 150), 1.5)
@@ -233,8 +233,8 @@ def _gauge(
         now = float(velocity @ np.array(gauge.along))
         pen.line(at(now) + np.array([(0, -8), (0, 8)]), NOW, 3.0)
         words.append((f"{now:.2f}", NOW))
-    pen.say((6, bottom - height + 2), words)
-    pen.say((6, bottom - height + 15), wanted)
+    pen.say((6, top + 2), words)
+    pen.say((6, top + 15), wanted)
 
 
 def ellipse(covariance: Array) -> Array:

@@ -76,7 +76,7 @@ def test_facts_are_ratios_to_the_nominal_body_and_the_most_unusual(name: str) ->
         least = min(abs(np.log(ratio)) for ratio in shown.values())
         for kind, names, ratios in (
             ("mass of {}", [nominal.body(i).name for i in range(1, nominal.nbody)], masses),
-            ("friction of {} (sliding)", [nominal.geom(i).name for i in range(nominal.ngeom)], sliding),
+            ("friction of {}", [nominal.geom(i).name for i in range(nominal.ngeom)], sliding),
         ):
             for part, ratio in zip(names, ratios, strict=True):
                 if (word := kind.format(part)) in shown:

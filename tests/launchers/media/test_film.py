@@ -103,16 +103,16 @@ def test_a_belief_about_a_goal_is_as_wide_as_it_is_said_to_be(deviation: float) 
 def test_each_mark_has_its_own_part_of_the_belief() -> None:
     overlay = Overlay((EAST, Goal((1.5, 1.5))), follows="torso")
     covariance = np.diag([0.01, 0.04, 0.04])
-    places = of_colour(marked(overlay, belief=(np.array([0.5, -1.0, 1.0]), covariance)), BELIEVED)
-    upper = places[places[:, 0] < SIZE / 2] + 0.5
-    np.testing.assert_allclose(upper.mean(0), pixel(-1.0, 1.0), atol=2)
+    places = of_colour(marked(overlay, belief=(np.array([0.5, -1.0, -0.5]), covariance)), BELIEVED)
+    lower = places[places[:, 0] > 60] + 0.5  # than the scale
+    np.testing.assert_allclose(lower.mean(0), pixel(-1.0, -0.5), atol=2)
 
 
 def test_a_scale_shows_what_is_wanted_now_and_believed() -> None:
     overlay = Overlay((EAST,), follows="torso")
     belief = np.array([1.5]), np.array([[0.01]])
     picture = marked(overlay, velocity=np.array([0.5, 9.0, 9.0]), belief=belief)
-    line = picture[SIZE - 13 : SIZE - 7]
+    line = picture[48 - 13 : 48 - 7]
     width = SIZE - 36
     (wanted, believed, now) = (
         np.mean([place[1] for place in of_colour(line, colour)]) + 0.5
