@@ -91,7 +91,8 @@ def adapt(
         filming=filming,
     )
     if filming is not None:
-        filming.exploration = trained.config.evaluation.exploration_episodes
+        if not trained.drawing.every:  # or m is the belief's soon after an episode has begun
+            filming.exploration = trained.config.evaluation.exploration_episodes
         filming.probes = read_beliefs(trained, episodes=episodes, seed=seed)
     return Adapted(trained.family, played, trained.config.privileged)
 

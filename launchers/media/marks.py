@@ -95,9 +95,11 @@ class _Pen:
 
     def line(self, points: Array, colour: Colour, width: float = 2.0) -> None:
         """Through points (N, 2); where one is not a number there is a gap."""
-        for first, second in zip(points[:-1], points[1:], strict=True):
-            if np.isfinite([*first, *second]).all():
-                self._draw.line(self._at(first, second), colour, self._wide(width), joint="curve")
+        gaps = np.flatnonzero(~np.isfinite(points).all(axis=1))
+        for piece in np.split(points, gaps):
+            seen = piece[np.isfinite(piece).all(axis=1)]
+            if len(seen) > 1:
+                self._draw.line(self._at(*seen), colour, self._wide(width))
 
     def path(self, points: Array, colour: Colour) -> None:
         """Likewise, of fractions of the picture, with a dot where it begins."""
@@ -252,7 +254,7 @@ def legend(overlay: Overlay, believes: bool) -> Words:
     kinds = [type(mark) for mark in overlay.marks]
     words: list[tuple[str, Colour]] = []
     if any(kind is not Gauge for kind in kinds):
-        words.append(("hidden goal" if Goal in kinds else "wanted way", WANTED))
+        words.append(("hidden goal" if Goal in kinds else "direction", WANTED))
     if believes:
         words.append((f"belief ± {DEVIATIONS:g} sd, by a linear probe", BELIEVED))
     return words

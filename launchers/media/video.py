@@ -5,11 +5,11 @@ What was filmed is decided by the command; frames come as uint8 arrays.
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.errors import MetaslacError
-from metaslac.storage.files import write_atomically
+from metaslac.launchers.media.gif import write_gif
 
 CODEC_STEP = 16  # pixels, of which codecs want multiples
 PICTURE = 256  # height and width of one picture
@@ -27,8 +27,7 @@ FRAMES_PER_SECOND = 20  # at most
 SLOWEST = 5
 LEAST_SECONDS = 3  # of an episode, if that is not slower still: people have to see what happens
 PARAMETERS_SHOWN = 3
-COLOURS = 128  # of a .gif
-PALETTE_PICTURES = 12
+MOST_IN_GIF = 250  # pictures, but for those that are held
 HOLD = 10  # frames the end of an episode stays on the screen
 
 Frames = NDArray[np.uint8]
@@ -96,12 +95,16 @@ def check_video_name(path: Path | None) -> None:
 
 
 def write_video(path: Path, reels: Sequence[Reel]) -> None:
-    """Write the episodes one after the other, the reels side by side, whole or not at all."""
+    """Write the episodes one after the other, the reels side by side, whole or not at all.
+
+    Of long ones a .gif has one picture in so many.
+    """
     rate = frames_per_second(max(length for reel in reels for length in reel.lengths))
     if path.suffix.lower() == ".gif":
-        write_gif(path, list(_pictures(reels)), rate)
+        every = -(-sum(_lengths(reels)) // MOST_IN_GIF)
+        write_gif(path, _moments(reels, every), partial(_picture, reels), round(1000 * every / rate))
     else:
-        write_frames(path, _pictures(reels), rate)
+        write_frames(path, (_picture(reels, moment) for moment in _moments(reels)), rate)
 
 
 def frames_per_second(frames: int) -> int:
@@ -138,33 +141,6 @@ def write_frames(path: Path, pictures: Iterator[Frames], rate: int = FRAMES_PER_
         temporary.unlink(missing_ok=True)
 
 
-def write_gif(path: Path, pictures: Sequence[Frames], rate: int) -> None:
-    """Write pictures (H, W, 3) as a .gif that begins again at its end, whole or not at all.
-
-    All have one palette, of the colours of some of them, so that what does not move takes no room.
-    """
-    from PIL import Image
-
-    some = np.concatenate(spread(pictures, PALETTE_PICTURES))
-    palette = Image.fromarray(some).quantize(COLOURS, dither=Image.Dither.NONE)
-    shown: list[Image.Image] = []
-    durations: list[int] = []
-    for number, picture in enumerate(pictures):
-        if number and np.array_equal(picture, pictures[number - 1]):
-            durations[-1] += round(1000 / rate)
-            continue
-        shown.append(Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE))
-        durations.append(round(1000 / rate))
-    data = io.BytesIO()
-    shown[0].save(
-        data, "GIF", save_all=True, append_images=shown[1:], duration=durations, loop=0, optimize=False
-    )
-    try:
-        write_atomically(path, data.getvalue())
-    except OSError as error:
-        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
-
-
 def caption(names: Sequence[str], values: Sequence[float]) -> str:
     """Task parameters in a line; of many, the first few and how many there are."""
     shown = [f"{name} {value:.2f}" for name, value in zip(names, values, strict=True)][:PARAMETERS_SHOWN]
@@ -184,13 +160,22 @@ def enlarge(frame: Frames, least: int) -> Frames:
     return frame.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _pictures(reels: Sequence[Reel]) -> Iterator[Frames]:
-    for episode in range(len(reels[0].lengths)):
-        last = max(reel.lengths[episode] for reel in reels) - 1
-        for step in range(last + 1):
-            picture = _grid([reel.tile(episode, step) for reel in reels])
-            yield picture
-        yield from [picture] * HOLD
+def _lengths(reels: Sequence[Reel]) -> list[int]:
+    """Pictures of each episode, until the last of the reels is over."""
+    return [max(lengths) for lengths in zip(*(reel.lengths for reel in reels), strict=True)]
+
+
+def _moments(reels: Sequence[Reel], every: int = 1) -> list[tuple[int, int]]:
+    """Episode and step of what is shown one after the other."""
+    return [
+        (episode, step)
+        for episode, length in enumerate(_lengths(reels))
+        for step in [*range(0, length - 1, every), *[length - 1] * (1 + -(-HOLD // every))]
+    ]
+
+
+def _picture(reels: Sequence[Reel], moment: tuple[int, int]) -> Frames:
+    return _grid([reel.tile(*moment) for reel in reels])
 
 
 def _lettered(height: int, width: int, text: str) -> Frames:

@@ -117,7 +117,7 @@ def contents(
         given=given,
         filming=filming,
     )
-    filming.exploration = about["exploration_episodes"]
+    filming.exploration = 0 if about["redraw_every"] else about["exploration_episodes"]
     if given is None:  # probes are of beliefs that began with nothing
         filming.probes = read_beliefs(trained, episodes=about["episodes"], seed=seed)
     sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)

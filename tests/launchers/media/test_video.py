@@ -67,6 +67,22 @@ def test_a_gif_shows_every_picture_as_long_as_it_lasts(tmp_path: Path) -> None:
         assert abs(np.asarray(gif.convert("RGB"))[-20, 20].astype(int) - 200).max() < 4
 
 
+def test_of_long_episodes_a_gif_has_one_picture_in_so_many_and_the_last(tmp_path: Path) -> None:
+    frames = np.zeros((601, 32, 32, 3), dtype=np.uint8)
+    for step, frame in enumerate(frames):
+        frame.reshape(-1, 3)[:step] = 250
+    path = tmp_path / "a.gif"
+    write_video(path, [Clip("", [frames], [0.0])])
+    with Image.open(path) as gif:
+        lasts, last = [], 0
+        for number in range(gif.n_frames):
+            gif.seek(number)
+            lasts.append(gif.info["duration"])
+            last = int((np.asarray(gif.convert("RGB"))[CAPTION:][::8, ::8, 0] > 125).sum())
+    assert len(lasts) == 201 and last == 600
+    assert sum(lasts) == pytest.approx((601 + HOLD) * 50, rel=0.01)  # as long as all of it
+
+
 def test_a_gif_keeps_what_moves(tmp_path: Path) -> None:
     frames = np.zeros((5, 32, 32, 3), dtype=np.uint8)
     for step in range(5):
