@@ -225,7 +225,7 @@ def _reels(adapted: Adapted, filming: Filming | None, most: int, size: int) -> S
             result.returns,
             result.step_means,
             result.step_width if adapted.infers else None,
-            filming.exploration,
+            filming.acts if adapted.infers else (),
             filming.probes,
         )
         for result in spread(filmed, most)

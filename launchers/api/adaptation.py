@@ -13,6 +13,7 @@ from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import blamed_on
 from metaslac.launchers.api.reading import read_beliefs
 from metaslac.launchers.api.trained import load_trained, play
+from metaslac.launchers.media.filming import ways_of_acting
 from metaslac.storage.files import user_path
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def adapt(
         filming=filming,
     )
     if filming is not None:
-        if not trained.drawing.every:  # or m is the belief's soon after an episode has begun
-            filming.exploration = trained.config.evaluation.exploration_episodes
+        exploration = trained.config.evaluation.exploration_episodes
+        filming.acts = ways_of_acting(episodes, exploration, trained.drawing.every)
         filming.probes = read_beliefs(trained, episodes=episodes, seed=seed)
     return Adapted(trained.family, played, trained.config.privileged)
 

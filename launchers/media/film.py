@@ -38,7 +38,7 @@ class Film:
         beliefs: mean of m before the first step of the trial and after each, (number of steps + 1, M).
         width: likewise its standard deviation averaged over m's dimensions; None for agents that infer
             nothing.
-        exploration: how many first episodes act on a guess.
+        acts: in words, what m is acted on in each episode; () for agents that infer nothing.
         probes: what beliefs are read with, if they can be.
     """
 
@@ -46,7 +46,7 @@ class Film:
     returns: Sequence[float]
     beliefs: NDArray[np.float32]
     width: NDArray[np.float32] | None = None
-    exploration: int = 0
+    acts: Sequence[str] = ()
     probes: StepProbes | None = None
 
     @property
@@ -92,10 +92,7 @@ class Film:
         moments = self.take.episodes[episode]
         step = min(step, len(moments) - 1)
         where = f"task {self.take.task.index}   episode {episode + 1} of {len(self.lengths)}"
-        acts: list[tuple[str, tuple[int, ...]]] = []
-        if self.width is not None:
-            guesses = episode < self.exploration
-            acts = [("acts on a guess" if guesses else "acts on its belief", DIM)]
+        acts = [(f"acts on {self.acts[episode]}", DIM)] if self.acts else []
         last: Words = self._legend
         if self.width is not None and not self.take.overlay.marks:
             width = self.width[self._before[episode] + step]

@@ -60,14 +60,14 @@ class Filming:
 
     Attributes:
         takes: by the index of their task.
-        exploration: how many first episodes of a trial act on a guess.
+        acts: in words, what m is acted on in each episode of a trial.
         probes: what beliefs in them are read with, if they can be.
     """
 
     def __init__(self, size: int, most: int) -> None:
         self.size, self.most = size, most
         self.takes: dict[int, Take] = {}
-        self.exploration = 0
+        self.acts: list[str] = []
         self.probes: StepProbes | None = None
 
     @contextmanager
@@ -83,6 +83,13 @@ class Filming:
             self.takes[task.index] = Take(task, overlay_of(family, task), seconds)
         with closing(Viewer(env, self.size)) as viewer:
             yield FilmedEnv(env, viewer, self.takes, self.size)
+
+
+def ways_of_acting(episodes: int, exploration: int, redraw_every: int) -> list[str]:
+    """In words, what agents that infer act on in each episode, of which so many are for exploration."""
+    if redraw_every:
+        return ["its belief"] * episodes
+    return ["a guess" if episode < exploration else "its belief at step 0" for episode in range(episodes)]
 
 
 class FilmedEnv:

@@ -90,7 +90,7 @@ def contents(
 
     from metaslac.acting.agent import Drawing
     from metaslac.launchers.api.reading import read_beliefs
-    from metaslac.launchers.media.filming import Filming
+    from metaslac.launchers.media.filming import Filming, ways_of_acting
     from metaslac.launchers.media.video import caption, spread
     from metaslac.launchers.report import figures, films, recordings, tables
     from metaslac.launchers.report.downloads import downloads
@@ -117,7 +117,7 @@ def contents(
         given=given,
         filming=filming,
     )
-    filming.exploration = 0 if about["redraw_every"] else about["exploration_episodes"]
+    filming.acts = ways_of_acting(about["episodes"], about["exploration_episodes"], about["redraw_every"])
     if given is None:  # probes are of beliefs that began with nothing
         filming.probes = read_beliefs(trained, episodes=about["episodes"], seed=seed)
     sheet = recordings.reconstructed(shown.directory, trained, trials[0], shown=MOMENTS, seed=seed)

@@ -100,7 +100,7 @@ def _films(path: Path, trial: Trial, filming: Filming, infers: bool, step: int) 
         [entry.episode_return for entry in trial.episodes],
         trial.beliefs,
         trial.width if infers else None,
-        filming.exploration,
+        filming.acts if infers else (),
         filming.probes,
     )
     return [

@@ -15,7 +15,7 @@ from metaslac.envs.pixels.camera import Camera
 from metaslac.envs.worlds.viewer import View
 from metaslac.evidence.probe import StepProbes
 from metaslac.launchers.media.film import Film
-from metaslac.launchers.media.filming import Moment, Take
+from metaslac.launchers.media.filming import Moment, Take, ways_of_acting
 from metaslac.launchers.media.marks import BELIEVED, WANTED, Marked, draw_marks, ellipse
 
 SIZE = 256
@@ -158,9 +158,20 @@ def test_a_film_reads_each_belief_with_the_probe_of_its_step() -> None:
     assert not len(of_colour(film().still(0, 0), BELIEVED))
 
 
-@pytest.mark.parametrize("width", [None, np.linspace(1, 0, 5, dtype=np.float32)])
-def test_a_film_has_words_above_that_change_with_what_happens(width: np.ndarray | None) -> None:
-    shown = film(width=width, exploration=1)
+def test_what_is_acted_on_is_said() -> None:
+    assert ways_of_acting(3, 1, 0) == ["a guess", "its belief at step 0", "its belief at step 0"]
+    assert ways_of_acting(2, 1, 4) == ["its belief"] * 2
+    said = [film(acts=acts).tile(0, 0)[:64].tobytes() for acts in ((), ["a guess"] * 2, ["its belief"] * 2)]
+    assert len(set(said)) == 3
+
+
+@pytest.mark.parametrize(
+    ("width", "acts"), [(None, ()), (np.linspace(1, 0, 5, dtype=np.float32), ["a guess", "its belief"])]
+)
+def test_a_film_has_words_above_that_change_with_what_happens(
+    width: np.ndarray | None, acts: Sequence[str]
+) -> None:
+    shown = film(width=width, acts=acts)
     tiles = [shown.tile(*moment) for moment in ((0, 0), (0, 1), (1, 1))]
     assert {tile.shape for tile in tiles} == {(SIZE + 64, SIZE, 3)}
     above = [tile[:64].tobytes() for tile in tiles]
