@@ -75,11 +75,7 @@ def _library() -> ModuleType:
 
 @contextmanager
 def _in_one_line(failed: str) -> Iterator[None]:
-    from huggingface_hub.errors import (
-        HTTPError,  # type: ignore[attr-defined, unused-ignore]
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield

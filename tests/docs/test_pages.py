@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from fakes import untrained_checkpoint
 from helpers.documents import ROOT, blocks, documents, python_block
+from PIL import Image
 
 from metaslac import envs
 from metaslac.launchers.cli import cli
@@ -22,6 +23,12 @@ OWN_LOOP = "import gymnasium, metaslac"
 ENVIRONMENTS = "import gymnasium\nfrom metaslac import envs"  # run by tests/test_project.py
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 MOST_LINES = 150  # of a README that is read
+
+
+def test_its_first_picture_is_small_and_moves() -> None:
+    path = ROOT / "docs/adaptation.gif"
+    with Image.open(path) as gif:
+        assert getattr(gif, "n_frames", 1) > 60 and path.stat().st_size < 1.5e6
 
 
 def test_the_readme_is_short() -> None:
