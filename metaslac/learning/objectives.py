@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaslac.config.sections import ActorCriticConfig, ModelConfig
+from metaslac.config.sections import ActorCriticConfig, ModelConfig, TaskConfig
 from metaslac.learning.batch import Decisions, Seen
 from metaslac.learning.encoding import Encoding
 from metaslac.networks.actor_critic import log_density
@@ -122,10 +122,14 @@ def prediction(model: LatentModel, seen: Seen) -> Tensor:
     return loss
 
 
-def task_kl(belief: TaskBelief) -> Loss:
-    """KL(q(m | c) || N(0, I)), mean over tasks (PEARL sums it)."""
+def task_kl(belief: TaskBelief, config: TaskConfig) -> Loss:
+    """KL(q(m | c) || N(0, I)), mean over tasks (PEARL sums it), and that of all together, weighted."""
     kl = belief.kl_to_prior().mean()
-    return Loss(kl, {"task/kl": kl.detach(), "task/std": belief.gaussian.std.detach().mean()})
+    value, told = config.kl_weight * kl, {"task/kl": kl, "task/std": belief.gaussian.std.mean()}
+    if config.aggregate_weight:
+        told["task/aggregate_kl"] = belief.aggregate_kl_to_prior()
+        value = value + config.aggregate_weight * told["task/aggregate_kl"]
+    return Loss(value, {name: number.detach() for name, number in told.items()})
 
 
 def soft_bellman(

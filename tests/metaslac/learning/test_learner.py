@@ -120,6 +120,21 @@ def test_the_kl_pulls_beliefs_towards_the_prior() -> None:
     assert kls[1] < 0.5 * kls[0]
 
 
+def test_beliefs_are_pulled_to_where_the_prior_is_together() -> None:
+    found = {}
+    for weight in (0.0, 100.0):
+        config = tiny_config(kl_weight=0.0, aggregate_weight=weight, context_min=5)
+        learner = make_learner(replace(config, train=replace(config.train, lr_context=0.03)))
+        batch = make_batch(learner.config)
+        assert ("task/aggregate_kl" in learner.update(batch)) == (weight > 0)
+        for _ in range(30):
+            learner.update(batch)
+        belief = learner.task.believe(learner.task.read(batch.context))
+        assert belief is not None
+        found[weight] = float(belief.aggregate_kl_to_prior().detach())
+    assert found[100.0] < 0.5 * found[0.0]
+
+
 def test_context_transitions_keep_their_order_in_time() -> None:
     learner = make_learner(tiny_config())
     context = make_batch(learner.config).context
