@@ -90,8 +90,8 @@ def _check_together(config: Config) -> None:
         )
     if task.aggregate_weight and train.tasks_per_update == 1:
         raise MetaslacError(
-            "task.aggregate_weight needs train.tasks_per_update of 2 or more: it is of the beliefs of several "
-            "tasks together"
+            "task.aggregate_weight needs train.tasks_per_update of 2 or more: it is of several tasks' "
+            "beliefs together"
         )
     if model.last_action_weight and config.family.frames == 1:
         raise MetaslacError(
