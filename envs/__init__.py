@@ -12,6 +12,7 @@ from metaslac.envs.gymnasium_ids import register
 from metaslac.envs.registry import family_names, make_family
 
 if TYPE_CHECKING:
+    from metaslac.envs.families.of_gymnasium import GymnasiumFamily
     from metaslac.envs.family import Family, Step, Task, TaskFamily
     from metaslac.envs.overlay import Gauge, Goal, Heading, Overlay
     from metaslac.envs.simulation import State
@@ -25,6 +26,7 @@ __all__ = [
     "FamilyError",
     "Gauge",
     "Goal",
+    "GymnasiumFamily",
     "Heading",
     "Overlay",
     "RenderingUnavailable",
@@ -44,6 +46,7 @@ __all__ = [
 
 _LATER = {
     "Family": "metaslac.envs.family",
+    "GymnasiumFamily": "metaslac.envs.families.of_gymnasium",
     "Step": "metaslac.envs.family",
     "Task": "metaslac.envs.family",
     "TaskFamily": "metaslac.envs.family",

@@ -19,7 +19,7 @@ class RenderingUnavailable(FamilyError):
 
 
 class SimulationDiverged(FamilyError):
-    """Worlds left the range that MuJoCo can simulate. They have ended until reset; the other worlds go on.
+    """Worlds failed, as of a simulator out of its range. They have ended until reset; the others go on.
 
     `worlds` lists the slots, in rising order; `result` is what the step returned otherwise.
     """

@@ -25,6 +25,7 @@ NAME = re.compile("[a-z][a-z0-9_]*")
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  # of a module, or of an attribute in one
 _NOT_THEIRS = ("<", __file__, importlib.__file__)
 _SIZES = ("action_size", "state_size", "horizon", "frame_skip")
+_SIZES_OF_ENVIRONMENTS = ("action_size", "state_size")  # of gymnasium's, which say themselves
 
 
 class Offer(NamedTuple):
@@ -93,6 +94,7 @@ def _offered(distribution: metadata.Distribution) -> Iterator[Offer]:
 
 def _imported(target: str, what: str) -> type[Family]:
     # Here, so that names alone load no simulator; and before the module, so that OpenGL is chosen first.
+    from metaslac.envs.families.of_gymnasium import GymnasiumFamily
     from metaslac.envs.family import Family, TaskFamily
 
     module_name, _, attribute = (part.strip() for part in target.partition(":"))
@@ -103,9 +105,12 @@ def _imported(target: str, what: str) -> type[Family]:
         if not hasattr(found, part):
             raise FamilyError(f"{what}: {module_name} has no {attribute!r}")
         found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, Family)) or found in (Family, TaskFamily):
+    if not (isinstance(found, type) and issubclass(found, Family)) or found in (
+        *(Family, TaskFamily, GymnasiumFamily),
+    ):
         raise FamilyError(
-            f"{what}: {target} is no family, which is a class derived from metaslac.envs.TaskFamily"
+            f"{what}: {target} is no family, which is a class derived from TaskFamily or GymnasiumFamily of "
+            "metaslac.envs"
         )
     _check(found, f"{what}: {target}")
     return found
@@ -123,11 +128,13 @@ def _module(name: str, what: str) -> ModuleType:
 
 
 def _check(family: type[Family], where: str) -> None:
+    from metaslac.envs.families.of_gymnasium import GymnasiumFamily
     from metaslac.envs.family import Family, TaskFamily
 
     bases = [base for base in (Family, TaskFamily) if issubclass(family, base)]
     declared = [attribute for base in bases for attribute in inspect.get_annotations(base)]
-    missing = [attribute for attribute in declared if not hasattr(family, attribute)]
+    told = _SIZES_OF_ENVIRONMENTS if issubclass(family, GymnasiumFamily) else ()
+    missing = [name for name in declared if not hasattr(family, name) and name not in told]
     missing += sorted(family.__abstractmethods__)
     if missing:
         raise FamilyError(f"{where} lacks {', '.join(missing)}")

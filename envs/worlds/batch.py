@@ -13,7 +13,7 @@ import numpy.typing as npt
 from metaslac.envs.arrays import Array, Flags, Ids
 from metaslac.envs.errors import FamilyError
 from metaslac.envs.family import Step, Task, TaskFamily
-from metaslac.envs.pixels.rendering import PictureSource
+from metaslac.envs.pixels.rendering import PictureSource, RenderPool
 from metaslac.envs.simulation import Simulation
 from metaslac.envs.worlds.protocol import Outcome
 
@@ -38,6 +38,10 @@ class BatchWorlds:
     def pictures(self) -> PictureSource:
         """What to draw."""
         return self.simulation
+
+    def painter(self, size: int, threads: int) -> RenderPool:
+        """What draws them through their camera."""
+        return RenderPool(self.pictures, self.camera_id, size, threads)
 
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode of a task in each of these worlds, all chance drawn from its generator."""
@@ -76,6 +80,9 @@ class BatchWorlds:
         """The state observations (N, state_size) of these worlds."""
         observed = self._family.state_observation(self.simulation.states(worlds))
         return self._given("state_observation", observed, (len(worlds), self._family.state_size))
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _start(self, state: tuple[Array, Array], task: Task) -> tuple[Array, Array]:
         model = self.simulation.model

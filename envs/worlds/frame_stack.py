@@ -6,7 +6,7 @@ When a control step is made, and what ends an episode, is the business of vector
 import numpy as np
 
 from metaslac.envs.arrays import Flags, Frames, Ids
-from metaslac.envs.pixels.rendering import RenderPool
+from metaslac.envs.worlds.protocol import Painter
 
 
 class FrameStack:
@@ -18,14 +18,14 @@ class FrameStack:
     Args:
         observations: uint8 (num_worlds, k, H, W, 3), which is written into.
         action_repeat: control steps of a decision.
-        pool: draws the worlds.
+        painter: draws the worlds.
     """
 
-    def __init__(self, observations: Frames, action_repeat: int, pool: RenderPool) -> None:
+    def __init__(self, observations: Frames, action_repeat: int, painter: Painter) -> None:
         self._observations = observations
         self._places = observations.shape[1]
         self._moved = np.minimum(np.arange(self._places) + action_repeat, self._places - 1)
-        self._pool = pool
+        self._painter = painter
 
     def begin(self, worlds: Ids) -> None:
         """An episode begins in these worlds: its first picture stands in every place."""
@@ -50,5 +50,5 @@ class FrameStack:
     def _draw(self, worlds: Ids, place: int) -> None:
         """Draw into this place and all that follow."""
         if len(worlds):
-            self._pool.draw(worlds, self._observations[:, place])
+            self._painter.draw(worlds, self._observations[:, place])
             self._observations[worlds, place + 1 :] = self._observations[worlds, place][:, None]

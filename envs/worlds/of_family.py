@@ -1,17 +1,24 @@
 """From a family to its worlds: the one place that knows which kind belongs to which."""
 
 from metaslac.envs.errors import FamilyError
+from metaslac.envs.families.of_gymnasium import GymnasiumFamily
 from metaslac.envs.families.suite import SuiteFamily
 from metaslac.envs.family import Family, TaskFamily
 from metaslac.envs.worlds.batch import BatchWorlds
+from metaslac.envs.worlds.of_gymnasium import GymnasiumWorlds
 from metaslac.envs.worlds.protocol import Worlds
 from metaslac.envs.worlds.suite import SuiteWorlds
 
 
 def make_worlds(family: Family, num_worlds: int, threads: int) -> Worlds:
-    """`num_worlds` worlds of a family to step, dm_control's on one thread whatever `threads` says."""
+    """`num_worlds` worlds of a family; only those of a TaskFamily are stepped on `threads` threads."""
     if isinstance(family, TaskFamily):
         return BatchWorlds(family, num_worlds, threads)
     if isinstance(family, SuiteFamily):
         return SuiteWorlds(family.name, num_worlds)
-    raise FamilyError(f"{family.name}: there are no worlds for a {type(family).__name__}; derive TaskFamily")
+    if isinstance(family, GymnasiumFamily):
+        return GymnasiumWorlds(family, num_worlds)
+    raise FamilyError(
+        f"{family.name}: there are no worlds for a {type(family).__name__}; "
+        "derive TaskFamily or GymnasiumFamily"
+    )

@@ -8,9 +8,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from metaslac.envs.arrays import Array, Flags, Ids
+from metaslac.envs.arrays import Array, Flags, Frames, Ids
 from metaslac.envs.family import Task
-from metaslac.envs.pixels.rendering import PictureSource
 
 
 class Outcome(NamedTuple):
@@ -20,17 +19,35 @@ class Outcome(NamedTuple):
     dense_rewards: Array | None  # (N,), where the family has them
     terminated: Flags  # (N,)
     failed: dict[int, str]  # slot -> reason
+    truncated: Flags | None = None  # (N,), where worlds have limits beside the horizon
+
+
+class Painter(Protocol):
+    """What draws worlds, as RenderPool does."""
+
+    def draw(self, worlds: Ids, frames: Frames) -> None:
+        """Draw these worlds into their rows of `frames` (num_worlds, size, size, 3)."""
+
+    def start(self, worlds: Ids, frames: Frames) -> None:
+        """As draw(), but pictures may be late: until finish() these worlds must not change."""
+
+    def finish(self) -> None:
+        """Wait for all that was started."""
+
+    def gl_strings(self) -> dict[str, str]:
+        """Who draws: `back_end`, and OpenGL's `vendor` and `renderer`."""
+
+    def close(self) -> None:
+        """Free what it draws with. May be called twice."""
 
 
 class Worlds(Protocol):
     """Slots in which tasks of one family are played, control step by control step."""
 
     control_seconds: float
-    camera_id: int
 
-    @property
-    def pictures(self) -> PictureSource:
-        """What to draw."""
+    def painter(self, size: int, threads: int) -> Painter:
+        """What draws these worlds as square pictures; raises RenderingUnavailable where nothing can."""
 
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode of a task in each of these worlds, all chance drawn from its generator."""
@@ -40,3 +57,6 @@ class Worlds(Protocol):
 
     def observe(self, worlds: Ids) -> Array:
         """The state observations (N, state_size) of these worlds."""
+
+    def close(self) -> None:
+        """Free what they hold. May be called twice."""

@@ -13,7 +13,7 @@ import numpy as np
 from metaslac.envs.arrays import Array, Flags, Ids
 from metaslac.envs.families.suite import domain_and_task, load_world
 from metaslac.envs.family import Task
-from metaslac.envs.pixels.rendering import PictureSource
+from metaslac.envs.pixels.rendering import PictureSource, RenderPool
 from metaslac.envs.worlds.protocol import Outcome
 
 CAMERAS = {"quadruped": 2}  # elsewhere 0; from its camera 0 a quadruped is ten pixels wide
@@ -59,6 +59,10 @@ class SuiteWorlds:
         physics = self._worlds[world].physics
         return physics.model.ptr, physics.data.ptr
 
+    def painter(self, size: int, threads: int) -> RenderPool:
+        """What draws them through their camera."""
+        return RenderPool(self.pictures, self.camera_id, size, threads)
+
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode in each of these worlds, all chance drawn from a seed that its generator gives."""
         for world, generator in zip(worlds, generators, strict=True):
@@ -88,6 +92,9 @@ class SuiteWorlds:
     def observe(self, worlds: Ids) -> Array:
         """The state observations (N, state_size) of these worlds."""
         return np.stack([self._observed(self._worlds[world]) for world in worlds])
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _advance(self, world: Any, control: Array) -> tuple[float, bool]:
         # What dm_control's Environment.step does, but for its time limit, which is the vector env's business,

@@ -1,6 +1,6 @@
 """Worlds of a family behind gymnasium's interface for many at once: seeds, time limits, observations.
 
-What is played in them is in batch.py and suite.py, pictures in pixels/; a single world is single_env.py.
+What is played in them is in batch.py, suite.py and of_gymnasium.py; a single world is single_env.py.
 """
 
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from metaslac.envs.arrays import Array, Flags, Frames, Ids
 from metaslac.envs.errors import FamilyError, SimulationDiverged
 from metaslac.envs.family import Family, Task
 from metaslac.envs.machine import cpu_threads
-from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.worlds import arguments
 from metaslac.envs.worlds.arguments import Seed
+from metaslac.envs.worlds.faults import Faults, named
 from metaslac.envs.worlds.frame_stack import FrameStack
 from metaslac.envs.worlds.live import refuse_to_be_copied
 from metaslac.envs.worlds.of_family import make_worlds
+from metaslac.envs.worlds.protocol import Painter
 from metaslac.envs.worlds.spaces import spaces, spec_of
 
 Observations = Frames | Array
 
 _WORLDS_PER_THREAD = 4  # fewer do not repay handing the work to another thread
-_PARAMS_NAMED = 3  # in an error message; randomised bodies have dozens
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,10 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         self.worlds = make_worlds(family, num_envs, threads)
         self._threads = threads
         self._raises = raise_on_divergence
-        self._pixels: RenderPool | None = None
+        self._faults = Faults(family)
+        self._pixels: Painter | None = None
         if family.observation == "pixels":
-            self._pixels = self._render_pool()
+            self._drawing()
         seconds = self.worlds.control_seconds * family.action_repeat
         self.metadata = {**self.metadata, "render_fps": max(1, round(1.0 / seconds))}
         self._generators: list[np.random.Generator | None] = [None] * num_envs
@@ -177,9 +178,10 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
 
         Raises:
             FamilyError: before the first reset, or actions of wrong shape, not finite or outside [-1, 1].
-            SimulationDiverged: names the worlds that MuJoCo could not go on with. They are truncated, with
+            SimulationDiverged: names the worlds that could not go on. They are truncated, with
                 their last sound observation; the others have made the step, which the error's `result`
-                holds. With `raise_on_divergence` off the info says so instead: "diverged", bool.
+                holds. With `raise_on_divergence` off the info says so instead: "diverged", bool, and a
+                warning, once for each reason.
         """
         if any(task is None for task in self._tasks):
             raise FamilyError("reset every world before the first step")
@@ -197,7 +199,9 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         result = (self._observations.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info)
         if failed:
             if self._raises:
-                raise SimulationDiverged(self._divergence(failed), tuple(sorted(failed)), result)
+                message = self._faults.message(failed, self._tasks)
+                raise SimulationDiverged(message, tuple(sorted(failed)), result)
+            self._faults.warn(failed, self._tasks)
             info["diverged"] = np.isin(np.arange(self.num_envs), list(failed))
         return result
 
@@ -235,9 +239,9 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free OpenGL contexts and threads."""
-        pixels: RenderPool | None = getattr(self, "_pixels", None)  # not there if the arguments were refused
-        if pixels is not None:
-            pixels.close()
+        for name in ("_pixels", "worlds"):  # which are not there if the arguments were refused
+            if (part := getattr(self, name, None)) is not None:
+                part.close()
 
     def _begin(self, worlds: Ids, tasks: list[Task | None]) -> None:
         chosen, generators = [], []
@@ -282,6 +286,8 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
             self._control_steps[running] += 1
             info["control_steps"][running] += 1
             late = self._control_steps[running] >= self.family.horizon
+            if outcome.truncated is not None:
+                late |= outcome.truncated
             self._truncated[running] = (late & ~outcome.terminated) | self._diverged[running]
             if self._stack is not None:
                 sound = running[~self._diverged[running]]
@@ -312,32 +318,17 @@ class TaskVectorEnv(VectorEnv[Observations, Array, npt.NDArray[Any]]):
         """What an info says of the states, if anything; a copy."""
         return {} if self._states is None else {"state": self._states.copy()}
 
-    def _drawing(self) -> RenderPool:
-        """The render pool; where pixels are not observed, it is made when first asked for."""
+    def _drawing(self) -> Painter:
+        """Who draws; where pixels are not observed, made when first asked for."""
         if self._pixels is None:
-            self._pixels = self._render_pool()
+            self._pixels = self.worlds.painter(self.family.image_size, self._threads)
         return self._pixels
-
-    def _render_pool(self) -> RenderPool:
-        return RenderPool(self.worlds.pictures, self.worlds.camera_id, self.family.image_size, self._threads)
 
     def _running(self) -> Ids:
         return np.flatnonzero(~(self._terminated | self._truncated | self._diverged))
 
     def _named(self, world: int) -> str:
-        task = self._tasks[world]
-        if task is None:
-            return f"world {world}"
-        named = list(zip(self.family.param_names, task.params, strict=True))
-        values = [f"{name}={value:.4g}" for name, value in named[:_PARAMS_NAMED]]
-        if len(named) > _PARAMS_NAMED:
-            values.append(f"and {len(named) - _PARAMS_NAMED} more")
-        params = f": {', '.join(values)}" if values else ""
-        return f"world {world} ({self.family.name} task {task.index}{params})"
-
-    def _divergence(self, failed: dict[int, str]) -> str:
-        named = [f"{self._named(world)}: {failed[world]}" for world in sorted(failed)]
-        return f"the simulation diverged in {'; '.join(named)}"
+        return named(self.family, world, self._tasks[world])
 
 
 def _default_threads(num_envs: int, usable: int) -> int:

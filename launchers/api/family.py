@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaslac.config.sections import FamilyConfig
 from metaslac.errors import MetaslacError
@@ -68,7 +69,8 @@ def tasks_of(family: Family, split: str) -> tuple[Task, ...]:
 def try_out(family: Family, name: str) -> None:
     """Play a step of a task of each split, so that what does not work shows now.
 
-    Of somebody else's family every task is played, and its task lists must be the same in a new process.
+    Of somebody else's family every task is played, its task lists must be the same in a new process, and
+    its episodes must begin in the same way again.
 
     Raises FamilyError, in one line, for a fault of the family, and where nothing can be rendered.
     """
@@ -85,8 +87,22 @@ def try_out(family: Family, name: str) -> None:
     with blamed_on(name), closing(make_vector_env(family, worlds)) as env:
         for start in range(0, len(tasks), worlds):
             chosen = [*tasks[start : start + worlds], *tasks[:worlds]][:worlds]
-            env.reset(seed=0, options={"task": chosen})
+            first, _ = env.reset(seed=0, options={"task": chosen})
             env.step(np.zeros((worlds, family.action_size)))
+            if start == 0 and not is_built_in(name):
+                _check_same(family, chosen, first, env.reset(seed=0, options={"task": chosen})[0])
+
+
+def _check_same(family: Family, tasks: Sequence[int], first: NDArray[Any], again: NDArray[Any]) -> None:
+    """Raise FamilyError where an episode began in another way, though task and seed were the same."""
+    from metaslac.envs import FamilyError
+
+    for task, one, other in zip(tasks, first, again, strict=True):
+        if not np.array_equal(one, other):
+            raise FamilyError(
+                f"{family.name}: task {task} starts in another way when it is started again from the same "
+                "seed; all chance must come from what starts an episode, and nothing may be left of the last"
+            )
 
 
 def configured_family(options: FamilyConfig) -> Family:
