@@ -19,6 +19,7 @@ from metaslac import envs
 from metaslac.launchers.cli import cli
 
 OWN_FAMILY = "import numpy as np\nfrom metaslac.envs import TaskFamily"
+GYMNASIUM_FAMILY = "import gymnasium\nimport numpy as np\n"  # run by tests/launchers/test_gymnasium_family.py
 OWN_LOOP = "import gymnasium, metaslac"
 ENVIRONMENTS = "import gymnasium\nfrom metaslac import envs"  # run by tests/test_project.py
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
@@ -105,7 +106,7 @@ def test_every_command_is_one() -> None:
 
 
 def test_all_python_is_run_somewhere() -> None:
-    run = OWN_FAMILY, OWN_LOOP, ENVIRONMENTS
+    run = OWN_FAMILY, OWN_LOOP, ENVIRONMENTS, GYMNASIUM_FAMILY
     assert all(code.startswith(run) for _, code in blocks("python"))
 
 
