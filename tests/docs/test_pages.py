@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ import pytest
 from fakes import untrained_checkpoint
 from helpers.documents import ROOT, blocks, documents, python_block
 from PIL import Image
+from rollouts import rlkit_rollout
 
 from metaslac import envs
 from metaslac.launchers.cli import cli
@@ -21,6 +23,7 @@ from metaslac.launchers.cli import cli
 OWN_FAMILY = "import numpy as np\nfrom metaslac.envs import TaskFamily"
 GYMNASIUM_FAMILY = "import gymnasium\nimport numpy as np\n"  # run by tests/launchers/test_gymnasium_family.py
 OWN_LOOP = "import gymnasium, metaslac"
+RLKIT = "import metaslac\nfrom metaslac.integrations.rlkit import"
 ENVIRONMENTS = "import gymnasium\nfrom metaslac import envs"  # run by tests/test_project.py
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 MOST_LINES = 150  # of a README that is read
@@ -106,7 +109,7 @@ def test_every_command_is_one() -> None:
 
 
 def test_all_python_is_run_somewhere() -> None:
-    run = OWN_FAMILY, OWN_LOOP, ENVIRONMENTS, GYMNASIUM_FAMILY
+    run = OWN_FAMILY, OWN_LOOP, ENVIRONMENTS, GYMNASIUM_FAMILY, RLKIT
     assert all(code.startswith(run) for _, code in blocks("python"))
 
 
@@ -137,3 +140,23 @@ def test_a_loop_of_ones_own_runs_as_written(
     names["env"].close()
     widths = [sum(map(float, line.strip("[]").split())) for line in capsys.readouterr().out.splitlines()]
     assert len(widths) == 3 and 2 > widths[0] > widths[1] > widths[2] > 0
+
+
+def test_held_out_tasks_are_rolled_out_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = python_block(RLKIT)
+    stand_in = ModuleType("rlkit.samplers.rollout_functions")
+    stand_in.rollout = rlkit_rollout  # type: ignore[attr-defined]
+    for name in ("rlkit", "rlkit.samplers", stand_in.__name__):
+        monkeypatch.setitem(sys.modules, name, stand_in)
+    monkeypatch.chdir(tmp_path)
+    (run_dir,) = re.findall(r'metaslac.load\("(.*?)"\)', code)
+    untrained_checkpoint(Path(run_dir) / "checkpoints/1", envs.make_family("point_robot", image_size=32))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    names["env"].close()
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[0]) for line in lines] == [97, 98, 99]
+    returns = [float(value) for line in lines for value in re.findall(r"-\d+\.\d+", line)]
+    assert len(returns) == 9 and all(-60 < value < 0 for value in returns)
