@@ -40,4 +40,5 @@ class Faults:
                 self._warned.add(reason)
         if new:
             message = self.message(new, tasks)
-            warnings.warn(f"{message}; such episodes end there", RuntimeWarning, stacklevel=3)
+            # Explicit, for no line of the program is to blame, and the one that called may be a thread's.
+            warnings.warn_explicit(f"{message}; such episodes end there", RuntimeWarning, "metaslac", 0)

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from fakes import untrained_checkpoint
 from helpers.documents import ROOT, blocks, documents, python_block
+from helpers.rollouts import rlkit_rollout
 from PIL import Image
-from rollouts import rlkit_rollout
 
 from metaslac import envs
 from metaslac.launchers.cli import cli
 
 OWN_FAMILY = "import numpy as np\nfrom metaslac.envs import TaskFamily"
-GYMNASIUM_FAMILY = "import gymnasium\nimport numpy as np\n"  # run by tests/launchers/test_gymnasium_family.py
+GYMNASIUM_FAMILY = "import gymnasium\nimport numpy as np\n"  # run by tests/launchers/families
 OWN_LOOP = "import gymnasium, metaslac"
 RLKIT = "import metaslac\nfrom metaslac.integrations.rlkit import"
 ENVIRONMENTS = "import gymnasium\nfrom metaslac import envs"  # run by tests/test_project.py

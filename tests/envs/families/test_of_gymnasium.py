@@ -6,8 +6,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from dials import Dial, Dials, DialsAtReset, DialsInView
 from gymnasium.spaces import Box, Dict, Discrete, Sequence
+from helpers.dials import Dial, Dials, DialsAtReset, DialsInView
 
 from metaslac import envs
 

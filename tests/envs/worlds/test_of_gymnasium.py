@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from dials import SIDE, Dial, Dials, DialsAtReset, DialsInView, UnevenDials
 from gymnasium.utils.env_checker import check_env
+from helpers.dials import SIDE, Dial, Dials, DialsAtReset, DialsInView, UnevenDials
 
 from metaslac import envs
 

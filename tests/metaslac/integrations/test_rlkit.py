@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 from fakes import SIZE, untrained_checkpoint
-from rollouts import Wrapper, pearl_rollout, rlkit_rollout
+from helpers.rollouts import Wrapper, pearl_rollout, rlkit_rollout
 
 import metaslac
 from metaslac import envs
