@@ -62,8 +62,8 @@ class Step:
 class Family(ABC):
     """Frozen lists of tasks that differ in `param_names` only, and the worlds to play them in.
 
-    Subclass TaskFamily for a family of your own; this class is what the families of dm_control's suite
-    share with it.
+    Subclass TaskFamily for a family of your own, or GymnasiumFamily (families/of_gymnasium.py); this class
+    is what the families of dm_control's suite share with them.
 
     Args:
         image_size: side of the square RGB picture in pixels, one of 32, 64, 128.

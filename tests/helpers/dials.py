@@ -1,4 +1,4 @@
-"""A small environment with pixels in the manner of gymnasium's, and families of it."""
+"""A small environment with pixels in the manner of gymnasium's, families of it, and one of gymnasium's own."""
 
 from __future__ import annotations
 
@@ -120,3 +120,15 @@ class UnevenDials(Dials):
 
     def env_kwargs(self, task: Any) -> dict[str, Any]:
         return {**super().env_kwargs(task), **self.trouble.get(task.index, {})}
+
+
+class Swings(GymnasiumFamily):
+    """Gymnasium's pendulums, whose gravity differs."""
+
+    name, param_names, horizon, env_id = "swings", ("g",), 200, "Pendulum-v1"
+
+    def task_params(self) -> Any:
+        return [[3.0], [10.0]], [[15.0]]
+
+    def env_kwargs(self, task: Any) -> dict[str, Any]:
+        return {"g": task.params[0]}

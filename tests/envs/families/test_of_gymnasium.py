@@ -7,19 +7,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Sequence
-from helpers.dials import Dial, Dials, DialsAtReset, DialsInView
+from helpers.dials import Dial, Dials, DialsAtReset, DialsInView, Swings
 
 from metaslac import envs
-
-
-class Swings(envs.GymnasiumFamily):
-    name, param_names, horizon, env_id = "swings", ("g",), 200, "Pendulum-v1"
-
-    def task_params(self) -> Any:
-        return [[3.0], [10.0]], [[15.0]]
-
-    def env_kwargs(self, task: Any) -> dict[str, Any]:
-        return {"g": task.params[0]}
 
 
 def changed(base: type[envs.GymnasiumFamily] = Dials, **attributes: Any) -> type[envs.GymnasiumFamily]:

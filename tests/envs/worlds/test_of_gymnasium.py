@@ -8,19 +8,9 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from helpers.dials import SIDE, Dial, Dials, DialsAtReset, DialsInView, UnevenDials
+from helpers.dials import SIDE, Dial, Dials, DialsAtReset, DialsInView, UnevenDials, Swings
 
 from metaslac import envs
-
-
-class Swings(envs.GymnasiumFamily):
-    name, param_names, horizon, env_id = "swings", ("g",), 200, "Pendulum-v1"
-
-    def task_params(self) -> Any:
-        return [[3.0], [10.0]], [[15.0]]
-
-    def env_kwargs(self, task: Any) -> dict[str, Any]:
-        return {"g": task.params[0]}
 
 
 class Arms(envs.GymnasiumFamily):
