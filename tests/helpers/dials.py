@@ -1,4 +1,4 @@
-"""A small environment with pixels in the manner of gymnasium's, families of it, and one of gymnasium's own."""
+"""A small environment with pixels in the manner of gymnasium's and families of it; and gymnasium's pendulums."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from helpers.dials import SIDE, Dial, Dials, DialsAtReset, DialsInView, UnevenDials, Swings
+from helpers.dials import SIDE, Dial, Dials, DialsAtReset, DialsInView, Swings, UnevenDials
 
 from metaslac import envs
 
