@@ -1,4 +1,4 @@
-"""A small environment with pixels in the manner of gymnasium's and families of it; and gymnasium's pendulums."""
+"""A small environment with pixels in gymnasium's manner, and families of it and of its pendulums."""
 
 from __future__ import annotations
 
