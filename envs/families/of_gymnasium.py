@@ -1,6 +1,6 @@
 """Families of gymnasium's environments, whoever wrote them: the class to derive one from.
 
-How such environments are seeded, stepped and drawn is in worlds/of_gymnasium.py.
+How such environments are seeded, stepped and drawn is in worlds/kinds/of_gymnasium.py.
 """
 
 from __future__ import annotations

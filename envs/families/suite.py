@@ -1,6 +1,6 @@
 """The tasks of dm_control's suite, each a family of one task: `dmc:cheetah-run`.
 
-How dm_control's worlds are seeded, stepped and shown is in worlds/suite.py.
+How dm_control's worlds are seeded, stepped and shown is in worlds/kinds/suite.py.
 """
 
 import difflib

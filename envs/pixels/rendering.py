@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import mujoco
 import numpy as np
@@ -41,6 +41,13 @@ class PictureSource(Protocol):
 
     def show(self, world: int, scratch: mujoco.MjData) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """The model and state to draw a world from; may write into `scratch`."""
+
+
+class Scene(NamedTuple):
+    """What is drawn of MuJoCo's worlds, and the number of the camera it is seen through."""
+
+    source: PictureSource
+    camera: int
 
 
 class RenderPool:

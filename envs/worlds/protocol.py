@@ -10,6 +10,7 @@ import numpy as np
 
 from metaslac.envs.arrays import Array, Flags, Frames, Ids
 from metaslac.envs.family import Task
+from metaslac.envs.pixels.rendering import Scene
 
 
 class Outcome(NamedTuple):
@@ -45,6 +46,10 @@ class Worlds(Protocol):
     """Slots in which tasks of one family are played, control step by control step."""
 
     control_seconds: float
+
+    @property
+    def scene(self) -> Scene | None:
+        """Where people look into the worlds; None of worlds that are not MuJoCo's, which are drawn alone."""
 
     def painter(self, size: int, threads: int) -> Painter:
         """What draws these worlds as square pictures; raises RenderingUnavailable where nothing can."""

@@ -21,8 +21,8 @@ from metaslac.envs.worlds import arguments
 from metaslac.envs.worlds.arguments import Seed
 from metaslac.envs.worlds.faults import Faults, named
 from metaslac.envs.worlds.frame_stack import FrameStack
+from metaslac.envs.worlds.kinds.of_family import make_worlds
 from metaslac.envs.worlds.live import refuse_to_be_copied
-from metaslac.envs.worlds.of_family import make_worlds
 from metaslac.envs.worlds.protocol import Painter
 from metaslac.envs.worlds.spaces import spaces, spec_of
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from metaslac.envs.arrays import Array, Frames
 from metaslac.envs.errors import FamilyError
+from metaslac.envs.families.of_gymnasium import GymnasiumFamily
 from metaslac.envs.family import Family, Task
 from metaslac.envs.overlay import Gauge, Goal, Heading, Overlay
 from metaslac.envs.pixels.camera import Camera, camera_of
-from metaslac.envs.pixels.rendering import RenderPool
 from metaslac.envs.worlds.supervision import SupervisedVectorEnv
 from metaslac.envs.worlds.vector_env import TaskVectorEnv
 
@@ -22,8 +22,18 @@ from metaslac.envs.worlds.vector_env import TaskVectorEnv
 class View(NamedTuple):
     """How one world is seen at one moment."""
 
-    camera: Camera
+    camera: Camera | None  # None of worlds that are not MuJoCo's
     place: Array | None  # (3,) m, of the geom that the overlay follows, if it follows one
+
+    def project(self, points: Array) -> Array:
+        """As of the camera, which must be there."""
+        assert self.camera is not None
+        return self.camera.project(points)
+
+    def bearing(self, point: Array) -> Array:
+        """As of the camera, which must be there."""
+        assert self.camera is not None
+        return self.camera.bearing(point)
 
 
 class Viewer:
@@ -38,10 +48,11 @@ class Viewer:
     """
 
     def __init__(self, env: TaskVectorEnv | SupervisedVectorEnv, size: int = 0) -> None:
-        self._source, self._camera = env.worlds.pictures, env.worlds.camera_id
-        self._scratch = self._source.scratch()
-        self._scene = mujoco.MjvScene(self._source.model, maxgeom=1)
-        self._pool = RenderPool(self._source, self._camera, size, threads=1) if size else None
+        self._scene = env.worlds.scene
+        if self._scene is not None:
+            self._scratch = self._scene.source.scratch()
+            self._geoms = mujoco.MjvScene(self._scene.source.model, maxgeom=1)
+        self._painter = env.worlds.painter(size, threads=1) if size else None
         self._pictures: Frames = np.zeros((env.num_envs * bool(size), size, size, 3), dtype=np.uint8)
 
     def view(self, world: int, follows: str = "") -> View:
@@ -49,8 +60,10 @@ class Viewer:
 
         Raises FamilyError if there is none.
         """
-        model, data = self._source.show(world, self._scratch)
-        camera = camera_of(model, data, self._camera, self._scene)
+        if self._scene is None:
+            return View(None, None)
+        model, data = self._scene.source.show(world, self._scratch)
+        camera = camera_of(model, data, self._scene.camera, self._geoms)
         if not follows:
             return View(camera, None)
         geom = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, follows)
@@ -60,15 +73,15 @@ class Viewer:
 
     def pictures(self, worlds: Sequence[int]) -> Frames:
         """Pictures (N, size, size, 3) of some worlds as they are now."""
-        assert self._pool is not None
+        assert self._painter is not None
         chosen = np.array(worlds, dtype=np.intp)
-        self._pool.draw(chosen, self._pictures)
+        self._painter.draw(chosen, self._pictures)
         return self._pictures[chosen]
 
     def close(self) -> None:
-        """Free the OpenGL context and its thread."""
-        if self._pool is not None:
-            self._pool.close()
+        """Free what draws."""
+        if self._painter is not None:
+            self._painter.close()
 
 
 def overlay_of(family: Family, task: Task) -> Overlay:
@@ -78,6 +91,11 @@ def overlay_of(family: Family, task: Task) -> Overlay:
         isinstance(mark, Goal | Heading | Gauge) for mark in overlay.marks
     ):
         raise FamilyError(f"{family.name}: overlay must give an Overlay of goals, headings and gauges")
+    if isinstance(family, GymnasiumFamily) and (overlay.marks or overlay.follows):
+        raise FamilyError(
+            f"{family.name}: an overlay of environments of gymnasium's has facts alone: nobody knows their "
+            "camera"
+        )
     if not np.isfinite(np.array(overlay.target, dtype=float)).all():
         raise FamilyError(f"{family.name}: overlay of task {task.index} is not finite")
     if not overlay.follows and any(isinstance(mark, Heading | Gauge) for mark in overlay.marks):

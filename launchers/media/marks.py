@@ -54,7 +54,7 @@ def draw_marks(picture: Frames, marked: Marked) -> Frames:
 
     pen = _Pen(picture)
     if marked.overlay.trail and len(marked.path) > 1:
-        pen.path(marked.view.camera.project(np.array(marked.path)), NOW)
+        pen.path(marked.view.project(np.array(marked.path)), NOW)
     start, gauges = 0, 0
     for mark in marked.overlay.marks:
         part = slice(start, start + len(mark.target))
@@ -174,7 +174,7 @@ class _Pen:
 def _goal(pen: _Pen, goal: Goal, view: View, belief: tuple[Array, Array] | None) -> None:
     def seen(places: Array) -> Array:
         heights = np.full((len(places), 1), goal.height)
-        return view.camera.project(np.concatenate([places, heights], axis=1)) * UNIT
+        return view.project(np.concatenate([places, heights], axis=1)) * UNIT
 
     place = np.array(goal.place)
     if belief is not None:
@@ -187,7 +187,7 @@ def _goal(pen: _Pen, goal: Goal, view: View, belief: tuple[Array, Array] | None)
     if np.isfinite(centre).all() and (centre >= 0).all() and (centre <= UNIT).all():
         pen.dot(centre, 5.0, WANTED)
         return
-    way = view.camera.bearing(np.array([*goal.place, goal.height]))
+    way = view.bearing(np.array([*goal.place, goal.height]))
     edge = UNIT / 2 * (1 + way / max(np.abs(way).max(), 1e-9) * (1 - 2 * MARGIN / UNIT))
     pen.arrow(edge - 18 * way, edge + MARGIN / 2 * way, WANTED)
 
@@ -197,7 +197,7 @@ def _heading(pen: _Pen, heading: Heading, view: View, belief: tuple[Array, Array
 
     def seen(ways: Array) -> Array:
         flat = np.concatenate([heading.length * ways, np.zeros((len(ways), 1))], axis=1)
-        return view.camera.project(view.place + flat) * UNIT
+        return view.project(view.place + flat) * UNIT
 
     start, end = seen(np.array([(0.0, 0.0), heading.direction]))
     pen.arrow(start, end, WANTED)

@@ -151,10 +151,10 @@ class TaskConfig:
     kl_weight: float = setting(
         0.1, "weight of KL(q(m|c) || N(0, I)): sum over dimensions, mean over tasks", low=0
     )
-    aggregate_weight: float = setting(
+    centre_weight: float = setting(
         0.0,
-        "weight of the KL to N(0, I) of the beliefs of an update's tasks taken together: it keeps m where "
-        "the prior draws from, and costs nothing that m tells of a task; needs several tasks an update",
+        "weight of half the square of the mean of all beliefs of an update: keeps m around 0, where the "
+        "prior is, and costs nothing that m tells of a task; needs several tasks an update",
         low=0,
         older=0.0,
     )

@@ -91,23 +91,6 @@ class TaskBelief(NamedTuple):
         squared = self._mean(root).square().sum(-1)
         return (0.5 * (trace + squared + log_det - self.shift.shape[-1])).float()
 
-    def aggregate_kl_to_prior(self) -> Tensor:
-        """KL(N(m; mean, covariance over all rows together) || N(0, I)), a number.
-
-        The beliefs of many tasks, mixed, and a Gaussian of the mixture's moments: what m is where nothing of
-        the task is known, which exploration draws from the prior. The mean KL to the prior is that of the
-        mixture and what m tells of the task (Hoffman and Johnson 2016, ELBO surgery); this tells nothing.
-        """
-        root = self._root()
-        mean = self._mean(root)
-        centre = mean.mean(0)
-        apart = mean - centre
-        covariance = (root.mT @ root).mean(0) + apart.mT @ apart / len(mean)
-        log_det = 2 * torch.linalg.cholesky_ex(covariance)[0].diagonal().log().sum()
-        trace, size = covariance.diagonal().sum(), len(centre)
-        kl: Tensor = 0.5 * (trace + centre.square().sum() - log_det - size)
-        return kl.float()
-
     def _root(self) -> Tensor:
         """W (B, M, M), lower triangular, with covariance W^T W; not a number where there is none.
 

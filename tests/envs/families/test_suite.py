@@ -17,8 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from metaslac import envs
 from metaslac.envs.families import suite as ours
 from metaslac.envs.pixels.back_end import obstacle
-from metaslac.envs.pixels.rendering import RenderPool
-from metaslac.envs.worlds.suite import SuiteWorlds
+from metaslac.envs.worlds.kinds.suite import SuiteWorlds
 
 ROOT = Path(envs.__file__).resolve().parents[1]
 SAMPLE = [
@@ -200,7 +199,7 @@ def test_every_world_is_drawn_on_its_own_terrain() -> None:
 
     def pictures(worlds: SuiteWorlds, num_worlds: int, threads: int) -> np.ndarray:
         frames = np.zeros((num_worlds, 64, 64, 3), dtype=np.uint8)
-        pool = RenderPool(worlds, worlds.camera_id, 64, threads)
+        pool = worlds.painter(64, threads)
         pool.draw(np.arange(num_worlds), frames)
         pool.close()
         return frames
@@ -247,7 +246,7 @@ def test_motion_of_the_cheetah_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         return [int((np.abs(later - pictures[0]).max(axis=-1) > 8).sum()) for later in pictures[1:]]
 
     raised = changed_pixels()
-    monkeypatch.setattr("metaslac.envs.worlds.suite.FLOOR_CONTRAST", 1.0)
+    monkeypatch.setattr("metaslac.envs.worlds.kinds.suite.FLOOR_CONTRAST", 1.0)
     small, large = changed_pixels()
     assert (small, large) <= (0, 8), "the stock floor hides motion"
     assert raised[0] >= 8

@@ -86,7 +86,7 @@ def test_what_a_familys_overlay_follows_is_where_it_is_drawn(name: str) -> None:
     env.reset(seed=0, options={"task": 0})
     for _ in range(3):  # the camera moves with some bodies
         env.step(np.full((2, family.action_size), 0.5))
-    viewer, model = Viewer(env, SIZE), env.worlds.pictures.model
+    viewer, model = Viewer(env, SIZE), env.worlds.scene.source.model
     view = viewer.view(1, overlay.follows)
     whole = viewer.pictures([1])[0]
     model.geom(overlay.follows).group[:] = 5  # which is not drawn

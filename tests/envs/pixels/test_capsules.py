@@ -8,8 +8,7 @@ import pytest
 from metaslac import envs
 from metaslac.envs.arrays import Frames
 from metaslac.envs.pixels.capsules import Capsules, capsule_mesh
-from metaslac.envs.pixels.rendering import RenderPool
-from metaslac.envs.worlds.batch import BatchWorlds
+from metaslac.envs.worlds.kinds.batch import BatchWorlds
 
 RADIUS, HALF_LENGTH = 0.3, 1.1
 
@@ -46,7 +45,7 @@ def test_pictures_are_those_of_mujocos_capsules(name: str, monkeypatch: pytest.M
 def test_capsules_of_another_size_are_left_to_mujoco(monkeypatch: pytest.MonkeyPatch) -> None:
     def picture() -> Frames:
         worlds = BatchWorlds(envs.make_family("cheetah_vel"), 1, 1)
-        pool = RenderPool(worlds.pictures, worlds.camera_id, 64, 1)
+        pool = worlds.painter(64, 1)
         frames = np.zeros((2, 1, 64, 64, 3), dtype=np.uint8)
         pool.draw(np.arange(1), frames[0])
         worlds.simulation.model.geom_size[2:] *= 2.0

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.dials import SIDE, Dials
 
 from metaslac import envs
 from metaslac.envs.families.point_robot import PointRobot
@@ -121,3 +122,31 @@ def test_a_family_of_ones_own_need_have_none_and_a_geom_must_be_there() -> None:
         viewer.view(0, "nose")
     viewer.close()
     env.close()
+
+
+def test_environments_of_gymnasium_are_looked_at_as_they_draw_themselves() -> None:
+    family = Dials(image_size=32)
+    env, alone = envs.make_vector_env(family, 2), envs.make_vector_env(family, 2)
+    viewer = Viewer(env, 2 * SIDE)
+    options = {"task": [0, 1]}
+    frames, other = (each.reset(seed=[3, 4], options=options)[0] for each in (env, alone))
+    picture = viewer.pictures([1])[0]
+    assert picture.shape == (2 * SIDE, 2 * SIDE, 3)
+    np.testing.assert_array_equal(picture[::2, ::2][..., :2].mean((0, 1)), frames[1][..., :2].mean((0, 1)))
+    assert viewer.view(0) == (None, None)
+    viewer.close()
+    for _ in range(3):  # who looked on has closed nothing, and changed nothing
+        frames, other = (each.step(np.ones((2, 1)))[0] for each in (env, alone))
+        np.testing.assert_array_equal(frames, other)
+    env.close()
+    alone.close()
+
+
+def test_nobody_knows_where_to_draw_a_mark_in_environments_of_gymnasium() -> None:
+    class Marked(Dials):
+        def overlay(self, task: Task) -> Overlay:
+            return Overlay(marks=(Goal((0.0, 0.0)),))
+
+    family = Marked()
+    with pytest.raises(envs.FamilyError, match="has facts alone"):
+        overlay_of(family, family.tasks[0])

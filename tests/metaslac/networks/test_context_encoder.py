@@ -125,33 +125,6 @@ def test_kl_is_that_of_torch_distributions() -> None:
     torch.testing.assert_close(belief.kl_to_prior(), expected.float())
 
 
-def test_the_aggregate_is_a_gaussian_of_the_mixtures_moments() -> None:
-    belief = belief_of(factors(3, tasks=6))
-    parts = as_distribution(belief)
-    second = parts.covariance_matrix + parts.mean[:, :, None] * parts.mean[:, None, :]
-    mean = parts.mean.mean(0)
-    mixed = MultivariateNormal(mean, second.mean(0) - torch.outer(mean, mean))
-    prior = MultivariateNormal(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64))
-    torch.testing.assert_close(belief.aggregate_kl_to_prior(), kl_divergence(mixed, prior).float())
-
-
-def test_of_one_task_the_aggregate_is_its_belief_and_of_the_prior_nothing() -> None:
-    belief = belief_of(factors(3, tasks=1))
-    torch.testing.assert_close(belief.aggregate_kl_to_prior(), belief.kl_to_prior()[0])
-    assert float(TaskBelief.prior(5, 4, True, CPU).aggregate_kl_to_prior()) == 0
-
-
-def test_what_m_tells_of_tasks_costs_nothing_in_the_aggregate() -> None:
-    """Sharp beliefs that are spread as the prior is: a large mean KL, and hardly any of the aggregate."""
-    means = torch.randn(20_000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    precision = 10_000 * torch.eye(3, dtype=torch.float64).expand(20_000, 3, 3)
-    belief = TaskBelief(precision, 10_000 * means)
-    assert float(belief.kl_to_prior().mean()) > 10
-    assert float(belief.aggregate_kl_to_prior()) < 0.01
-    moved = TaskBelief(precision, 10_000 * (means + torch.tensor([3.0, 0.0, 4.0])))
-    assert float(moved.aggregate_kl_to_prior()) == pytest.approx(12.5, abs=0.2)  # half the square of 5
-
-
 def test_samples_are_distributed_as_the_belief() -> None:
     belief = belief_of(factors(3, tasks=1, size=2, rank=1))
     noise = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(1))

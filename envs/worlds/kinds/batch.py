@@ -13,7 +13,7 @@ import numpy.typing as npt
 from metaslac.envs.arrays import Array, Flags, Ids
 from metaslac.envs.errors import FamilyError
 from metaslac.envs.family import Step, Task, TaskFamily
-from metaslac.envs.pixels.rendering import PictureSource, RenderPool
+from metaslac.envs.pixels.rendering import RenderPool, Scene
 from metaslac.envs.simulation import Simulation
 from metaslac.envs.worlds.protocol import Outcome
 
@@ -29,19 +29,19 @@ class BatchWorlds:
         if camera < 0:
             raise FamilyError(f"{family.name}: the model has no camera called {family.camera!r}")
         self._family = family
-        self.camera_id = camera
+        self._camera = camera
         self.control_seconds = float(model.opt.timestep) * family.frame_skip
         self.simulation = Simulation(model, num_worlds, threads, family.reads, family.randomises)
         self._params: Array = np.zeros((num_worlds, len(family.param_names)))
 
     @property
-    def pictures(self) -> PictureSource:
-        """What to draw."""
-        return self.simulation
+    def scene(self) -> Scene:
+        """What is seen of them."""
+        return Scene(self.simulation, self._camera)
 
     def painter(self, size: int, threads: int) -> RenderPool:
         """What draws them through their camera."""
-        return RenderPool(self.pictures, self.camera_id, size, threads)
+        return RenderPool(*self.scene, size, threads)
 
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode of a task in each of these worlds, all chance drawn from its generator."""

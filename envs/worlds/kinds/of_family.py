@@ -4,10 +4,10 @@ from metaslac.envs.errors import FamilyError
 from metaslac.envs.families.of_gymnasium import GymnasiumFamily
 from metaslac.envs.families.suite import SuiteFamily
 from metaslac.envs.family import Family, TaskFamily
-from metaslac.envs.worlds.batch import BatchWorlds
-from metaslac.envs.worlds.of_gymnasium import GymnasiumWorlds
+from metaslac.envs.worlds.kinds.batch import BatchWorlds
+from metaslac.envs.worlds.kinds.of_gymnasium import GymnasiumWorlds
+from metaslac.envs.worlds.kinds.suite import SuiteWorlds
 from metaslac.envs.worlds.protocol import Worlds
-from metaslac.envs.worlds.suite import SuiteWorlds
 
 
 def make_worlds(family: Family, num_worlds: int, threads: int) -> Worlds:

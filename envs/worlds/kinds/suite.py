@@ -13,7 +13,7 @@ import numpy as np
 from metaslac.envs.arrays import Array, Flags, Ids
 from metaslac.envs.families.suite import domain_and_task, load_world
 from metaslac.envs.family import Task
-from metaslac.envs.pixels.rendering import PictureSource, RenderPool
+from metaslac.envs.pixels.rendering import RenderPool, Scene
 from metaslac.envs.worlds.protocol import Outcome
 
 CAMERAS = {"quadruped": 2}  # elsewhere 0; from its camera 0 a quadruped is ten pixels wide
@@ -33,16 +33,16 @@ class SuiteWorlds:
         self._physics_error: type[Exception] = control.PhysicsError
         self._flatten = control.flatten_observation
         first = self._worlds[0]
-        self.camera_id = CAMERAS.get(domain_and_task(name)[0], 0)
+        self._camera = CAMERAS.get(domain_and_task(name)[0], 0)
         self.control_seconds = float(first.control_timestep())
         self._substeps = round(self.control_seconds / first.physics.timestep())
         self._action_middle, self._action_reach = _stretch(first.action_spec())
         _raise_contrast(self.model)
 
     @property
-    def pictures(self) -> PictureSource:
-        """What to draw: these worlds themselves."""
-        return self
+    def scene(self) -> Scene:
+        """What is seen of them: they are its source."""
+        return Scene(self, self._camera)
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -61,7 +61,7 @@ class SuiteWorlds:
 
     def painter(self, size: int, threads: int) -> RenderPool:
         """What draws them through their camera."""
-        return RenderPool(self.pictures, self.camera_id, size, threads)
+        return RenderPool(*self.scene, size, threads)
 
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode in each of these worlds, all chance drawn from a seed that its generator gives."""

@@ -34,8 +34,10 @@ class GymnasiumWorlds:
 
     The threads are for OpenGL: of several environments that draw in one thread, gymnasium's on MuJoCo take
     whichever context was made last for their own. What an environment raises in a step ends its own episode,
-    and it is made anew for the next one. These worlds are also who draws them.
+    and it is made anew for the next one.
     """
+
+    scene = None
 
     def __init__(self, family: GymnasiumFamily, num_worlds: int) -> None:
         self._family = family
@@ -44,9 +46,9 @@ class GymnasiumWorlds:
         self._finalizer = weakref.finalize(self, _stop, self._worlds)
         self._closes_at_exit = False
 
-    def painter(self, size: int, threads: int) -> "GymnasiumWorlds":
-        """These worlds themselves, whose pictures are of the family's size."""
-        return self
+    def painter(self, size: int, threads: int) -> "_Painter":
+        """The environments draw themselves; their pictures are brought to that size."""
+        return _Painter(self, size)
 
     def reset(self, worlds: Ids, tasks: Sequence[Task], generators: Sequence[np.random.Generator]) -> None:
         """Start an episode in each of these worlds, all chance drawn from a seed that its generator gives."""
@@ -86,7 +88,7 @@ class GymnasiumWorlds:
             raise FamilyError(f"{self._family.name}: its observations are pictures; there are no states")
         return np.stack([self._worlds[world].state for world in worlds])
 
-    def draw(self, worlds: Ids, frames: Frames) -> None:
+    def draw(self, worlds: Ids, frames: Frames, size: int) -> None:
         """Draw these worlds into their rows of `frames` (num_worlds, size, size, 3).
 
         Raises:
@@ -95,7 +97,7 @@ class GymnasiumWorlds:
         """
         for world in worlds:
             try:
-                frames[world] = self._worlds[world].do(self._worlds[world].drawn)
+                frames[world] = self._worlds[world].do(partial(self._worlds[world].drawn, size))
             except FamilyError:
                 raise
             except Exception as error:  # likewise; a tolerant vector env starts anew
@@ -105,6 +107,22 @@ class GymnasiumWorlds:
             # MuJoCo closes its EGL display by a hook set with the first context; hooks run in reverse order.
             atexit.register(self._finalizer)
             self._closes_at_exit = True
+
+    def close(self) -> None:
+        """Close the environments and end the threads. May be called twice."""
+        self._finalizer()
+        atexit.unregister(self._finalizer)
+
+
+class _Painter:
+    """Draws the worlds at one size, when it is told to."""
+
+    def __init__(self, worlds: GymnasiumWorlds, size: int) -> None:
+        self._worlds, self._size = worlds, size
+
+    def draw(self, worlds: Ids, frames: Frames) -> None:
+        """As of GymnasiumWorlds."""
+        self._worlds.draw(worlds, frames, self._size)
 
     def start(self, worlds: Ids, frames: Frames) -> None:
         """As draw()."""
@@ -118,9 +136,7 @@ class GymnasiumWorlds:
         return {"back_end": "gymnasium", "vendor": "unknown", "renderer": "the environment's own"}
 
     def close(self) -> None:
-        """Close the environments and end the threads. May be called twice."""
-        self._finalizer()
-        atexit.unregister(self._finalizer)
+        """The environments are the worlds' to close."""
 
 
 class _NotFinite(ValueError):
@@ -180,9 +196,8 @@ class _World(JobThread):
             raise
         return _Advance(float(reward), bool(terminated), bool(truncated))
 
-    def drawn(self) -> Frames:
+    def drawn(self, size: int) -> Frames:
         """The picture (size, size, 3) of what was observed last; black where nothing was begun."""
-        size = self._family.image_size
         if self._env is None:
             return np.zeros((size, size, 3), dtype=np.uint8)
         picture = self._family.picture(self._env, self._observation)
