@@ -151,13 +151,6 @@ class TaskConfig:
     kl_weight: float = setting(
         0.1, "weight of KL(q(m|c) || N(0, I)): sum over dimensions, mean over tasks", low=0
     )
-    centre_weight: float = setting(
-        0.0,
-        "weight of half the square of the mean of all beliefs of an update: keeps m around 0, where the "
-        "prior is, and costs nothing that m tells of a task; needs several tasks an update",
-        low=0,
-        older=0.0,
-    )
     context_segments: int = count(8, "segments of consecutive transitions in a training context")
     context_length: int = count(16, "transitions per segment of a training context")
     count_once: bool = setting(

@@ -88,10 +88,6 @@ def _check_together(config: Config) -> None:
             "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
             "of low rank is no distribution"
         )
-    if task.centre_weight and train.tasks_per_update == 1:
-        raise MetaslacError(
-            "task.centre_weight needs train.tasks_per_update of 2 or more: it is of the beliefs of several"
-        )
     if model.last_action_weight and config.family.frames == 1:
         raise MetaslacError(
             "model.last_action_weight needs family.frames of 2 or 3: one picture shows no motion"

@@ -218,7 +218,7 @@ class Learner:
         metrics = {name: value for part in losses for name, value in part.parts.items()}
         metrics["model/loss"] = loss.detach()
         if belief is not None and self._model_trains_m:
-            loss = loss + task_kl(belief, self.config.task).value
+            loss = loss + self.config.task.kl_weight * task_kl(belief).value
         self._descent.step("model", loss, "model", *["context"] * self._model_trains_m)
         return metrics
 
@@ -265,8 +265,8 @@ class Learner:
         """
         loss, metrics = of_decisions
         if belief is not None:
-            kl = task_kl(belief, self.config.task)
-            loss, metrics = loss + kl.value, metrics | kl.parts
+            kl = task_kl(belief)
+            loss, metrics = loss + self.config.task.kl_weight * kl.value, metrics | kl.parts
         to_model, model = seen._replace(m=self._to_model(seen.m)), self.networks.latent_model
         if self._predicts and model is not None and seen.posterior is not None:
             loss = loss + prediction(model, to_model)

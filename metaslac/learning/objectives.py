@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metaslac.config.sections import ActorCriticConfig, ModelConfig, TaskConfig
+from metaslac.config.sections import ActorCriticConfig, ModelConfig
 from metaslac.learning.batch import Decisions, Seen
 from metaslac.learning.encoding import Encoding
 from metaslac.networks.actor_critic import log_density
@@ -122,18 +122,10 @@ def prediction(model: LatentModel, seen: Seen) -> Tensor:
     return loss
 
 
-def task_kl(belief: TaskBelief, config: TaskConfig) -> Loss:
-    """KL(q(m | c) || N(0, I)), mean over tasks (PEARL sums it), and half the square of their mean, weighted.
-
-    The mean KL is what m tells of the task and the KL of all beliefs together, which tells nothing (Hoffman
-    and Johnson 2016, ELBO surgery); of that, half the square of the mean of all is what a common shift costs.
-    """
-    kl, (mean, std) = belief.kl_to_prior().mean(), belief.gaussian
-    value, told = config.kl_weight * kl, {"task/kl": kl, "task/std": std.mean()}
-    if config.centre_weight:
-        told["task/centre"] = 0.5 * mean.mean(0).square().sum()
-        value = value + config.centre_weight * told["task/centre"]
-    return Loss(value, {name: number.detach() for name, number in told.items()})
+def task_kl(belief: TaskBelief) -> Loss:
+    """KL(q(m | c) || N(0, I)), mean over tasks (PEARL sums it)."""
+    kl = belief.kl_to_prior().mean()
+    return Loss(kl, {"task/kl": kl.detach(), "task/std": belief.gaussian.std.detach().mean()})
 
 
 def soft_bellman(

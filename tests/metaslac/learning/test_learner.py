@@ -8,10 +8,9 @@ import torch
 from fakes import CPU, FakeFamily, changed, make_batch, make_learner, snapshot, tiny_config
 
 from metaslac.acting.agent import Agent
-from metaslac.config.sections import LATENT_KINDS, TaskConfig
+from metaslac.config.sections import LATENT_KINDS
 from metaslac.config.text import with_values
-from metaslac.learning.objectives import task_kl
-from metaslac.networks.context_encoder import Factors, TaskBelief
+from metaslac.networks.context_encoder import Factors
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.training.trainer import MetaTrainer
 
@@ -119,37 +118,6 @@ def test_the_kl_pulls_beliefs_towards_the_prior() -> None:
             metrics = learner.update(batch)
         kls.append(float(metrics["task/kl"]))
     assert kls[1] < 0.5 * kls[0]
-
-
-def test_beliefs_are_pulled_together_to_where_the_prior_is() -> None:
-    """And not each alone, as by the KL: how far they lie apart is left to them."""
-    found = {}
-    for weight in (0.0, 100.0):
-        config = tiny_config(kl_weight=0.0, centre_weight=weight, context_min=5)
-        learner = make_learner(replace(config, train=replace(config.train, lr_context=0.03)))
-        batch = make_batch(learner.config)
-        assert ("task/centre" in learner.update(batch)) == (weight > 0)
-        for _ in range(30):
-            learner.update(batch)
-        belief = learner.task.believe(learner.task.read(batch.context))
-        assert belief is not None
-        found[weight] = belief.gaussian.mean.detach()
-    centre, apart = (
-        {w: f(m) for w, m in found.items()} for f in (lambda m: m.mean(0).norm(), lambda m: m.std(0))
-    )
-    assert centre[100.0] < 0.4 * centre[0.0]
-    assert apart[100.0].norm() > 0.3 * apart[0.0].norm()
-
-
-def test_the_loss_of_beliefs_is_their_kl_and_the_square_of_their_mean() -> None:
-    precision = torch.eye(2, dtype=torch.float64).expand(3, 2, 2) * 4
-    means = torch.tensor([[1.0, 0.0], [2.0, 2.0], [3.0, -5.0]], dtype=torch.float64)
-    belief = TaskBelief(precision, 4 * means)
-    loss = task_kl(belief, TaskConfig(kl_weight=0.5, centre_weight=3.0))
-    kl = 0.5 * (2 * 0.25 + means.square().sum(1) + 2 * np.log(4) - 2).mean()
-    assert float(loss.value) == pytest.approx(float(0.5 * kl + 3 * 0.5 * (2.0**2 + 1.0)), rel=1e-6)
-    assert float(loss.parts["task/centre"]) == pytest.approx(2.5)
-    assert set(task_kl(belief, TaskConfig()).parts) == {"task/kl", "task/std"}
 
 
 def test_context_transitions_keep_their_order_in_time() -> None:
