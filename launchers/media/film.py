@@ -84,14 +84,14 @@ class Film:
             (f"episode {episode + 1}   return {self.returns[episode]:.1f}", NOW)
         ]
         if episode == 0:
-            words += [(f"task {self.take.task.index}", NOW), *self._legend]
+            words += [(self.take.called, NOW), *self._legend]
         write(image, (4, 4), words, 13)
         return np.asarray(image, dtype=np.uint8)
 
     def _words(self, episode: int, step: int) -> list[Words]:
         moments = self.take.episodes[episode]
         step = min(step, len(moments) - 1)
-        where = f"task {self.take.task.index}   episode {episode + 1} of {len(self.lengths)}"
+        where = f"{self.take.called}   episode {episode + 1} of {len(self.lengths)}"
         acts = [(f"acts on {self.acts[episode]}", DIM)] if self.acts else []
         last: Words = self._legend
         if self.width is not None and not self.take.overlay.marks:

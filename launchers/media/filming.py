@@ -50,6 +50,11 @@ class Take:
     seconds: float  # that a decision takes
     episodes: list[list[Moment]] = field(default_factory=list)  # each of T + 1 moments
 
+    @property
+    def called(self) -> str:
+        """Which task it is, in words."""
+        return "own task" if self.task.split == "own" else f"task {self.task.index}"
+
 
 class Filming:
     """Films the first trial of some of the tasks that are played while it is `on`.
