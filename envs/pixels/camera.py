@@ -35,6 +35,23 @@ class Camera:
         )
         return self._fractions(seen[:, :2] * scale)
 
+    def on_plane(self, fractions: Array, height: float) -> Array:
+        """The inverse of project for points of the horizontal plane at a height: places (N, 3) of the world.
+
+        Not a number where the plane is not seen.
+        """
+        inside = (np.asarray(fractions, dtype=float) - 0.5) * (2.0, -2.0)
+        window = self.middle + inside * self.reach
+        right_and_up = window @ self.axes[:2]
+        if self.parallel:
+            start, ways = self.position + right_and_up, np.broadcast_to(self.axes[2], right_and_up.shape)
+        else:
+            start, ways = self.position, right_and_up + self.near * self.axes[2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            far = (height - start[..., 2]) / ways[..., 2]
+            places: Array = start + np.where((far > 0) & np.isfinite(far), far, np.nan)[:, None] * ways
+        return places
+
     def bearing(self, point: Array) -> Array:
         """The direction (2,) from the picture's middle, rightwards and downwards, in which a point lies.
 

@@ -63,6 +63,27 @@ def test_a_point_is_where_a_ball_is_drawn(kind: str, place: Sequence[float]) -> 
     np.testing.assert_allclose(camera.project(np.array([place]))[0], found, atol=1.5 / SIZE)
 
 
+@pytest.mark.parametrize("kind", CAMERAS)
+def test_a_place_in_a_picture_is_that_point_of_a_plane(kind: str) -> None:
+    model = mujoco.MjModel.from_xml_string(WORLD.format(camera=CAMERAS[kind], place="0 0 0"))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = camera_of(model, data, 0, mujoco.MjvScene(model, maxgeom=1))
+    points = np.array([(0.0, 0.0, 0.2), (0.6, 0.4, 0.2), (-0.7, -0.5, 0.2)])
+    np.testing.assert_allclose(camera.on_plane(camera.project(points), 0.2), points, atol=1e-6)
+
+
+def test_above_the_horizon_there_is_no_plane() -> None:
+    text = WORLD.format(camera='<camera name="seer" pos="0 -2 1" xyaxes="1 0 0 0 0 1"/>', place="0 0 0")
+    model = mujoco.MjModel.from_xml_string(text)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = camera_of(model, data, 0, mujoco.MjvScene(model, maxgeom=1))
+    below, above = camera.on_plane(np.array([(0.5, 0.9), (0.5, 0.1)]), 0.0)
+    assert np.isfinite(below).all() and below[1] > -2
+    assert np.isnan(above).all()
+
+
 def test_what_is_behind_the_camera_is_nowhere_but_has_a_bearing() -> None:
     model = mujoco.MjModel.from_xml_string(WORLD.format(camera=CAMERAS["oblique"], place="0 0 0"))
     data = mujoco.MjData(model)
