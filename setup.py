@@ -77,6 +77,7 @@ setup(
     package_data={
         "metaslac": ["py.typed", "zoo/*/*"],
         "metaslac.launchers.report": ["*.j2", "*.css", "*.js"],
+        "metaslac.launchers.watch": ["*.html", "*.css", "*.js"],
     },
     python_requires=">=3.11",
     install_requires=[

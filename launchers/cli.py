@@ -23,6 +23,7 @@ from metaslac.launchers.sharing.zoo import zoo
 from metaslac.launchers.sweep.command import sweep
 from metaslac.launchers.training.meta_train import meta_train
 from metaslac.launchers.training.offline_train import offline_train
+from metaslac.launchers.watch.command import watch
 from metaslac.storage.version import __version__
 
 
@@ -41,7 +42,19 @@ def cli(context: click.Context) -> None:
 
 TRAINING = meta_train, offline_train, sweep
 SHARING = export, zoo, demo
-for command in (*TRAINING, adapt, evaluate, report, inspect, dataset, *SHARING, families, settings, doctor):
+for command in (
+    *TRAINING,
+    adapt,
+    watch,
+    evaluate,
+    report,
+    inspect,
+    dataset,
+    *SHARING,
+    families,
+    settings,
+    doctor,
+):
     cli.add_command(command)
 
 

@@ -45,14 +45,22 @@ class UserPath(click.Path):
 
 def checkpoint_option(command: Command) -> Command:
     """--checkpoint, for a command that needs a trained agent."""
-    option = click.option(
+    return _checkpoint(required=True)(command)
+
+
+def checkpoint_or(default: str) -> Callable[[Command], Command]:
+    """--checkpoint, for a command that has an agent of its own to start with."""
+    return _checkpoint(default=default, show_default=True)
+
+
+def _checkpoint(**more: Any) -> Callable[[Command], Command]:
+    return click.option(
         "--checkpoint",
-        required=True,
         type=UserPath(),
         help="A checkpoint directory, or a run directory for its last one; or an exported agent: its "
         "directory, zoo:NAME of those shipped, hf:OWNER/NAME[@REVISION] of those on the Hub.",
+        **more,
     )
-    return option(command)
 
 
 def config_option(command: Command) -> Command:

@@ -66,16 +66,12 @@ class Film:
 
     def still(self, episode: int, step: int) -> Frames:
         """A picture with its marks, (size, size, 3)."""
-        moments = self.take.episodes[episode]
-        step = min(step, len(moments) - 1)
-        now = moments[step]
-        path = [moment.view.place for moment in moments[: step + 1] if moment.view.place is not None]
-        velocity = (path[-1] - path[-2]) / self.take.seconds if len(path) > 1 else None
+        step = min(step, len(self.take.episodes[episode]) - 1)
         seen = self._before[episode] + step
         belief = None
         if self.probes is not None:
             belief = self.probes.read(self.beliefs[seen].astype(np.float64), seen)
-        return draw_marks(now.picture, Marked(self.take.overlay, now.view, path, velocity, belief))
+        return drawn(self.take, episode, step, belief)
 
     def heading(self, episode: int, width: int) -> Frames:
         """Words above a row of stills of an episode."""
@@ -112,6 +108,16 @@ class Film:
         """Steps of the trial before each episode."""
         steps = [length - 1 for length in self.lengths]
         return [sum(steps[:episode]) for episode in range(len(steps))]
+
+
+def drawn(
+    take: Take, episode: int, step: int, belief: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+) -> Frames:
+    """A picture of a take with its marks, (size, size, 3); `belief` as of Marked."""
+    moments = take.episodes[episode][: step + 1]
+    path = [moment.view.place for moment in moments if moment.view.place is not None]
+    velocity = (path[-1] - path[-2]) / take.seconds if len(path) > 1 else None
+    return draw_marks(moments[-1].picture, Marked(take.overlay, moments[-1].view, path, velocity, belief))
 
 
 def _blank(height: int, width: int) -> Image:

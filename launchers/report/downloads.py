@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metaslac.launchers.media.data_uris import data_uri
 from metaslac.launchers.report.gather import PROGRESS, Run
-from metaslac.launchers.report.page import compressed, data_uri
+from metaslac.launchers.report.page import compressed
 
 MOST_BYTES = 2_500_000  # of all of them together, as they are on the page
 LARGEST_PART = "belief_width"  # after every single decision

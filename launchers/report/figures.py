@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from metaslac.evidence.evaluation import EpisodeSummary
 from metaslac.evidence.evaluation_file import Trials
 from metaslac.evidence.probe import best_read, flat_params, probe_predictions, probe_scores
+from metaslac.launchers.media.data_uris import data_uri
 from metaslac.launchers.media.video import spread
 from metaslac.launchers.report import plots
 from metaslac.launchers.report.gather import Run, by_label, returns_of
-from metaslac.launchers.report.page import data_uri
 from metaslac.launchers.report.tables import Gains
 from metaslac.launchers.report.words import number
 from metaslac.training.log.columns import CALLED

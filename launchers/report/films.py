@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaslac.launchers.media.data_uris import data_uri, png
 from metaslac.launchers.media.film import Film as Reel
 from metaslac.launchers.media.filming import Filming
-from metaslac.launchers.media.video import HOLD, caption, frames_per_second, write_frames
-from metaslac.launchers.report.page import Frames, data_uri, png
+from metaslac.launchers.media.video import HOLD, Frames, caption, frames_per_second, write_frames
 from metaslac.launchers.report.recordings import (
     Sample,
     Sheet,

@@ -8,21 +8,16 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from numpy.typing import NDArray
 
 from metaslac.launchers.report.words import number
 
 HERE = Path(__file__).parent
 TEMPLATE, STYLE, SCRIPT = "page.html.j2", "page.css", "page.js"
-
-Frames = NDArray[np.uint8]
 
 
 def render(values: Mapping[str, Any]) -> str:
@@ -39,20 +34,6 @@ def render(values: Mapping[str, Any]) -> str:
     return environment.get_template(TEMPLATE).render(
         values, style=style, script=script, style_hash=_hash(style), script_hash=_hash(script)
     )
-
-
-def data_uri(media_type: str, data: bytes) -> str:
-    """`data` as an address that holds it."""
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-
-
-def png(frame: Frames) -> str:
-    """A picture (H, W, 3) as a data URI, each of its pixels one pixel."""
-    from PIL import Image
-
-    data = io.BytesIO()
-    Image.fromarray(frame).save(data, "PNG", optimize=True)
-    return data_uri("image/png", data.getvalue())
 
 
 def compressed(data: bytes) -> bytes:

@@ -7,32 +7,14 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import WIDTHS, chromium, open_at, requests, wait_until
 from PIL import Image
 from reports import ONE_THREAD, run
-
-selenium = pytest.importorskip("selenium")
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium with its driver")
-
-WIDTHS = (1280, 390)
-QUIET = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
@@ -44,41 +26,14 @@ def page_path(family_of_runs: list[Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (*QUIET, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def requests(browser: Any) -> set[str]:
-    """What pages have asked for since the last call, by the beginning of its address."""
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    sent = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return {entry["request"]["url"][:200] for entry in sent}
-
-
-def wait_until(browser: Any, condition: str) -> None:
-    deadline = time.monotonic() + 20
-    while not browser.execute_script(f"return {condition}"):
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.1)
+    with chromium(tmp_path_factory.mktemp("browser")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module", params=WIDTHS)
 def opened(browser: Any, page_path: Path, request: pytest.FixtureRequest) -> Any:
     """The browser with the page open, and all it asked for in `asked`."""
-    browser.get("about:blank")
-    requests(browser)
-    size = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": request.param < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page_path.as_uri())
+    open_at(browser, page_path.as_uri(), request.param)
     return browser
 
 
