@@ -64,9 +64,9 @@ def requests(browser: Any) -> set[str]:
     return {entry["request"]["url"][:200] for entry in sent}
 
 
-def wait_until(browser: Any, condition: str) -> None:
+def wait_until(browser: Any, condition: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Until an expression of the page is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not browser.execute_script(f"return {condition}"):
         assert time.monotonic() < deadline, condition
         time.sleep(0.1)

@@ -6,7 +6,8 @@ All that lies here is immutable and replaced as a whole.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,7 +35,7 @@ class Shown:
     over: bool  # whether it was the episode's last
     acts: str  # in words, what m is acted on
     return_so_far: float
-    ended: tuple[Ended, ...]  # the trial's episodes before this one; with it, when it is over
+    ended: tuple[Ended, ...]  # the trial's last episodes before this one; with it, when it is over
     mean: tuple[float, ...]  # of the belief about m, (M,)
     std: tuple[float, ...]
     m: tuple[float, ...]  # acted on
@@ -49,6 +50,7 @@ class Notice(NamedTuple):
     number: int
     wishes: Wishes
     shown: Shown | None
+    watchers: int = 0  # who look at it
 
 
 class Board:
@@ -81,6 +83,15 @@ class Board:
         with self._changed:
             self._put(self._notice._replace(shown=shown))
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within, somebody looks at it."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
     def wait(self, number: int, seconds: float) -> Notice:
         """What lies there as soon as it is newer than that number, or else after so long."""
         with self._changed:
@@ -92,6 +103,10 @@ class Board:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def _count(self, more: int) -> None:
+        with self._changed:
+            self._put(self._notice._replace(watchers=self._notice.watchers + more))
 
     def _put(self, notice: Notice) -> None:
         self._notice = notice._replace(number=notice.number + 1)

@@ -5,7 +5,6 @@ Playing is session.py's, serving server.py's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from metaslac.config.schedule import LARGEST_SEED
+from metaslac.config.sections import caveat
 from metaslac.launchers.api.trained import Trained, load_trained
 from metaslac.launchers.media.video import frames_per_second
 from metaslac.launchers.options import checkpoint_or, device_options, same_family_option
@@ -67,15 +67,13 @@ def watch(
     """
     from metaslac.launchers.watch.server import PageServer
 
-    with stop_requested() as stopped, closing(PageServer(host, port)) as server:
+    with closing(PageServer(host, port)) as server:
         trained = load_trained(user_path(checkpoint), family, device, threads)
-        _serve(server, trained, str(checkpoint), size, seed, stopped)
+        _serve(server, trained, str(checkpoint), size, seed)
     click.echo("ended")
 
 
-def _serve(
-    server: PageServer, trained: Trained, checkpoint: str, size: int, seed: int, stopped: Callable[[], bool]
-) -> None:
+def _serve(server: PageServer, trained: Trained, checkpoint: str, size: int, seed: int) -> None:
     from metaslac.launchers.api.process import torch_threads
     from metaslac.launchers.api.reading import read_beliefs
     from metaslac.launchers.watch.board import Board, Notice
@@ -95,32 +93,40 @@ def _serve(
 
         board.ask(change)
 
-    click.echo("finding out how to read its beliefs ...")
+    about = _about(trained, choice, checkpoint)
+    if about["read"]:
+        click.echo("finding out how to read its beliefs ...")
     probes = read_beliefs(trained, episodes=EPISODES_READ, seed=seed)
     with (
         torch_threads(trained.threads),
         closing(Session(trained, board, probes, size, seed)) as session,
+        stop_requested() as stopped,
     ):
-        server.open(Show(board, _about(trained, choice, checkpoint, probes is not None), order))
+        server.open(Show(board, about, order))
+        if about["caveat"]:
+            click.echo(about["caveat"])
         click.echo(f"{server.address}  (Ctrl-C ends it)")
         session.play(stopped)
 
 
-def _about(trained: Trained, choice: TaskChoice, checkpoint: str, read: bool) -> dict[str, Any]:
+def _about(trained: Trained, choice: TaskChoice, checkpoint: str) -> dict[str, Any]:
     """What the page has to know and never changes."""
     from metaslac.launchers.watch.orders import FARTHEST, FASTEST, SLOWEST
 
+    infers = trained.config.task.inference == "infer"
     return {
         "agent": checkpoint,
+        "caveat": caveat(trained.family.observation, trained.config.privileged),
         "family": trained.family.name,
         "goals": choice.has_goals,
+        "marked": choice.has_marks,
         "sliders": [slider._asdict() for slider in choice.sliders],
-        "names": trained.family.param_names,
         "tasks": len(trained.family.test_tasks),
         "steps": trained.family.episode_steps,
-        "infers": trained.config.task.inference == "infer",
-        "read": read,
+        "infers": infers,
+        "read": infers and choice.has_marks,
         "pixels": trained.family.image_size if trained.family.observation == "pixels" else 0,
+        "frames": trained.family.frames,
         "size": trained.agent.task_size,
         "farthest": FARTHEST,
         "paces": [SLOWEST, FASTEST],

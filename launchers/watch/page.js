@@ -8,7 +8,7 @@ const part = (name, attributes = {}, space = null) => {
 };
 const SVG = "http://www.w3.org/2000/svg";
 const WIDE = 300;  // units of a belief's bar
-const signed = (value) => value.toFixed(2).replace("-", "\u2212");
+const signed = (value) => value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "\u2212");
 
 // Orders go out one after the other; of those of one kind that wait, the last counts.
 const waiting = new Map();
@@ -45,20 +45,22 @@ const start = (about) => {
 
   at("family").textContent = about.family;
   document.title = `metaslac watch: ${about.family}`;
-  const how = about.goals ? "Click in the picture, or use the sliders, to hide a goal: the agent sees only its rewards."
-    : "Choose a task: the agent sees only its rewards.";
+  const how = about.goals ? "Click in the picture, or use the sliders, to hide a goal. All that the agent learns of it is rewards."
+    : "Choose a task. All that the agent learns of it is rewards.";
   at("agent").textContent = `${about.agent}. ${how}`;
+  at("caveat").textContent = about.caveat;
   at("picture").classList.toggle("goals", about.goals);
   at("next").hidden = about.tasks < 2;
-  const legend = [["wanted", about.goals ? "hidden goal" : "what is wanted"], ...(about.goals ? [["path", "path"]] : []),
-    ...(about.read ? [["believed", "believed, ± 2 sd of the reading"]] : [])];
+  const legend = [...(about.marked ? [["wanted", about.goals ? "hidden goal" : "what is wanted"]] : []), ...(about.goals ? [["path", "path"]] : []),
+    ...(about.read ? [["believed", "believed, ± 2 sd"]] : [])];
   for (const [kind, words] of legend) { at("legend").append(part("span", { class: `swatch ${kind}` }), words); }
   at("scale").textContent = about.infers
     ? `Band: mean ± 2 sd. Line: mean. Dot: the m acted on. From \u2212${about.farthest} to ${about.farthest}; before any step it is N(0, 1).`
     : `This agent infers nothing. Dot: the m acted on, from \u2212${about.farthest} to ${about.farthest}.`;
   at("drawing").hidden = !about.infers;
   at("seen-box").hidden = !about.pixels;
-  at("seen-size").textContent = `${about.pixels} \u00d7 ${about.pixels} pixels, and rewards`;
+  const newest = about.frames > 1 ? `, the newest of ${about.frames} pictures` : "";
+  at("seen-size").textContent = `${about.pixels} \u00d7 ${about.pixels} pixels${newest}`;
 
   at("task").hidden = !about.sliders.length;
   about.sliders.forEach(({ name, low, high }, number) => {
@@ -140,8 +142,9 @@ const start = (about) => {
   const show = (shown) => {
     at("picture").src = shown.picture;
     if (shown.seen) { at("seen").src = shown.seen; }
-    at("now").textContent = `episode ${shown.episode + 1}, step ${shown.step} of ${about.steps}, return so far ${signed(shown.return_so_far)}`;
-    const rows = shown.ended.map((each, number) => [number + 1, each.acts, each.episode_return]);
+    at("now").textContent = `episode ${shown.episode + 1}, step ${shown.step} of ${about.steps}, return ${signed(shown.return_so_far)}`;
+    const first = shown.episode + (shown.over ? 2 : 1) - shown.ended.length;
+    const rows = shown.ended.map((each, number) => [first + number, each.acts, each.episode_return]);
     if (!shown.over) { rows.push([shown.episode + 1, shown.acts, shown.return_so_far]); }
     at("returns").replaceChildren(...rows.reverse().map(([episode, acts, value], place) => {
       const row = part("tr"), cells = [part("th", { scope: "row" }), part("td", { class: "left" }), part("td")];

@@ -6,6 +6,7 @@ another name than this server's, is refused: pages on the web could have a brows
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import sys
@@ -16,6 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 
 from metaslac.errors import MetaslacError
@@ -76,9 +78,15 @@ class PageServer(ThreadingHTTPServer):
             self.address_family = family
             super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
         except OSError as error:
-            hint = "; --port 0 takes one that is free" if port else ""
+            taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            hint = "; --port 0 takes one that is free" if taken else ""
             said = error.strerror or error
             raise MetaslacError(f"cannot listen on {host}, port {port}: {said}{hint}") from None
+
+    def server_bind(self) -> None:
+        """As of the base, but for asking a name server what this machine is called."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.host, self.server_address[1]
 
     @property
     def address(self) -> str:
@@ -165,14 +173,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Server-sent events: what lies on the board, whenever it is something else."""
         if not self.server.streams.acquire(blocking=False):
             raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, f"at most {MOST_STREAMS} pages watch at a time")
+        board, number, shown = self.server.show.board, -1, None
         try:
-            self._begin(HTTPStatus.OK, "text/event-stream")
-            board, number, shown = self.server.show.board, -1, None
-            while not board.closed:
-                notice = board.wait(number, BEAT_SECONDS)
-                data = json.dumps(_told(notice, notice.shown is not shown))
-                self.wfile.write(f"data: {data}\n\n".encode())
-                number, shown = notice.number, notice.shown
+            with board.watched():
+                self._begin(HTTPStatus.OK, "text/event-stream")
+                while not board.closed:
+                    notice = board.wait(number, BEAT_SECONDS)
+                    data = json.dumps(_told(notice, notice.shown is not shown))
+                    self.wfile.write(f"data: {data}\n\n".encode())
+                    number, shown = notice.number, notice.shown
         finally:
             self.server.streams.release()
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 WATCH_STREAM = 13
 BY_HAND = "m by hand"
+OF_OTHERS = {"oracle": "what it is told", "blind": "no m: it is blind"}
 HOLD_SECONDS = 1.0  # that the end of an episode stays, at least
+MOST_SHOWN = 30  # episodes of a trial
 LISTEN_SECONDS = 0.2  # at most, until a signal is noticed
 
 
@@ -66,7 +68,10 @@ class Session:
         self._over = False
 
     def play(self, stopped: Callable[[], bool]) -> None:
-        """Play at the pace that is wished until `stopped`, which is asked several times a second."""
+        """Play at the pace that is wished until `stopped`, which is asked several times a second.
+
+        Where nobody watches nothing goes on, as if it were paused.
+        """
         while not stopped():
             began = time.monotonic()
             self.advance()
@@ -94,17 +99,18 @@ class Session:
     def _rest(self, began: float, stopped: Callable[[], bool]) -> None:
         """Wait until the next decision is due."""
         while not stopped():
-            number, wishes, _ = self._board.notice
+            number, wishes, _, watchers = self._board.notice
+            rests = wishes.paused or not watchers
             pause = max(HOLD_SECONDS * self._over, 1.0 / wishes.pace)
             left = began + pause - time.monotonic()
-            if wishes.trial != self._trial or (left <= 0 and not wishes.paused):
+            if wishes.trial != self._trial or (left <= 0 and not rests):
                 return
-            self._board.wait(number, LISTEN_SECONDS if wishes.paused else min(left, LISTEN_SECONDS))
+            self._board.wait(number, LISTEN_SECONDS if rests else min(left, LISTEN_SECONDS))
 
     def _begin_trial(self, wishes: Wishes) -> None:
         family = self._trained.family.with_own_task(wishes.params)
         self._env.family, self._task = family, family.own_tasks[-1]
-        self._trial, self._ended, self._seen = wishes.trial, (), 0
+        self._trial, self._ended, self._seen = wishes.trial, [], 0
         self._agent.begin_task(1, np.array([self._task.params]))
         self._begin_episode(wishes)
 
@@ -121,7 +127,8 @@ class Session:
         drawing = Drawing(int(wishes.redraw), self._trained.drawing.mean_below)
         self._agent.begin_episode(frames, rngs, episode < exploration, drawing)
         self._drawn, self._over = self._agent.m, False
-        self._acts = ways_of_acting(episode + 1, exploration, drawing.every)[-1]
+        usual = ways_of_acting(episode + 1, exploration, drawing.every)[-1]
+        self._acts = OF_OTHERS.get(self._trained.config.task.inference, usual)
         self._take_in_hand(wishes)
 
     def _step(self, wishes: Wishes) -> None:
@@ -136,7 +143,7 @@ class Session:
         self._drawn = self._agent.m
         self._agent.m = m
         if self._over:
-            self._ended = (*self._ended, Ended(self._acts, self._take.episodes[-1][-1].return_so_far))
+            self._ended.append(Ended(self._acts, self._take.episodes[-1][-1].return_so_far))
 
     def _take_in_hand(self, wishes: Wishes) -> None:
         """Let the agent act on the m that is wished, or else on its own."""
@@ -165,7 +172,7 @@ class Session:
             over=self._over,
             acts=self._acts,
             return_so_far=moments[-1].return_so_far,
-            ended=self._ended,
+            ended=tuple(self._ended[-MOST_SHOWN:]),
             mean=tuple(mean),
             std=tuple(std),
             m=tuple(m),
@@ -175,7 +182,7 @@ class Session:
         )
 
     _task: Task
-    _ended: tuple[Ended, ...]
+    _ended: list[Ended]  # episodes of the trial
     _seen: int  # decisions of the trial that the belief has taken in
     _drawn: torch.Tensor  # the agent's own m (1, M)
     _acts: str

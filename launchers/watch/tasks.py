@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Params = tuple[float, ...]
 
 MOST_SLIDERS = 4  # a task of more parameters is chosen from the list
-HALVINGS = 20
+HALVINGS = 12
 
 
 class Slider(NamedTuple):
@@ -36,6 +36,9 @@ class TaskChoice:
         family: whose.
         name: that it goes by.
 
+    Attributes:
+        has_marks: whether something of its tasks is drawn for people.
+
     Raises FamilyError for an overlay that cannot be drawn.
     """
 
@@ -48,6 +51,7 @@ class TaskChoice:
         self._held_out = [task.params for task in family.test_tasks]
         task = family.test_tasks[0]
         marks = overlay_of(family, task).marks
+        self.has_marks = bool(marks)
         self._height: float | None = None
         if len(marks) == 1 and isinstance(marks[0], Goal) and marks[0].target == task.params:
             self._height = marks[0].height
@@ -89,13 +93,17 @@ class TaskChoice:
         return self.nearest(goal[:2])
 
     def nearest(self, wanted: Sequence[float] | NDArray[np.float64]) -> Params:
-        """Parameters (P,) as wanted if a task may have them; else on the way there from the nearest task."""
+        """Parameters (P,) as wanted, if a task may have them; or the nearest on the ways there from others."""
         asked = np.asarray(wanted, dtype=float)
         if self._may_have(asked):
             return tuple(asked.tolist())
         spans = np.ptp(self._listed, axis=0)
-        distances = np.linalg.norm((self._listed - asked) / np.where(spans > 0, spans, 1.0), axis=1)
-        start = self._listed[distances.argmin()]
+        ends = np.stack([self._towards(asked, start) for start in self._listed])
+        distances = np.linalg.norm((ends - asked) / np.where(spans > 0, spans, 1.0), axis=1)
+        return tuple(ends[distances.argmin()].tolist())
+
+    def _towards(self, asked: NDArray[np.float64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The last that a task may have on the way from a listed one's to those that none may, by halving."""
         inside, outside = 0.0, 1.0
         for _ in range(HALVINGS):
             middle = (inside + outside) / 2
@@ -103,7 +111,7 @@ class TaskChoice:
                 inside = middle
             else:
                 outside = middle
-        return tuple((start + inside * (asked - start)).tolist())
+        return start + inside * (asked - start)
 
     def _may_have(self, params: NDArray[np.float64]) -> bool:
         from metaslac.envs import FamilyError

@@ -53,6 +53,12 @@ def test_what_no_task_has_becomes_something_near_that_one_may_have(name: str) ->
         assert math.dist(found, wanted) <= listed + 0.3
 
 
+@pytest.mark.parametrize("wanted", [(1.5, 1.5), (-1.2, 0.3), (0.0, -1.9)])
+def test_out_of_a_square_that_is_near_its_edge(wanted: tuple[float, float]) -> None:
+    found = choice("point_robot").nearest(wanted)
+    assert found == pytest.approx(tuple(np.clip(wanted, -1, 1)), abs=0.05)
+
+
 def test_only_families_of_goals_are_clicked() -> None:
     assert choice("point_robot").has_goals and not choice("cheetah_vel").has_goals
     with pytest.raises(MetaslacError, match="no goals"):

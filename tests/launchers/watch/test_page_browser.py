@@ -91,7 +91,7 @@ def test_three_episodes_later_the_agent_has_found_it(page: Any) -> None:
     click(page, (-0.6, 0.5))
     rows = "[...document.querySelectorAll('#returns tr')].map((row) => row.innerText.split('\\t'))"
     wait_until(page, f"{rows}.length === 1 && {rows}[0][1] === 'a guess'")
-    wait_until(page, f"{rows}.some((row) => row[0] === '7')")
+    wait_until(page, f"{rows}.some((row) => row[0] === '7')", 60)
     shown = page.execute_script(f"return {rows}")
     returns = {int(number): float(value.replace("\u2212", "-")) for number, _, value in shown}
     # Of three, for what one comes to depends on how far from the goal it starts.

@@ -6,16 +6,17 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fakes import untrained_checkpoint
 
 import metaslac
 from metaslac.acting.rollout import rng_of
-from metaslac.envs import TaskVectorEnv
+from metaslac.envs import TaskVectorEnv, make_family
 from metaslac.launchers.api.trained import Trained, load_trained
 from metaslac.launchers.watch.board import Board, Shown
 from metaslac.launchers.watch.orders import Wishes
@@ -143,31 +144,88 @@ def test_m_moves_where_it_is_drawn_at_every_step_from_the_next_episode_on(watche
     assert second[-1].acts == "its belief"
 
 
-def test_it_is_no_faster_than_asked_and_rests_when_paused(watched: Watched) -> None:
+@pytest.fixture
+def playing(watched: Watched) -> Iterator[Watched]:
+    """Played in a thread, as the command does in its own."""
     watched.wish(pace=20.0)
     stop = threading.Event()
     thread = threading.Thread(target=watched.session.play, args=(stop.is_set,))
-    began = time.monotonic()
     thread.start()
-    number, steps = 0, 0
-    while steps < 10:
-        number, _, shown = watched.board.wait(number, 5.0)
-        steps = shown.step if shown else 0
-    assert time.monotonic() - began >= 10 / 20
-    watched.wish(paused=True)
-    time.sleep(0.3)  # for the step that was under way
-    rested = watched.board.notice
-    time.sleep(0.4)
-    assert watched.board.notice == rested
-    watched.wish(params=OTHER, trial=1)  # is shown even so
-    deadline = time.monotonic() + 10
-    while (shown := watched.board.notice.shown) is None or shown.trial == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert (shown.params, shown.step) == (OTHER, 0)
+    yield watched
     stop.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def until(watched: Watched, condition: Callable[[Shown], bool]) -> Shown:
+    deadline, number = time.monotonic() + 10, 0
+    while True:
+        number, _, shown, _ = watched.board.wait(number, 1.0)
+        if shown is not None and condition(shown):
+            return shown
+        assert time.monotonic() < deadline
+
+
+def rests(watched: Watched) -> bool:
+    time.sleep(0.3)  # for the step that was under way
+    before = watched.board.notice
+    time.sleep(0.4)
+    return watched.board.notice == before
+
+
+def test_it_is_no_faster_than_asked(playing: Watched) -> None:
+    began = time.monotonic()
+    with playing.board.watched():
+        until(playing, lambda shown: shown.step >= 10)
+    assert time.monotonic() - began >= 10 / 20
+
+
+def test_paused_it_rests_but_shows_where_another_task_begins(playing: Watched) -> None:
+    with playing.board.watched():
+        until(playing, lambda shown: shown.step >= 2)
+        playing.wish(paused=True)
+        assert rests(playing)
+        playing.wish(params=OTHER, trial=1)
+        shown = until(playing, lambda shown: shown.trial == 1)
+        assert (shown.params, shown.step) == (OTHER, 0) and rests(playing)
+        playing.wish(paused=False)
+        until(playing, lambda shown: shown.step >= 2)
+
+
+def test_with_nobody_watching_it_rests(playing: Watched) -> None:
+    assert until(playing, lambda shown: True).step == 0  # there is a picture for who comes
+    assert rests(playing)
+    with playing.board.watched():
+        until(playing, lambda shown: shown.step >= 2)
+    assert rests(playing)
+
+
+@pytest.mark.parametrize(
+    ("inference", "acts"), [("oracle", "what it is told"), ("blind", "no m: it is blind")]
+)
+def test_those_that_infer_nothing_are_watched_too(tmp_path: Path, inference: str, acts: str) -> None:
+    family = make_family("point_robot", image_size=32)
+    checkpoint = untrained_checkpoint(tmp_path / "agent", family, inference=inference)
+    watched = Watched(load_trained(checkpoint, None, "cpu", 1))
+    one = watched.shown(2)
+    watched.wish(params=OTHER, trial=1)
+    other = watched.shown(2)
+    watched.wish(hand=(1.0,) * len(other.m))
+    assert watched.shown().acts == BY_HAND
+    watched.session.close()
+    assert (one.acts, other.acts) == (acts, acts)
+    assert (one.m != other.m) == (inference == "oracle")
+    assert set(other.std) == {1.0}
+
+
+def test_of_long_trials_the_last_episodes_are_shown(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metaslac.launchers.watch.session.MOST_SHOWN", 2)
+    returns = [episode(watched).return_so_far for _ in range(3)]
+    shown = watched.shown()
+    assert [ended.episode_return for ended in shown.ended] == returns[1:]
+    assert (shown.episode, shown.acts) == (3, "its belief at step 0")
 
 
 def test_trials_go_on_and_their_pictures_change(watched: Watched) -> None:
