@@ -93,7 +93,7 @@ class TaskChoice:
         return self.nearest(goal[:2])
 
     def nearest(self, wanted: Sequence[float] | NDArray[np.float64]) -> Params:
-        """Parameters (P,) as wanted, if a task may have them; or the nearest on the ways there from others."""
+        """Parameters (P,) as wanted if a task may have them, or the nearest on the ways there from others."""
         asked = np.asarray(wanted, dtype=float)
         if self._may_have(asked):
             return tuple(asked.tolist())
