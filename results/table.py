@@ -7,7 +7,8 @@ Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
 two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, `drawing`
 that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel,
-`contexts` that of contexts in which a transition that was drawn again counts again, or once, and `offline`
+`contexts` that of contexts in which a transition that was drawn again counts again, or once, `beliefs` that
+of what was tried to keep beliefs of such runs from running away, and `offline`
 that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM/infer-s<seed>.json, with
 what others showed the same agents in given-OTHERS/ there. `overview` makes the README's.
 """
@@ -263,6 +264,26 @@ def contexts_table() -> str:
     return markdown(header, rows)
 
 
+def beliefs_table() -> str:
+    """Runs of point_robot that count a transition once, by what else holds their beliefs where the prior is."""
+    held = {
+        "none": "the KL of each, 0.1",
+        "together": "and the KL of all together, 1",
+        "centre": "and half the square of their mean, 1",
+    }
+    rows, header = [], []
+    for name, words in held.items():
+        for file in sorted((RESULTS / "point_robot" / "beliefs").glob(f"{name}-s*.csv")):
+            with file.open(newline="") as opened:
+                progress = list(csv.DictReader(opened))
+            last = return_columns(progress[0], "validation")[-1]
+            points = [row for row in progress if row[last] != "nan"]
+            header = [f"{int(row['update']):,}" for row in points]
+            returns = [f"{float(row[last]):.1f}" for row in points]
+            rows.append([words, file.stem[-1], *returns, f"{float(points[-1]['task/kl']):.1f}"])
+    return markdown(["beliefs are held by", "seed", *header, "nats from the prior"], rows)
+
+
 def features_table() -> str:
     """What is read of the cheetah's body from features without and with an inverse model, and from pixels."""
     files = [RESULTS / f"features-{name}-inverse-model.json" for name in ("without", "with")]
@@ -304,5 +325,6 @@ if __name__ == "__main__":
         "features": features_table,
         "offline": offline_table,
         "contexts": contexts_table,
+        "beliefs": beliefs_table,
     }
     print(others[sys.argv[1]]() if sys.argv[1] in others else tables(sys.argv[1]))

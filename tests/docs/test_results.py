@@ -34,6 +34,7 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
         ("redrawn", 2),
         ("features", 3),
         ("contexts", 2),
+        ("beliefs", 4),
         ("offline", 7),
     ],
 )
