@@ -265,7 +265,7 @@ def contexts_table() -> str:
 
 
 def beliefs_table() -> str:
-    """Runs of point_robot that count a transition once, by what else holds their beliefs where the prior is."""
+    """Runs of point_robot that count a transition once, by what holds their beliefs where the prior is."""
     held = {
         "none": "the KL of each, 0.1",
         "together": "and the KL of all together, 1",

@@ -41,7 +41,7 @@ class Shown:
     m: tuple[float, ...]  # acted on
     picture: str  # for people, as a data URI
     seen: str  # the agent's newest, likewise; empty where it sees none
-    camera: Camera
+    camera: Camera | None  # None of worlds that are not MuJoCo's
 
 
 class Notice(NamedTuple):

@@ -20,7 +20,7 @@ from metaslac.envs import FamilyError, SimulationDiverged, TaskEnv, make_family
 from metaslac.envs.family import Family, Task
 from metaslac.errors import MetaslacError
 
-RLKIT_STREAM = 12
+RLKIT_STREAM = 14
 
 Observation = NDArray[Any]  # flat: pixels as uint8, or a state as float64
 
