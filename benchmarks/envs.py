@@ -49,7 +49,7 @@ class Ours:
         self._rng = np.random.default_rng(0)
         self.renderer = self._pixels.renderer
         source = self._states.worlds
-        self.substeps = round(source.control_seconds / source.pictures.model.opt.timestep)
+        self.substeps = round(source.control_seconds / source.scene.source.model.opt.timestep)
         for env in (self._pixels, self._states):
             env.reset(seed=0)
             env.render()

@@ -21,6 +21,7 @@ TAKE_PATHS = {
     "sweep": {"out", "config"},
     "adapt": {"checkpoint", "video", "picture", "json_path"},
     "offline-train": {"dataset", "run_dir", "resume"},
+    "watch": {"checkpoint"},
     "evaluate": {"checkpoint", "context", "blind", "oracle", "json_path"},
     "report": {"directories", "out", "context"},
     "inspect": {"directory", "json_path"},
