@@ -14,6 +14,8 @@ from reports import ONE_THREAD, here, refusal
 
 import metaslac
 from metaslac.envs import make_family
+from metaslac.evidence.evaluation_file import read_evaluation
+from metaslac.launchers.api.trained import load_trained, play
 from metaslac.storage import named
 from metaslac.storage.manifest import check_agent
 
@@ -36,6 +38,17 @@ def test_a_shipped_agent_is_whole_and_its_card_says_what_its_evaluation_says(nam
     manifest = json.loads((named.ZOO / name / "manifest.json").read_text())
     assert manifest["family"] == name and manifest["task_hash"] == make_family(name).task_hash
     assert not manifest["commit"].endswith("-changed")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_agent_plays_as_it_was_judged(name: str) -> None:
+    """One trial of its evaluation again, its actions to the rounding of another machine."""
+    evaluation = read_evaluation(named.ZOO / name)
+    trained = load_trained(named.ZOO / name, None, "cpu", 1)
+    (task,) = [task for task in trained.family.test_tasks if task.index == evaluation.held_out.tasks[0]]
+    about = evaluation.about
+    (again,) = play(trained, [task], episodes=1, stream=about["stream"], seed=about["seed"])
+    assert again.returns[0] == pytest.approx(evaluation.held_out.returns[0, 0, 0], rel=0.1)
 
 
 def check_own_words(directory: Path) -> None:
