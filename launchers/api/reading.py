@@ -31,7 +31,7 @@ def read_beliefs(trained: Trained, *, episodes: int, seed: int) -> StepProbes | 
     from metaslac.evidence.probe import step_probes
 
     family = trained.family
-    tasks = spread(family.train_tasks, TRIALS)
+    tasks = spread(trained.train_tasks, TRIALS)
     targets = [overlay_of(family, task).target for task in tasks]
     if len({len(target) for target in targets}) > 1:
         raise FamilyError(f"{family.name}: overlay has other marks for other tasks")

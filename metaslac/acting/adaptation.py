@@ -34,10 +34,9 @@ class TaskAdaptation:
     belief_mean: NDArray[np.float32]  # (E + 1, M)
     belief_std: NDArray[np.float32]  # (E + 1, M)
     frames: list[NDArray[np.uint8]]  # pictures, E arrays (T + 1, H, W, 3), or nothing unless asked for
-    step_means: NDArray[
-        np.float32
-    ]  # (number of steps + 1, M), before the first step and after each; likewise
-    step_stds: NDArray[np.float32]  # likewise
+    # (number of steps + 1, M), before the first step and after each; likewise
+    step_means: NDArray[np.float32]
+    step_stds: NDArray[np.float32]
 
     @property
     def belief_width(self) -> NDArray[np.float32]:

@@ -6,34 +6,13 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+from helpers.plugins import PLUGIN
 
 from metaslac import envs
 from metaslac.envs import registry
 from metaslac.envs.gymnasium_ids import register
 
-GOOD = """
-from metaslac.envs import TaskFamily
-from metaslac.envs.families.point_robot import move_point, point_model
-
-class Near(TaskFamily):
-    name, param_names = "pkg_near", ("goal_x",)
-    action_size, state_size, horizon, frame_skip, camera = 2, 4, 6, 1, "above"
-
-    def task_params(self):
-        return [[0.5], [-0.5]], [[0.25]]
-
-    def model(self):
-        return point_model()
-
-    def start_state(self, model, task, rng):
-        return rng.uniform(-1, 1, 2), rng.uniform(0, 0, 2)
-
-    def reward(self, step):
-        return -abs(step.after.qpos[:, 0] - step.params[:, 0])
-
-    def apply_action(self, simulation, worlds, actions):
-        move_point(simulation, worlds, actions)
-"""
+GOOD = PLUGIN.replace(", [1.0]]", "]").replace("= 2, 4, 8, 1", "= 2, 4, 6, 1")  # two tasks, six steps
 
 
 @pytest.fixture

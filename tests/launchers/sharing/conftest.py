@@ -1,30 +1,17 @@
-"""An evaluated run of three updates, and the agent exported of it."""
+"""The agent exported of an evaluated run of three updates."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from reports import ONE_THREAD, evaluate, run
-from runs import TINY
 
 import metaslac
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("runs") / "finished"
-    run(
-        *["meta-train", "--family", "point_robot", "--preset", "quick", *ONE_THREAD],
-        *["--updates", "3", "--run-dir", str(directory), *TINY],
-    )
-    evaluate(directory)
-    return directory
-
-
-@pytest.fixture(scope="session")
-def agent(finished_run: Path) -> Path:
+def agent(evaluated_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tests copy it where they change it."""
-    made = metaslac.export(finished_run, finished_run.with_name("agent"))
+    made = metaslac.export(evaluated_run, tmp_path_factory.mktemp("exported") / "agent")
     assert made.path is not None
     return made.path

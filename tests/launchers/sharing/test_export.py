@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from metaslac.storage.checkpoint import load_checkpoint
 ACTS = {"encoder", "context_encoder", "actor"}  # and infers the task, where the actor sees no latents
 
 
-def test_it_has_the_weights_that_act_and_no_others(agent: Path, finished_run: Path) -> None:
+def test_it_has_the_weights_that_act_and_no_others(agent: Path, evaluated_run: Path) -> None:
     kept, all_of_them = (
         safetensors.numpy.load_file(agent / "model.safetensors"),
-        load_checkpoint(finished_run),
+        load_checkpoint(evaluated_run),
     )
     assert {name.split(".")[0] for name in kept} == ACTS
     assert "critic" in {name.split(".")[0] for name in all_of_them.tensors}
@@ -61,34 +62,34 @@ def test_an_actor_that_sees_latents_keeps_its_latent_model(tmp_path: Path) -> No
     assert one.tasks[0].returns == other.tasks[0].returns
 
 
-def test_it_acts_as_its_run(agent: Path, finished_run: Path, tmp_path: Path) -> None:
-    one, other = (metaslac.adapt(path, task=83, episodes=3, threads=1) for path in (finished_run, agent))
+def test_it_acts_as_its_run(agent: Path, evaluated_run: Path, tmp_path: Path) -> None:
+    one, other = (metaslac.adapt(path, task=83, episodes=3, threads=1) for path in (evaluated_run, agent))
     assert one.tasks[0].returns == other.tasks[0].returns
     np.testing.assert_array_equal(one.tasks[0].belief_mean, other.tasks[0].belief_mean)
     frame = np.zeros((32, 32, 3), np.uint8)
     actions = []
-    for path in (finished_run, agent):
+    for path in (evaluated_run, agent):
         single = metaslac.load(path, "cpu")
         single.begin_task()
         single.begin_episode(frame)
         actions.append(single.act())
     np.testing.assert_array_equal(*actions)
-    for name, path in (("run", finished_run), ("agent", agent)):
+    for name, path in (("run", evaluated_run), ("agent", agent)):
         metaslac.record(tmp_path / name, checkpoint=path, split="test", episodes=1, threads=1)
     for file in ("frames.npy", "actions.npy", "rewards.npy"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "agent" / file).read_bytes()
 
 
 def test_its_evaluation_is_kept_whole_and_its_card_says_what_is_in_it(
-    agent: Path, finished_run: Path
+    agent: Path, evaluated_run: Path
 ) -> None:
-    kept, made = read_evaluation(agent / "evaluation.json"), read_evaluation(finished_run)
+    kept, made = read_evaluation(agent / "evaluation.json"), read_evaluation(evaluated_run)
     np.testing.assert_array_equal(kept.held_out.returns, made.held_out.returns)
     np.testing.assert_array_equal(kept.held_out.belief_mean, made.held_out.belief_mean)
     card = (agent / "README.md").read_text()
     front = yaml.safe_load(card.split("---\n")[1])
     assert (front["license"], front["library_name"]) == ("mit", "metaslac")
-    returns = np.array(json.loads((finished_run / "evaluation.json").read_text())["held_out"]["returns"])
+    returns = np.array(json.loads((evaluated_run / "evaluation.json").read_text())["held_out"]["returns"])
     for episode, mean in enumerate(returns.mean((0, 1)), 1):
         assert f"| {episode} | {mean:.2f} |" in card
     last = returns[..., -1]
@@ -100,17 +101,18 @@ def test_its_evaluation_is_kept_whole_and_its_card_says_what_is_in_it(
     for line in (
         "R^2",
         "Licence: MIT",
-        "metaslac evaluate --checkpoint finished ",
+        f"metaslac evaluate --checkpoint {shlex.quote(evaluated_run.name)} ",
         "metaslac adapt --checkpoint",
     ):
         assert line in card
 
 
-def test_no_path_of_the_machine_is_in_it(agent: Path) -> None:
+def test_no_path_of_the_machine_is_in_it(agent: Path, evaluated_run: Path) -> None:
     about = read_evaluation(agent / "evaluation.json").about
-    assert about["command"].startswith("metaslac evaluate --checkpoint finished --episodes 2")
+    command = f"metaslac evaluate --checkpoint {shlex.quote(evaluated_run.name)} --episodes 2"
+    assert about["command"].startswith(command)
     for path in agent.iterdir():
-        assert str(agent.parent).encode() not in path.read_bytes(), path
+        assert str(evaluated_run.parent).encode() not in path.read_bytes(), path
 
 
 def test_inspect_says_what_it_is(agent: Path, tmp_path: Path) -> None:
@@ -160,19 +162,19 @@ def test_what_needs_more_than_weights_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_where_something_is_nothing_is_exported(finished_run: Path, tmp_path: Path) -> None:
+def test_where_something_is_nothing_is_exported(evaluated_run: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    assert "is there already" in refusal("export", str(finished_run), "--out", str(tmp_path / "full"))
+    assert "is there already" in refusal("export", str(evaluated_run), "--out", str(tmp_path / "full"))
     (tmp_path / "empty").mkdir()
-    here("export", str(finished_run), "--out", str(tmp_path / "empty"))
-    assert "is there already" in refusal("export", str(finished_run), "--out", str(tmp_path / "empty"))
+    here("export", str(evaluated_run), "--out", str(tmp_path / "empty"))
+    assert "is there already" in refusal("export", str(evaluated_run), "--out", str(tmp_path / "empty"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "full"]
-    assert "says where the agent goes" in refusal("export", str(finished_run))
+    assert "says where the agent goes" in refusal("export", str(evaluated_run))
 
 
-def test_a_run_that_is_not_finished_or_not_whole_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(finished_run, tmp_path / "run", symlinks=True)
+def test_a_run_that_is_not_finished_or_not_whole_is_refused(evaluated_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(evaluated_run, tmp_path / "run", symlinks=True)
     config = (copy / "config.yaml").read_text()
     (copy / "config.yaml").write_text(re.sub(r"updates: 3\b", "updates: 4", config))
     out = str(tmp_path / "agent")
@@ -190,16 +192,16 @@ def test_a_run_that_is_not_finished_or_not_whole_is_refused(finished_run: Path, 
     assert not (tmp_path / "agent").exists()
 
 
-def test_an_evaluation_of_other_weights_is_refused(finished_run: Path, tmp_path: Path) -> None:
-    copy = shutil.copytree(finished_run, tmp_path / "run", symlinks=True)
+def test_an_evaluation_of_other_weights_is_refused(evaluated_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(evaluated_run, tmp_path / "run", symlinks=True)
     text = (copy / "evaluation.json").read_text()
     (copy / "evaluation.json").write_text(text.replace('"update": 3', '"update": 2'))
     said = refusal("export", str(copy), "--out", str(tmp_path / "agent"))
     assert "is of another agent than" in said and "its update is 2, not 3" in said
 
 
-def test_a_checkpoint_may_be_of_any_stage(finished_run: Path, tmp_path: Path) -> None:
-    checkpoint = next(path for path in (finished_run / "checkpoints").glob("0*"))
+def test_a_checkpoint_may_be_of_any_stage(evaluated_run: Path, tmp_path: Path) -> None:
+    checkpoint = next(path for path in (evaluated_run / "checkpoints").glob("0*"))
     here("export", str(checkpoint), "--out", str(tmp_path / "agent"))
     assert "It was exported without an evaluation." in (tmp_path / "agent" / "README.md").read_text()
     assert load_checkpoint(tmp_path / "agent").manifest["update"] == int(checkpoint.name.partition("-")[0])

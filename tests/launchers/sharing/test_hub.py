@@ -48,8 +48,8 @@ def run(hub: Hub, tmp_path: Path) -> Run:
     return run
 
 
-def test_an_agent_goes_there_and_comes_back(hub: Hub, run: Run, agent: Path, finished_run: Path) -> None:
-    pushed = run("-m", "metaslac", "export", str(finished_run), "--push-to-hub", "me/points", "--private")
+def test_an_agent_goes_there_and_comes_back(hub: Hub, run: Run, agent: Path, evaluated_run: Path) -> None:
+    pushed = run("-m", "metaslac", "export", str(evaluated_run), "--push-to-hub", "me/points", "--private")
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout == f"{hub.address}/me/points: metaslac adapt --checkpoint hf:me/points\n"
     (files,) = hub.repositories["me/points"]

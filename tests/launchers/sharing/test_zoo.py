@@ -42,13 +42,14 @@ def test_a_shipped_agent_is_whole_and_its_card_says_what_its_evaluation_says(nam
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_agent_plays_as_it_was_judged(name: str) -> None:
-    """One trial of its evaluation again, its actions to the rounding of another machine."""
+    """First episodes of its evaluation again: their mean, for machines round differently and bodies fall."""
     evaluation = read_evaluation(named.ZOO / name)
     trained = load_trained(named.ZOO / name, None, "cpu", 1)
-    (task,) = [task for task in trained.family.test_tasks if task.index == evaluation.held_out.tasks[0]]
-    about = evaluation.about
-    (again,) = play(trained, [task], episodes=1, stream=about["stream"], seed=about["seed"])
-    assert again.returns[0] == pytest.approx(evaluation.held_out.returns[0, 0, 0], rel=0.1)
+    tasks, about = trained.family.test_tasks, evaluation.about
+    again = play(trained, tasks, episodes=1, stream=about["stream"], seed=about["seed"])
+    assert [trial.task.index for trial in again] == list(evaluation.held_out.tasks)
+    mean = np.mean([trial.returns[0] for trial in again])
+    assert mean == pytest.approx(evaluation.held_out.returns[:, 0, 0].mean(), rel=0.05)
 
 
 def check_own_words(directory: Path) -> None:
