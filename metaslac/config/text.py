@@ -110,7 +110,7 @@ def from_yaml(text: str) -> Config:
 
 
 def settings_in(path: Path) -> dict[str, Any]:
-    """Some settings by name from a YAML file that is written as `to_yaml` writes all of them.
+    """Some settings by name from a YAML file: in sections, as `to_yaml` writes them, or `train.updates: 100`.
 
     Raises MetaslacError, in one line, for what cannot be read, an unknown name or the wrong type.
     """
@@ -120,10 +120,15 @@ def settings_in(path: Path) -> dict[str, Any]:
             raise MetaslacError("not sections with settings, such as `train: {updates: 100}`")
         values: dict[str, Any] = {}
         for section, entries in sections.items():
-            if not isinstance(entries, dict):
+            if isinstance(entries, dict):
+                named = {f"{section}.{entry}": value for entry, value in entries.items()}
+            elif "." in str(section):
+                named = {str(section): entries}
+            else:
                 raise MetaslacError(f"{section} is not a section with settings")
-            for entry, value in entries.items():
-                name = f"{section}.{entry}"
+            if twice := named.keys() & values.keys():
+                raise MetaslacError(f"{min(twice)} is there twice")
+            for name, value in named.items():
                 kind = _field_type(name)
                 as_text = isinstance(value, str) and kind is not str  # 1e-3 is text to YAML 1.1
                 values[name] = _parse(name, value, kind) if as_text else _typed(name, value, kind)

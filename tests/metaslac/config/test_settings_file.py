@@ -29,6 +29,11 @@ def test_some_settings_are_taken_and_typed(tmp_path: Path) -> None:
     assert values_of(assignments_of(found)) == found
 
 
+def test_names_as_set_has_them_are_taken_too(tmp_path: Path) -> None:
+    text = "train.updates: 7\ntrain: {lr_actor: 1e-4}\n"
+    assert settings_in(written(tmp_path / "some.yaml", text)) == {"train.updates": 7, "train.lr_actor": 1e-4}
+
+
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_a_whole_configuration_comes_back_from_any_preset(preset: str, tmp_path: Path) -> None:
     config = resolve(preset, ["family.name=cheetah_vel"])
@@ -47,6 +52,9 @@ def test_a_whole_configuration_comes_back_from_any_preset(preset: str, tmp_path:
         ("train: {update: 1}", "unknown setting 'train.update'; did you mean"),
         ("trian: {updates: 1}", "unknown setting 'trian.updates'"),
         ("train: 3", "train is not a section with settings"),
+        ("train.updates: many", "train.updates must be a whole number"),
+        ("train.update: 3", "unknown setting 'train.update'; did you mean"),
+        ("train: {updates: 3}\ntrain.updates: 4", "train.updates is there twice"),
         ("- train", "not sections with settings"),
         ("", "not sections with settings"),
         ("train: [", "not readable as YAML"),
