@@ -6,7 +6,7 @@
 Each file is the evaluation.json of a run: results/<family>/<inference>-s<seed>.json; its progress.csv is
 beside it. In place of a family, `factors` or `features` makes the table of results/factors.json or of the
 two results/features-*.json, `ablation` that of a run with PEARL's factors beside one with ours, `drawing`
-that of point_robot with m drawn once an episode and at every decision, `redrawn` that of cheetah_vel,
+and `reacher_drawing` those of m drawn once an episode and at every decision, `redrawn` that of cheetah_vel,
 `contexts` that of contexts in which a transition that was drawn again counts again, or once, `beliefs` that
 of what was tried to keep beliefs of such runs from running away, and `offline`
 that of what was learned from data sets, results/point_robot/offline/DATA/ALGORITHM/infer-s<seed>.json, with
@@ -195,11 +195,11 @@ def ablation_table() -> str:
     return markdown(["factor", *header], rows)
 
 
-def drawing_table() -> str:
-    """Mean returns of point_robot by when m was drawn, in collection and in the evaluation."""
+def drawing_table(family: str = "point_robot") -> str:
+    """Mean returns by when m was drawn, in collection and in the evaluation."""
     words = {0: "once an episode", 1: "at every decision"}
     rows, header = [], []
-    for folder in sorted((RESULTS / "point_robot" / "drawing").iterdir(), reverse=True):
+    for folder in sorted((RESULTS / family / "drawing").iterdir(), reverse=True):
         runs = [read_evaluation(file) for file in sorted(folder.glob("infer-s*.json"))]
         collected = words[runs[0].about["settings"]["train"].get("redraw_every", 0)]
         played = words[runs[0].about["redraw_every"]]
@@ -211,6 +211,11 @@ def drawing_table() -> str:
     return markdown(
         ["m drawn in collection", "in evaluation", "seeds", *header, "episode 1 of each seed"], rows
     )
+
+
+def reacher_drawing_table() -> str:
+    """The same of reacher_goal."""
+    return drawing_table("reacher_goal")
 
 
 def redrawn_table() -> str:
@@ -321,6 +326,7 @@ if __name__ == "__main__":
         "factors": factors_table,
         "ablation": ablation_table,
         "drawing": drawing_table,
+        "reacher_drawing": reacher_drawing_table,
         "redrawn": redrawn_table,
         "features": features_table,
         "offline": offline_table,
