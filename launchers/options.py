@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from metaslac.config.runtime import DEVICES
+from metaslac.config.runtime import DEVICES, TRACKERS
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import user_path
 
@@ -22,6 +22,7 @@ SETTINGS = {
     "task_inference": "task.inference",
     "device": "runtime.device",
     "threads": "runtime.threads",
+    "track": "runtime.track",
 }
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -71,6 +72,17 @@ def config_option(command: Command) -> Command:
         show_default="none",
         help="A YAML file with settings, some or all, such as the config.yaml of another run. Stronger than "
         "the preset, weaker than flags and --set.",
+    )
+    return option(command)
+
+
+def track_option(command: Command) -> Command:
+    """--track: where else a training is told of."""
+    option = click.option(
+        "--track",
+        metavar="NAME[,NAME]",
+        show_default="nowhere",
+        help=f"Tell of the run in {', '.join(TRACKERS)} as well.",
     )
     return option(command)
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from metaslac.config.runtime import trackers_in
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.launchers.api import memory
@@ -62,12 +63,14 @@ def carry_out(
     """
     from metaslac.envs import FamilyError, make_vector_env
     from metaslac.learning.memory import check_memory, memory_line
+    from metaslac.training.log.trackers.trackers import check_installed
     from metaslac.training.loop import StopRequested
     from metaslac.training.run_directory import locked, prepare_run_directory, start_run_directory
     from metaslac.training.state import is_finished
 
     config, family, need = work.config, work.family, work.need
     name = config.family.name
+    check_installed(trackers_in(config.runtime.track))
     begun = prepare_run_directory(run_dir, config, resuming)
     available = memory.available_bytes(device)
     check_memory(need, available, config, device, resuming=begun)

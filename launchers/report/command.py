@@ -152,7 +152,7 @@ def contents(
         "by_task": by_task,
         "maps": maps,
         "belief": figures.belief(runs),
-        "reconstructions": None if sheet is None else films.reconstructions(sheet, names),
+        "reconstructions": None if sheet is None else films.reconstructions(sheet, trials[0].task, names),
         "m_is": what_m_is(shown.kind, about["episodes"] > about["exploration_episodes"]),
         "explores": given is None,
         "exploration": exploration,

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from metaslac.envs import Task
+from metaslac.evidence.reconstruction import Sheet
 from metaslac.launchers.media.data_uris import data_uri, png
 from metaslac.launchers.media.film import Film as Reel
 from metaslac.launchers.media.filming import Filming
 from metaslac.launchers.media.video import HOLD, Frames, caption, frames_per_second, write_frames
 from metaslac.launchers.report.recordings import (
     Sample,
-    Sheet,
     Trial,
     first_action_spread,
     long_exposure,
@@ -119,8 +120,8 @@ def film_step(frames: int) -> int:
     return math.ceil(frames / MOST_FRAMES)
 
 
-def reconstructions(sheet: Sheet, names: Sequence[str]) -> Reconstructions:
-    """What the model sees, below what there was."""
+def reconstructions(sheet: Sheet, task: Task, names: Sequence[str]) -> Reconstructions:
+    """What the model sees of an episode of a task, below what there was."""
     titles = {
         "truth": sheet.truth,
         "posterior": sheet.posterior,
@@ -133,8 +134,8 @@ def reconstructions(sheet: Sheet, names: Sequence[str]) -> Reconstructions:
         )
         for title, frames in titles.items()
     ]
-    words = caption(names, sheet.task.params)
-    return Reconstructions(sheet.task.index, words, sheet.steps, sheet.conditioned, rows)
+    words = caption(names, task.params)
+    return Reconstructions(task.index, words, sheet.steps, sheet.conditioned, rows)
 
 
 def exploration(samples: Sequence[Sample], index: int, params: str, background: Frames) -> Exploration:

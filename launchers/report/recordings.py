@@ -18,7 +18,8 @@ from metaslac.acting.agent import Drawing, networks_from_checkpoint
 from metaslac.acting.filmed import watched
 from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
-from metaslac.evidence.reconstruction import reconstruct
+from metaslac.evidence import reconstruction
+from metaslac.evidence.reconstruction import RECONSTRUCTION_STREAM, Sheet
 from metaslac.launchers.api.trained import Trained
 from metaslac.storage.checkpoint import load_checkpoint
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from metaslac.envs import Task
     from metaslac.launchers.media.filming import Filming
 
-RECONSTRUCTION_STREAM, EXPLORATION_STREAM = 8, 9
+EXPLORATION_STREAM = 9
 BACKGROUND_FRAMES = 400  # are enough to tell what stays
 
 Frames = NDArray[np.uint8]
@@ -51,17 +52,6 @@ class Trial(NamedTuple):
         """Likewise its standard deviation, averaged over m's dimensions."""
         first = self.episodes[0].belief_std[:1]
         return mean_width(np.concatenate([first, *(entry.step_stds for entry in self.episodes)]))
-
-
-class Sheet(NamedTuple):
-    """Frames of an episode at some steps, and what the model sees there, each (F, H, W, 3)."""
-
-    task: Task
-    steps: Sequence[int]
-    conditioned: int  # how many first frames of the episode the roll-out has seen
-    truth: Frames
-    posterior: Frames
-    prior: Frames
 
 
 class Sample(NamedTuple):
@@ -120,16 +110,9 @@ def reconstructed(checkpoint: Path, trained: Trained, trial: Trial, *, shown: in
     networks = networks_from_checkpoint(saved, saved.path, trained.agent.device)
     if networks.latent_model is None:
         return None  # of agents on states, too
-    episode, window = trial.episodes[-1].episode, trained.config.model.window
-    length = min(len(episode.frames), 3 * window + shown)
-    conditioned = min(window, length)
-    size = length, networks.latent_model.noise_size
-    noise = rng_of(seed, RECONSTRUCTION_STREAM, trial.task.index).standard_normal(size, dtype=np.float32)
-    frames, actions = episode.frames[:length], episode.actions[: length - 1]
-    seen = reconstruct(networks, frames, actions, trial.m, conditioned, noise)
-    steps = np.unique(np.linspace(0, length - 1, min(shown, length)).round().astype(int)).tolist()
-    truth = episode.pictures[steps]
-    return Sheet(trial.task, steps, conditioned, truth, seen.posterior[steps], seen.prior[steps])
+    episode, rng = trial.episodes[-1].episode, rng_of(seed, RECONSTRUCTION_STREAM, trial.task.index)
+    window = trained.config.model.window
+    return reconstruction.reconstructed(networks, episode, trial.m, window=window, shown=shown, rng=rng)
 
 
 def explore(trained: Trained, task: Task, samples: int, seed: int) -> list[Sample]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from metaslac.config.presets import PRESETS, fit_to_tasks, resolve
-from metaslac.config.runtime import DEVICES
+from metaslac.config.runtime import DEVICES, trackers_in
 from metaslac.config.sections import TASK_INFERENCE, Config
 from metaslac.config.text import assignments_of, settings_in, values_of
 from metaslac.errors import MetaslacError
@@ -23,7 +23,7 @@ from metaslac.launchers.api.family import configured_family, try_out
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on
 from metaslac.launchers.api.training import file_name
 from metaslac.launchers.errors import FAULT
-from metaslac.launchers.options import SETTINGS, UserPath, config_option
+from metaslac.launchers.options import SETTINGS, UserPath, config_option, track_option
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
 from metaslac.launchers.signals import stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Job, Jobs
@@ -104,6 +104,7 @@ DECIDED = {
     metavar="SECTION.FIELD=VALUE",
     help="Any setting of `metaslac settings` for every run; may be repeated, the last one wins.",
 )
+@track_option
 @click.option(
     "--episodes",
     type=click.IntRange(min=1),
@@ -137,6 +138,7 @@ def sweep(
     out: Path | None,
     config: Path | None,
     assignments: tuple[str, ...],
+    track: str | None,
     episodes: int,
     trials: int,
     overwrite: bool,
@@ -154,7 +156,7 @@ def sweep(
     inferences = [name for name in TASK_INFERENCE if name in (task_inference or TASK_INFERENCE)]
     jobs = min(jobs, len(inferences) * seeds)
     threads = threads or max(1, chosen_threads(0).number // jobs)
-    flags = {"family": family, "device": device, "threads": threads}
+    flags = {"family": family, "device": device, "threads": threads, "track": track}
     given = {name: str(value) for name, value in flags.items() if value is not None}
     changes = [f"{SETTINGS[name]}={value}" for name, value in given.items()]
     assignments = (*assignments_in(config, given), *assignments)
@@ -202,6 +204,9 @@ def checked(plan: Sweep, asked: Collection[str], jobs: int) -> Sweep:
     draw_on(device)
 
     from metaslac.config.limits import check_family
+    from metaslac.training.log.trackers.trackers import check_installed
+
+    check_installed(trackers_in(plan.configs[0].runtime.track))
 
     options = plan.configs[0].family
     family = configured_family(options)

@@ -9,7 +9,7 @@ import click
 from metaslac.config.presets import FAMILY_PRESETS, PRESETS
 from metaslac.config.runtime import DEVICES
 from metaslac.config.sections import TASK_INFERENCE, Config
-from metaslac.launchers.options import SETTINGS, Command
+from metaslac.launchers.options import SETTINGS, Command, track_option
 
 
 def default(name: str) -> str:
@@ -21,7 +21,7 @@ def default(name: str) -> str:
 
 
 def setting_options(command: Command) -> Command:
-    """--seed, --device, --updates, --task-inference, --threads, --set and --quiet."""
+    """--seed, --device, --updates, --task-inference, --threads, --set, --track and --quiet."""
     options = (
         click.option(
             "--seed",
@@ -57,6 +57,7 @@ def setting_options(command: Command) -> Command:
             metavar="SECTION.FIELD=VALUE",
             help="Any setting of `metaslac settings`; may be repeated, the last one wins.",
         ),
+        track_option,
         click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen."),
     )
     for option in reversed(options):

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metaslac.config.fields import count, setting
+from metaslac.errors import MetaslacError, nearest
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("auto", "float32")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class RuntimeConfig:
     )
     worlds: int = count(16, "most environments stepped side by side")
     log_every: int = count(50, "updates between rows of progress.csv")
+    track: str = setting(
+        "",
+        f"where else the run is told of, one or several of {', '.join(TRACKERS)} with commas between",
+        older="",
+    )
     data_set: str = setting(
         "", "directory of the data set that `metaslac offline-train` learns from; empty plays", older=""
     )
@@ -44,3 +51,14 @@ class CheckpointConfig:
     grace_minutes: float = setting(
         30.0, "minutes that training goes on while no checkpoint can be written", low=0, high=1e6
     )
+
+
+def trackers_in(track: str) -> list[str]:
+    """The names in runtime.track, each once; raises MetaslacError for one that is no tracker's."""
+    names = list(dict.fromkeys(name.strip() for name in track.split(","))) if track.strip() else []
+    for name in names:
+        if name not in TRACKERS:
+            raise MetaslacError(
+                f"runtime.track is of {', '.join(TRACKERS)}, not {name!r}{nearest(name, TRACKERS)}"
+            )
+    return names

@@ -10,6 +10,7 @@ from dataclasses import Field, fields
 from numbers import Integral
 from typing import Any
 
+from metaslac.config.runtime import trackers_in
 from metaslac.config.schedule import LARGEST_SEED
 from metaslac.config.sections import ENSEMBLES, SEQUENTIAL, Config
 from metaslac.errors import MetaslacError
@@ -73,6 +74,7 @@ def _check_without_pixels(config: Config) -> None:
 
 
 def _check_together(config: Config) -> None:
+    trackers_in(config.runtime.track)
     if config.on_states:
         _check_without_pixels(config)
     if config.offline:

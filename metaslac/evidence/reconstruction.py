@@ -5,6 +5,7 @@ The model is of networks/latent_models; which episode is shown is decided by the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from metaslac.networks.latent_models.base import LatentModel
 from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.replay.experience import Episode
+
+RECONSTRUCTION_STREAM = 8
 
 Frames = NDArray[np.uint8]
 
@@ -23,6 +27,40 @@ class Reconstruction(NamedTuple):
 
     posterior: Frames  # every latent inferred from the frames up to its own
     prior: Frames  # the same for the first frames; from there on without looking
+
+
+class Sheet(NamedTuple):
+    """Frames of an episode at some steps, and what the model sees there, each (F, H, W, 3)."""
+
+    steps: Sequence[int]
+    conditioned: int  # how many first frames of the episode the roll-out has seen
+    truth: Frames
+    posterior: Frames
+    prior: Frames
+
+
+def reconstructed(
+    networks: MetaSLAC,
+    episode: Episode,
+    m: NDArray[np.float32],
+    *,
+    window: int,
+    shown: int,
+    rng: np.random.Generator,
+) -> Sheet:
+    """The beginning of an episode: truth, posterior, and prior from the first window on.
+
+    Shows at most `shown` frames, evenly spaced; m (M,) as of `reconstruct`, which raises ValueError for
+    networks without a latent model.
+    """
+    length = min(len(episode.frames), 3 * window + shown)
+    conditioned = min(window, length)
+    noise_size = networks.latent_model.noise_size if networks.latent_model is not None else 0
+    noise = rng.standard_normal((length, noise_size), dtype=np.float32)
+    frames, actions = episode.frames[:length], episode.actions[: length - 1]
+    seen = reconstruct(networks, frames, actions, m, conditioned, noise)
+    steps = np.unique(np.linspace(0, length - 1, min(shown, length)).round().astype(int)).tolist()
+    return Sheet(steps, conditioned, episode.pictures[steps], seen.posterior[steps], seen.prior[steps])
 
 
 @torch.no_grad()

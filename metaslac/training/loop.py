@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -19,12 +20,15 @@ from metaslac.acting.adaptation import TaskAdaptation, slots_for
 from metaslac.acting.rollout import Interruptible, VectorEnv
 from metaslac.config.limits import room_setting
 from metaslac.config.sections import Config
+from metaslac.config.text import to_dict
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evidence.evaluation import returns_array
 from metaslac.learning.faults import as_they_are, is_out_of_memory, what_to_lower
 from metaslac.storage.checkpoint import Checkpoint
 from metaslac.training.log.columns import Split, evaluation_columns
 from metaslac.training.log.run_log import LogState, Pace, RunLog
+from metaslac.training.log.trackers.tracker import About
+from metaslac.training.log.trackers.trackers import open_trackers
 from metaslac.training.refresh import Refresh
 from metaslac.training.run_directory import other_checkpoints
 from metaslac.training.saving import Saver
@@ -141,6 +145,8 @@ class Training(ABC):
                 self.saver.try_to_save()
             self._pretrain()
             self._train(evaluation_env)
+            if self.log.trackers:
+                self._tell_of_the_end(evaluation_env)
         except StopRequested:
             if self.saver.behind:
                 self.saver.save_at_last()
@@ -187,6 +193,14 @@ class Training(ABC):
             self._after_update(evaluation_env)
         if self.saver.behind:
             self.saver.save_at_last()
+
+    def _tell_of_the_end(self, evaluation_env: VectorEnv) -> None:
+        """What trackers are told at last: returns, and a picture of what was learned."""
+        self.log.result()
+        with suppress(StopRequested):  # all is done, and only the picture not worth waiting for
+            picture = self.trainer.picture(Interruptible(evaluation_env, self.between))
+            if picture is not None:
+                self.log.trackers.picture("last_episode", picture, self.progress.updates)
 
     def _after_update(self, evaluation_env: VectorEnv) -> None:
         """Evaluate, log and save, each if it is due."""
@@ -258,7 +272,9 @@ def run_training(
         room = "the data set's size" if config.offline else as_they_are(config, [room_setting(config)])
         raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
     try:
-        log = RunLog(run_dir, total_updates=config.train.updates, quiet=kept.quiet, state=state)
+        about = About(run_dir, to_dict(config), kept.quiet)
+        track = partial(open_trackers, config.runtime.track, about, checkpoint is not None)
+        log = RunLog(run_dir, total_updates=config.train.updates, quiet=kept.quiet, state=state, track=track)
     except OSError as error:
         raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
     with log:

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from metaslac.acting.adaptation import TaskAdaptation, adapt
 from metaslac.acting.agent import Agent, Drawing, load_weights
@@ -18,6 +20,7 @@ from metaslac.acting.rollout import Task, VectorEnv
 from metaslac.config.limits import episodes_kept, state_size
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
+from metaslac.evidence.last_episode import last_episode
 from metaslac.learning.batch import Batches
 from metaslac.learning.generators import seeded, torch_seed
 from metaslac.learning.learner import Learner
@@ -144,6 +147,11 @@ class Trainer:
             deterministic=not evaluation.sample_actions,
             drawing=Drawing(evaluation.redraw_every, evaluation.mean_below),
         )
+
+    def picture(self, env: VectorEnv) -> NDArray[np.uint8] | None:
+        """Of the agent at work on the first of those tasks, as of `last_episode`."""
+        task = self.evaluated_tasks[0]
+        return last_episode(self.agent, self.learner.networks, env, task, self.config)
 
     def save(self, run_dir: Path, log: RunLog) -> Path:
         """Write a checkpoint of everything, named after the update count; gives where it is.

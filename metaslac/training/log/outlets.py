@@ -85,9 +85,7 @@ class Events:
             self._writer.close()
 
     def _open(self) -> EventsWriter:
-        # Numbered, as tensorboardX names files after the second they are opened in.
-        number = len(list(self._run_dir.glob(EVENT_FILES)))
-        writer = EventsWriter(str(self._run_dir / "events"), f".{number}")
+        writer = events_writer(self._run_dir)
         if self._purge is not None:  # hides what an interrupted run wrote after its last checkpoint
             start = SessionLog(status=SessionLog.START)
             writer.write_event(Event(wall_time=time.time(), step=self._purge, session_log=start))
@@ -98,6 +96,12 @@ class Events:
         for path in self._run_dir.glob(EVENT_FILES):
             if not path.stat().st_size:
                 path.unlink()
+
+
+def events_writer(run_dir: Path) -> EventsWriter:
+    """Of one event file more; raises OSError."""
+    # Numbered, as tensorboardX names files after the second they are opened in.
+    return EventsWriter(str(run_dir / "events"), f".{len(list(run_dir.glob(EVENT_FILES)))}")
 
 
 class Bar:

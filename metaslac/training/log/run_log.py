@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from metaslac.training.log.outlets import (
     Lines,
     duration,
 )
+from metaslac.training.log.trackers.trackers import Trackers, Warn
 
 TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
 
@@ -53,7 +55,8 @@ class RunLog:
     The first row fixes the columns of progress.csv. `update` and `time/...` are added here; the latter are
     the only ones that differ between two equal runs.
 
-    A disk that is full or not there stops nothing: rows wait for it to come back.
+    A disk that is full or not there stops nothing: rows wait for it to come back. Nor does a tracker that
+    fails: it is warned of. `track` opens those that there are, which are told what the events are told.
     """
 
     def __init__(
@@ -63,14 +66,16 @@ class RunLog:
         total_updates: int,
         quiet: bool = False,
         state: LogState | None = None,
+        track: Callable[[Warn], Trackers] = Trackers,
     ) -> None:
         state = state or LogState()
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._file = GrowingFile(run_dir / "progress.csv", state.rows.encode())
-        self._events = Events(run_dir, state.update)
         self._screen: Bar | Lines | None = None
         if not quiet:
             self._screen = Bar() if sys.stderr.isatty() else Lines(state.update)
+        self.trackers = track(self.warning)
+        self._file = GrowingFile(run_dir / "progress.csv", state.rows.encode())
+        self._events = Events(run_dir, state.update)
         self._total_updates = total_updates
         self._words: Mapping[str, str] = {}
         self._last_time = time.monotonic()
@@ -138,8 +143,18 @@ class RunLog:
             else:
                 print(text, file=sys.stderr, flush=True)
 
-    def close(self) -> None:
+    def result(self) -> None:
+        """Tell trackers what the run came to: the returns of its last evaluation."""
+        for row in reversed(list(csv.DictReader(self._file.content.decode().splitlines()))):
+            split = split_in(row)
+            found = {name: float(row[name] or "nan") for name in return_columns(row, split)} if split else {}
+            if not all(map(math.isnan, found.values())):
+                self.trackers.result({f"final/{name}": value for name, value in found.items()})
+                return
+
+    def close(self, finished: bool = True) -> None:
         """Close everything; further calls are errors."""
+        self.trackers.close(finished)
         if self._screen is not None:
             with suppress(OSError):
                 self._screen.close()
@@ -157,7 +172,7 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(finished=kind is None)
 
     def _show(self, phase: str, done: int, total: int) -> None:
         if self._screen is not None:
@@ -187,6 +202,7 @@ class RunLog:
     def _write_events(self, values: Mapping[str, float], update: int) -> None:
         with self._trouble_told("events"):
             self._events.write(values, update)
+        self.trackers.scalars(values, update)
 
     @contextmanager
     def _trouble_told(self, what: str) -> Iterator[None]:
