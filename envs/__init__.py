@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metaslac.envs.families.of_gymnasium import GymnasiumFamily
     from metaslac.envs.family import Family, Step, Task, TaskFamily
     from metaslac.envs.overlay import Gauge, Goal, Heading, Overlay
+    from metaslac.envs.references import Reference
     from metaslac.envs.simulation import State
     from metaslac.envs.worlds.make import make_vector_env
     from metaslac.envs.worlds.single_env import TaskEnv
@@ -29,6 +30,7 @@ __all__ = [
     "GymnasiumFamily",
     "Heading",
     "Overlay",
+    "Reference",
     "RenderingUnavailable",
     "SimulationDiverged",
     "State",
@@ -54,6 +56,7 @@ _LATER = {
     "Goal": "metaslac.envs.overlay",
     "Heading": "metaslac.envs.overlay",
     "Overlay": "metaslac.envs.overlay",
+    "Reference": "metaslac.envs.references",
     "State": "metaslac.envs.simulation",
     "make_vector_env": "metaslac.envs.worlds.make",
     "TaskEnv": "metaslac.envs.worlds.single_env",

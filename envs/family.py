@@ -19,6 +19,7 @@ import numpy as np
 from metaslac.envs.arrays import Array, Flags, Ids
 from metaslac.envs.errors import FamilyError
 from metaslac.envs.overlay import Overlay
+from metaslac.envs.references import Reference
 from metaslac.envs.simulation import Simulation, State
 
 if TYPE_CHECKING:
@@ -203,6 +204,21 @@ class Family(ABC):
     def overlay(self, task: Task) -> Overlay:
         """What people are shown of a task in pictures and films; no agent sees it. Default: nothing."""
         return Overlay()
+
+    def references(self, tasks: Sequence[Task]) -> Sequence[Reference]:
+        """Mean returns of an episode on these tasks, to read an agent's by in a report. Default: none.
+
+        Like `validation_params`, not asked of a subclass that has a `task_params` of its own.
+        """
+        return ()
+
+    def known_references(self, tasks: Sequence[Task]) -> tuple[Reference, ...]:
+        """The same, of the tasks that this family has; raises FamilyError for one that is not a number."""
+        known = tuple(self.references(tasks)) if self._of_its_tasks("references") else ()
+        for reference in known:
+            if not np.isfinite(reference.value):
+                raise FamilyError(f"{self.name}: the reference {reference.name!r} is {reference.value}")
+        return known
 
     def _extremes(self) -> tuple[Array, Array]:
         """The least and the largest value of each parameter in the lists, (P,) each."""

@@ -3,6 +3,8 @@
 The model is the one installed with gymnasium; only what is drawn of it is changed here.
 """
 
+from collections.abc import Sequence
+
 import mujoco
 import numpy as np
 
@@ -18,6 +20,7 @@ from metaslac.envs.families.scenery import (
 )
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
 from metaslac.envs.overlay import Gauge, Heading, Overlay
+from metaslac.envs.references import Reference
 from metaslac.envs.simulation import State
 
 
@@ -48,6 +51,18 @@ class CheetahVel(TaskFamily):
 
     def may_have(self, params: tuple[float, ...]) -> bool:
         return 0.0 <= params[0] <= 3.0
+
+    def references(self, tasks: Sequence[Task]) -> Sequence[Reference]:
+        targets = np.array([task.params[0] for task in tasks])
+        steady, still = (-self.horizon * np.abs(targets - speed).mean() for speed in (1.5, 0.0))
+        return (
+            Reference(
+                "blind, 1.5 m/s",
+                float(steady),
+                "that velocity from the first step on, the best that knows no target, its effort not counted",
+            ),
+            Reference("standing still", float(still), "no velocity and no effort"),
+        )
 
     def model(self) -> mujoco.MjModel:
         return cheetah_model()

@@ -4,6 +4,7 @@ The point is a real MuJoCo body, so that it is stepped and drawn like everything
 """
 
 import math
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from metaslac.envs.arrays import Array, Ids
 from metaslac.envs.family import Step, Task, TaskFamily, TaskParams
 from metaslac.envs.overlay import Goal, Overlay
+from metaslac.envs.references import Reference
 from metaslac.envs.simulation import Simulation, State
 
 
@@ -58,6 +60,21 @@ class PointRobot(TaskFamily):
 
     def overlay(self, task: Task) -> Overlay:
         return goal_of_point(task)
+
+    def references(self, tasks: Sequence[Task]) -> Sequence[Reference]:
+        if self.action_repeat > 1:
+            return ()
+        goals = np.array([task.params for task in tasks])
+        middles = (np.arange(STARTS) + 0.5) / STARTS * 2.0 - 1.0
+        starts = np.stack(np.meshgrid(middles, middles), axis=-1).reshape(-1, 1, 2)
+        # Each axis by itself: a distance grows with either coordinate's.
+        perfect = -distances(starts, goals, goals, self.horizon).sum(0).mean()
+        blind = -distances(starts, np.zeros((1, 2)), goals, self.horizon).sum(0).mean()
+        source = "computed, the mean over starts in the square"
+        return (
+            Reference("perfect play", float(perfect), f"straight to the known goal on both axes; {source}"),
+            Reference("best blind play", float(blind), f"to the middle, whatever the goal; {source}"),
+        )
 
 
 class SparsePointRobot(TaskFamily):
@@ -115,8 +132,31 @@ class SparsePointRobot(TaskFamily):
     def overlay(self, task: Task) -> Overlay:
         return goal_of_point(task, radius=NEAR_ENOUGH)
 
+    def references(self, tasks: Sequence[Task]) -> Sequence[Reference]:
+        if self.action_repeat > 1:
+            return ()
+        goals = np.array([task.params for task in tasks])
+        near = distances(np.zeros((1, 2)), goals, goals, self.horizon)
+        perfect = np.where(near <= NEAR_ENOUGH, 1.0 - near, 0.0).sum(0).mean()
+        source = "to the known goal on both axes as fast as each allows; computed"
+        return (Reference("known goal", float(perfect), source),)
+
 
 NEAR_ENOUGH = 0.2  # to the goal, for a sparse reward
+STARTS = 50  # on each axis, to average over
+
+
+def distances(starts: Array, ends: Array, goals: Array, steps: int) -> Array:
+    """Distances to `goals` after each of so many steps from `starts` to `ends` by 0.1 on each axis.
+
+    The three are (..., 2) and go together as arrays do; gives (steps, ...).
+    """
+    way = ends - starts
+    # Added up, as worlds do it: of some goals a step ends on the edge of what is near enough.
+    made = np.full(steps, 0.1).cumsum().reshape(-1, *[1] * way.ndim)
+    positions = starts + np.sign(way) * np.minimum(np.abs(way), made)
+    distance: Array = np.linalg.norm(positions - goals, axis=-1)
+    return distance
 
 
 def point_model() -> mujoco.MjModel:

@@ -48,6 +48,23 @@ def test_physics_and_rewards_equal_plain_mujoco(threads: int) -> None:
     env.close()
 
 
+def test_references_are_the_returns_of_velocities_that_are_held() -> None:
+    family = envs.make_family("cheetah_vel", image_size=32)
+    targets = np.array([task.params for task in family.test_tasks])
+    for speed, known in zip((1.5, 0.0), family.known_references(family.test_tasks), strict=True):
+        at = np.zeros((30, 9))
+        before, after = (envs.State(at + moved, at, {}) for moved in (0.0, 0.05 * speed))
+        rewards = family.reward(envs.Step(targets, np.zeros((30, 6)), before, after, 0.05))
+        assert known.value == pytest.approx(200 * rewards.mean(), abs=1e-9)
+
+
+def test_no_constant_velocity_is_better_for_unknown_targets_than_the_middle_one() -> None:
+    targets = np.linspace(0, 3, 3001)
+    speeds = np.linspace(0, 3, 31)
+    mean = [np.abs(targets - speed).mean() for speed in speeds]
+    assert speeds[np.argmin(mean)] == pytest.approx(1.5)
+
+
 def test_running_either_way_pays_and_costs_as_in_plain_mujoco() -> None:
     model = mujoco.MjModel.from_xml_path(str(XML))
     family = envs.make_family("cheetah_dir", image_size=32, observation="state")

@@ -1,5 +1,7 @@
 """The point families: the move of a step, the rewards, and where the point is in the picture."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -130,6 +132,43 @@ def test_playing_with_a_known_goal_earns_the_known_returns() -> None:
     assert sparse.max() == pytest.approx(14.8, abs=0.05)
     assert dense.mean() == pytest.approx(-3.85, abs=0.005)
     env.close()
+
+
+def test_references_are_what_going_to_the_goal_and_to_the_middle_earn() -> None:
+    family = envs.make_family("point_robot", image_size=32, observation="state")
+    for tasks in (family.test_tasks, family.validation_tasks):
+        played = [_earned(family, tasks, 200, knowing) for knowing in (True, False)]
+        for returns, known in zip(played, family.known_references(tasks), strict=True):
+            assert known.value == pytest.approx(returns.mean(), abs=3 * returns.std() / np.sqrt(len(returns)))
+    assert not envs.make_family("point_robot", action_repeat=2).known_references(family.test_tasks)
+
+
+def test_the_middle_is_the_best_place_to_be_without_knowing_the_goal() -> None:
+    goals = np.random.default_rng(0).uniform(-1, 1, (20000, 2))
+    places = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 11)] * 2), axis=-1).reshape(-1, 2)
+    mean = [np.hypot(*(goals - place).T).mean() for place in places]
+    assert np.abs(places[np.argmin(mean)]).max() < 1e-9
+
+
+def test_the_sparse_reference_is_what_going_to_the_goal_earns() -> None:
+    family = envs.make_family("sparse_point_robot", image_size=32, observation="state")
+    for tasks in (family.test_tasks, family.validation_tasks):
+        (known,) = family.known_references(tasks)
+        assert known.value == pytest.approx(_earned(family, tasks, 1, True).mean(), abs=1e-9)
+
+
+def _earned(family: envs.TaskFamily, tasks: Sequence[envs.Task], starts: int, knowing: bool) -> np.ndarray:
+    """Returns of going straight to the goal, or to the middle, from so many starts on every task."""
+    indices = np.repeat([task.index for task in tasks], starts)
+    env = envs.make_vector_env(family, len(indices))
+    positions, _ = env.reset(seed=0, options={"task": indices})
+    returns = np.zeros(len(indices))
+    for _ in range(20):
+        to = env.params if knowing else np.zeros_like(env.params)
+        positions, rewards, *_ = env.step(np.clip((to - positions) / 0.1, -1, 1))
+        returns += rewards
+    env.close()
+    return returns
 
 
 @pytest.mark.parametrize("name", ["point_robot", "sparse_point_robot"])
