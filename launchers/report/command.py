@@ -6,6 +6,7 @@ What is on it is made by the other files here; the evaluations it needs are `met
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from metaslac.launchers.api.trained import load_trained
 from metaslac.launchers.options import UserPath, context_options, device_options, same_family_option
 from metaslac.launchers.outputs import check_writable
 from metaslac.storage.files import write_atomically
+from metaslac.training.log.columns import CALLED, Split
 
 if TYPE_CHECKING:
+    from metaslac.envs import Family, Reference, Task
     from metaslac.launchers.report.gather import Run
 
 TASKS = 4  # in films
@@ -132,6 +135,8 @@ def contents(
     rows = tables.run_rows(runs)
     gains = tables.gains(groups)
     by_task, maps = figures.by_task(runs)
+    references = references_by_tasks(trained.family, shown)
+    lines = {called: {entry.name: entry.value for entry in found} for called, found in references.items()}
     film_step = films.film_step(about["decisions"] + 1)
     return {
         "about": about,
@@ -147,8 +152,9 @@ def contents(
         "summary": tables.summary_rows(groups, statistics),
         "gains": gains,
         "headline": tables.headline(statistics, gains),
-        "learning": figures.learning(runs),
-        "adaptation": figures.adaptation(groups, statistics, gains),
+        "references": references[CALLED["test"]],
+        "learning": figures.learning(runs, lines),
+        "adaptation": figures.adaptation(groups, statistics, gains, lines[CALLED["test"]]),
         "by_task": by_task,
         "maps": maps,
         "belief": figures.belief(runs),
@@ -164,6 +170,14 @@ def contents(
         "downloads": downloads(runs),
         "command": shlex.join(command) + family_option(about["family"]),
     }
+
+
+def references_by_tasks(family: Family, run: Run) -> dict[str, tuple[Reference, ...]]:
+    """What the family knows of the tasks that the returns are of, by what those are called."""
+    played = set(run.evaluation.held_out.tasks)
+    held_out = [task for task in family.test_tasks if task.index in played]
+    split: dict[Split, Sequence[Task]] = {"test": held_out, "validation": family.validation_tasks}
+    return {CALLED[name]: family.known_references(tasks) if tasks else () for name, tasks in split.items()}
 
 
 def what_m_is(kind: str, inferred: bool) -> str:

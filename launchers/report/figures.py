@@ -76,8 +76,14 @@ class Belief:
     runs: int = 0  # of one group, that infer
 
 
-def learning(runs: Sequence[Run]) -> Learning:
-    """Returns of each episode over training; those of validation and held-out tasks in separate charts."""
+References = Mapping[str, float]  # name -> return
+
+
+def learning(runs: Sequence[Run], references: Mapping[str, References]) -> Learning:
+    """Returns of each episode over training; those of validation and held-out tasks in separate charts.
+
+    `references` are those of the tasks that are called so.
+    """
     episodes = spread(range(1, runs[0].about["episodes"] + 1), MOST_EPISODES)
     columns = {f"{split}/return_{e}": (called, e) for split, called in CALLED.items() for e in episodes}
     groups = by_label(runs)
@@ -86,7 +92,8 @@ def learning(runs: Sequence[Run]) -> Learning:
         return Learning()
     tasks = list(dict.fromkeys(columns[column][0] for column in kept))
     seen = np.concatenate([run.progress[c] for run in runs for c in kept if c in run.progress])
-    limits = _padded(seen[np.isfinite(seen)])
+    lines_at = [value for called in tasks for value in references.get(called, {}).values()]
+    limits = _padded(np.append(seen[np.isfinite(seen)], lines_at))
     longest = max(run.progress["time/seconds"].max() for run in runs)
     unit, seconds = ("hours", 3600.0) if longest > 2 * 3600 else ("minutes", 60.0)
     axes = {
@@ -102,7 +109,7 @@ def learning(runs: Sequence[Run]) -> Learning:
         for column in kept:
             lines = {kind: _curve(group, x, scale, column) for kind, group in groups.items()}
             called, episode = columns[column]
-            svg = plots.curves(lines, label, f"{called} return", limits)
+            svg = plots.curves(lines, label, f"{called} return", limits, references.get(called, {}))
             ends = "; ".join(
                 f"{kind} ends at {number(curve.mean[-1])}" for kind, curve in lines.items() if len(curve.mean)
             )
@@ -114,15 +121,19 @@ def learning(runs: Sequence[Run]) -> Learning:
 
 
 def adaptation(
-    groups: Mapping[str, Sequence[Run]], rows: Mapping[str, Sequence[EpisodeSummary]], gains: Gains
+    groups: Mapping[str, Sequence[Run]],
+    rows: Mapping[str, Sequence[EpisodeSummary]],
+    gains: Gains,
+    references: References,
 ) -> Part:
-    """Return over episodes, and what of it is owed to inference."""
+    """Return over episodes, with references to read it by, and what of it is owed to inference."""
     means = {kind: returns_of(group).mean((1, 2)) for kind, group in groups.items()}
     words = ". ".join(
         f"{kind}: " + ", ".join(f"{number(row.iqm)} in episode {row.episode}" for row in summary)
         for kind, summary in rows.items()
     )
-    svg = plots.adaptation(rows, means)
+    words += "".join(f". Dashed, {name}: {number(value)}" for name, value in references.items())
+    svg = plots.adaptation(rows, means, references)
     charts = [Chart(data_uri(SVG, svg), "Return of each episode", f"Interquartile mean return. {words}.")]
     for title, values, ends in (
         ("Gap closed", gains.gaps, (0.0, 1.0)),

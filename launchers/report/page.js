@@ -48,3 +48,21 @@ for (const figure of document.querySelectorAll(".charts figure")) {
   }
   figure.append(row);
 }
+// A table that is wider than its box says so until its end has been seen.
+for (const box of document.querySelectorAll(".scroll")) {
+  const hint = document.createElement("p");
+  hint.className = "hint";
+  hint.textContent = "scroll sideways for more →";
+  hint.setAttribute("aria-hidden", "true");
+  box.before(hint);
+  let seen = false;
+  const look = () => {
+    const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
+    seen = seen || (box.scrollLeft > 0 && left <= 1);
+    box.classList.toggle("goes-on", left > 1);
+    hint.hidden = seen || left <= 1;
+  };
+  box.addEventListener("scroll", look, { passive: true });
+  new ResizeObserver(look).observe(box);
+  look();
+}

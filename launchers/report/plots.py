@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -87,8 +88,14 @@ class Points(NamedTuple):
     y: Array
 
 
-def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, limits: tuple[float, float]) -> bytes:
-    """One curve for each group, its band and its runs."""
+def curves(
+    lines: Mapping[str, Curve],
+    x_label: str,
+    y_label: str,
+    limits: tuple[float, float],
+    references: Mapping[str, float],
+) -> bytes:
+    """One curve for each group, its band and its runs; dashed lines at references."""
 
     def draw(axes: Axes) -> None:
         for label, (_, colour, mark, line) in looks(lines).items():
@@ -102,13 +109,21 @@ def curves(lines: Mapping[str, Curve], x_label: str, y_label: str, limits: tuple
         axes.set(xlabel=x_label, ylabel=y_label, ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _reference_lines(axes, references)
         _legend(axes)
 
     return _svg(draw)
 
 
-def adaptation(summaries: Mapping[str, Sequence[EpisodeSummary]], means: Mapping[str, Array]) -> bytes:
-    """IQM of each episode with its interval, a cross at the mean; `means` (runs, E) are those of each run."""
+def adaptation(
+    summaries: Mapping[str, Sequence[EpisodeSummary]],
+    means: Mapping[str, Array],
+    references: Mapping[str, float],
+) -> bytes:
+    """IQM of each episode with its interval, a cross at the mean; `means` (runs, E) are those of each run.
+
+    Dashed lines are at references.
+    """
 
     def draw(axes: Axes) -> None:
         for number, (label, (_, colour, mark, line)) in enumerate(looks(summaries).items()):
@@ -124,6 +139,7 @@ def adaptation(summaries: Mapping[str, Sequence[EpisodeSummary]], means: Mapping
                 axes.plot(x + 0.045, run, ".", color=colour, markersize=5, alpha=0.6)
         axes.set(xlabel="episode", ylabel="return")
         _episodes(axes, max(map(len, summaries.values())))
+        _reference_lines(axes, references)
         _legend(axes)
 
     return _svg(draw)
@@ -245,6 +261,23 @@ def prediction(truth: Array, predicted: Array, empty: float, name: str) -> bytes
         axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS))
 
     return _svg(draw)
+
+
+def _reference_lines(axes: Axes, references: Mapping[str, float]) -> None:
+    for name, value in references.items():
+        axes.axhline(value, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        axes.annotate(
+            name,
+            (1, value),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7.5,
+            color="#555555",
+            zorder=6,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )
 
 
 def _episodes(axes: Axes, number: int) -> None:

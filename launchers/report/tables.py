@@ -26,7 +26,7 @@ from metaslac.evidence.evaluation import (
 )
 from metaslac.launchers.api.family import family_option
 from metaslac.launchers.report.gather import KINDS, Run, returns_of
-from metaslac.launchers.report.words import NOTHING, duration, number
+from metaslac.launchers.report.words import UNDEFINED, UNKNOWN, duration, interval, number
 
 WHERE = ("family.name", "train.seed", "task.inference")  # settings that have flags of their own
 IN_WORDS = {"infer": "inferring the task", "blind": "never knowing it", "oracle": "told it"}
@@ -83,7 +83,7 @@ class Gains:
     @property
     def rows(self) -> list[GapRow]:
         """As text."""
-        gaps = [_gap(row) for row in self.gaps] or [NOTHING] * len(self.differences)
+        gaps = [_gap(row) for row in self.gaps] or [UNDEFINED] * len(self.differences)
         pairs = zip(gaps, self.differences, strict=True)
         return [GapRow(gained.episode, gap, _difference(gained)) for gap, gained in pairs]
 
@@ -107,8 +107,8 @@ def run_rows(runs: Sequence[Run]) -> list[RunRow]:
             f"{run.about['update']:,}",
             f"{run.about['env_steps']:,}",
             duration(_seconds(run)),
-            str(run.about["trained_with"].get("commit") or NOTHING),
-            run.about["commit"] or NOTHING,
+            str(run.about["trained_with"].get("commit") or UNKNOWN),
+            run.about["commit"] or UNKNOWN,
             ", ".join(f"{name} {value}" for name, value in run.about["hardware"].items()),
             int(np.isnan(run.evaluation.held_out.returns).sum()),
             training_command(run.about["settings"], str(run.directory)),
@@ -142,7 +142,7 @@ def summary_rows(
             row.episode,
             number(row.mean),
             number(row.iqm),
-            f"{number(row.low)} to {number(row.high)}",
+            interval(row.low, row.high),
             [number(run[row.episode - 1]) for run in means[kind]],
         )
         for kind, rows in statistics.items()
@@ -218,12 +218,13 @@ def flattened(settings: Settings) -> dict[str, Any]:
 
 
 def _gap(row: Comparison) -> str:
-    value, interval = gap_in_words(row, number)
-    return f"{value} ({interval})" if interval else value
+    value, between = gap_in_words(row, number)
+    return f"{value} ({between})" if between and value != UNDEFINED else value
 
 
 def _difference(row: Comparison) -> str:
-    return f"{number(row.value)} ({number(row.low)} to {number(row.high)})"
+    value = number(row.value)
+    return value if value == UNDEFINED else f"{value} ({interval(row.low, row.high)})"
 
 
 def _seconds(run: Run) -> float:

@@ -178,6 +178,18 @@ def test_the_gap_is_that_of_the_means(page: Page) -> None:
         assert value(row[2].split(" (")[0]) == pytest.approx(2.5, abs=0.006)
 
 
+def test_returns_to_read_them_by_are_below_the_table_and_in_the_charts(page: Page) -> None:
+    (told,) = [text for text in page.words["p"] if text.startswith("To read them by")]
+    shown = {
+        words: value(number) for words, number in re.findall(r"(perfect play|best blind play) (\S+)", told)
+    }
+    family = make_family("point_robot")
+    known = {name: number for name, number, _ in family.known_references(family.test_tasks)}
+    assert shown == pytest.approx(known, abs=0.006)
+    (chart,) = [image["alt"] for image in page.all("img") if image["alt"].startswith("Interquartile")]
+    assert "Dashed, perfect play: −4.63. Dashed, best blind play: −14.36" in chart
+
+
 def test_where_there_is_no_gap_the_table_says_so() -> None:
     gaps = [
         Comparison(1, math.nan, 0.1, 0.2, 0.75),
@@ -189,7 +201,7 @@ def test_where_there_is_no_gap_the_table_says_so() -> None:
     assert [row.gap for row in rows] == [
         "undefined: oracle is not above blind",
         "0.50 (−1.00 to 0.75; undefined in 3.1 % of resamples)",
-        "n/a (n/a to n/a)",
+        "undefined",
     ]
     assert {row.difference for row in rows} == {"−1.00 (−2.00 to 0.50)"}
 
@@ -288,8 +300,8 @@ def test_learning_says_which_tasks_it_is_of(page: Page, evaluated_run: Path, tmp
     rows = tmp_path / "older/progress.csv"
     rows.write_text(rows.read_text().replace("validation/", "test/"))
     older = read_run(rows.parent)
-    assert learning([older]).tasks == "held-out"
-    both = learning([older, younger])
+    assert learning([older], {}).tasks == "held-out"
+    both = learning([older, younger], {})
     assert both.tasks == "validation and held-out"
     for part in both.parts.values():
         assert [chart.title for chart in part.charts] == [
@@ -309,4 +321,4 @@ def test_an_episode_without_a_return_is_told(evaluated_run: Path, tmp_path: Path
     page = Page(out.read_text())
     assert any("blind-7: 1 held-out episodes diverged" in text for text in page.words["p"])
     rows = [row for row in rows_of(page) if len(row) == 5 and row[0] in ("1", "2")]
-    assert [row[1] == "n/a" for row in rows] == [False, False, False, True]
+    assert [row[1] == row[3] == "undefined" for row in rows] == [False, False, False, True]

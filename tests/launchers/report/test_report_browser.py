@@ -58,6 +58,21 @@ def test_it_is_no_wider_than_the_window(opened: Any) -> None:
         assert widest <= room and window in WIDTHS
 
 
+def test_a_table_says_that_it_goes_on_until_its_end_was_seen(opened: Any) -> None:
+    boxes = """return [...document.querySelectorAll('.scroll')].filter((box) => box.clientWidth).map((box) =>
+      [box.scrollWidth > box.clientWidth + box.scrollLeft + 1, box.classList.contains('goes-on'),
+       box.previousElementSibling.offsetHeight > 0])"""
+    before = opened.execute_script(boxes)
+    assert all(wide == fades == told for wide, fades, told in before)
+    if opened.execute_script("return innerWidth") == min(WIDTHS):
+        assert sum(wide for wide, _, _ in before) >= 3
+    opened.execute_script("document.querySelectorAll('.scroll').forEach((box) => { box.scrollLeft = 1e5; })")
+    wait_until(opened, "document.querySelectorAll('.goes-on').length === 0")
+    assert not any(told for _, _, told in opened.execute_script(boxes))
+    opened.execute_script("document.querySelectorAll('.scroll').forEach((box) => { box.scrollLeft = 0; })")
+    assert [wide for wide, _, _ in opened.execute_script(boxes)] == [wide for wide, _, _ in before]
+
+
 def test_the_axis_is_switched_with_the_keyboard(opened: Any) -> None:
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
