@@ -34,7 +34,7 @@ TIME_COLUMNS = ("time/seconds", "time/updates_per_second")
 
 # After so many updates of pre-training, or fewer in so many seconds, it is said how long the run will take.
 FIRST_UPDATES, FIRST_SECONDS, FEWEST_UPDATES = 10, 60.0, 2
-LONG_SECONDS = 3600.0
+SHORT_SECONDS, LONG_SECONDS = 60.0, 3600.0  # of shorter ones nothing is said
 
 
 class LogState(NamedTuple):
@@ -238,7 +238,7 @@ def _losses(values: Mapping[str, float]) -> dict[str, str]:
 
 
 class Pace:
-    """Tells once, after the first updates of a phase, how long the run will take.
+    """Tells once, after the first updates of a phase, how long the run will take, unless that is soon seen.
 
     Args:
         train: of the run.
@@ -252,6 +252,7 @@ class Pace:
         self._hint = hint
         self._begun: tuple[float, int] | None = None
         self._told: set[str] = set()
+        self._warm = False
 
     def begin(self, done: int) -> None:
         """A phase begins, of whose updates so many were made before."""
@@ -259,6 +260,9 @@ class Pace:
 
     def pretraining(self, done: int) -> None:
         """So many updates of pre-training are made."""
+        if not self._warm:  # the first takes longer than those after it
+            self._warm = True
+            self.begin(done)
         train, seconds = self._train, self._seconds_each(PRETRAINING, done, FIRST_UPDATES)
         if seconds is None:
             return
@@ -266,7 +270,9 @@ class Pace:
         line = f"pre-training: {1 / seconds:.2f} updates/s, about {duration(left)} more"
         if not train.freeze_encoder:  # an update trains the model on so many windows, and then all the rest
             least = train.updates * seconds * train.model_windows / train.pretrain_windows
-            line += f", then {train.updates} updates in at least {duration(least)}"
+            line += f", then {train.updates} updates"
+            # Of a few, evaluations take longer than they do.
+            line += f" in at least {duration(least)}" * (least >= SHORT_SECONDS)
             left += least
         self._say(line, left)
 
@@ -291,4 +297,5 @@ class Pace:
         return seconds / count
 
     def _say(self, line: str, seconds: float) -> None:
-        self._tell(line + self._hint * (seconds >= LONG_SECONDS))
+        if seconds >= SHORT_SECONDS:
+            self._tell(line + self._hint * (seconds >= LONG_SECONDS))

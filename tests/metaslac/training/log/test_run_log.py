@@ -264,7 +264,7 @@ def told(
 
 def test_how_long_a_run_will_take_is_said_after_its_first_updates(clock: Clock) -> None:
     assert told(clock, Config().train, 0.5, 1.25) == [
-        # 990 updates more; then 20,000 that train the model on twice as many windows
+        # 989 updates more; then 20,000 that train the model on twice as many windows
         "pre-training: 2.00 updates/s, about 8 min more, then 20000 updates in at least 5 h 33 min; hint",
         "updates left: 19960, at 0.80 updates/s about 6 h 56 min without evaluations; hint",
     ]
@@ -274,11 +274,29 @@ def test_how_long_a_run_will_take_is_said_after_its_first_updates(clock: Clock) 
     ]
 
 
+def test_the_first_update_of_pretraining_is_not_taken_for_the_others(clock: Clock) -> None:
+    lines: list[str] = []
+    pace = Pace(replace(Config().train, pretrain_updates=1000), lines.append)
+    pace.begin(0)
+    for done in range(1, 20):
+        clock.now += 30.0 if done == 1 else 0.5
+        pace.pretraining(done)
+    (line,) = lines
+    assert line.startswith("pre-training: 2.00 updates/s, about 8 min more, ")
+
+
+def test_of_a_short_run_no_duration_is_told_that_evaluations_would_belie(clock: Clock) -> None:
+    assert told(clock, replace(Config().train, pretrain_updates=20, updates=20), 0.1, 0.5) == []
+    assert told(clock, replace(Config().train, pretrain_updates=600, updates=20), 0.125, 0.5) == [
+        "pre-training: 8.00 updates/s, about 74 s more, then 20 updates"
+    ]
+
+
 def test_slow_first_updates_are_not_waited_for(clock: Clock) -> None:
     first, second = told(clock, replace(Config().train, pretrain_updates=20, updates=100), 25, 40)
     assert first.startswith(
         "pre-training: 0.04 updates/s, about 7 min more, then 100 updates in at least 83 min"
-    )  # after 3
+    )  # after 4, of which the first is not counted
     assert second == "updates left: 98, at 0.03 updates/s about 65 min without evaluations; hint"  # after 2
 
 
