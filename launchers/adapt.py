@@ -38,7 +38,7 @@ from metaslac.launchers.options import (
     params_option,
     same_family_option,
 )
-from metaslac.launchers.outputs import check_writable, table, write_json
+from metaslac.launchers.outputs import check_writable, make_room, table, write_json
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family
@@ -151,9 +151,11 @@ def adapt(
         write_json(json_path, report)
         click.echo(f"the table as JSON: {json_path}")
     if video is not None:
+        make_room(video)
         write_video(video, _reels(adapted, filming, MOST_TILES, size))
         click.echo(f"video: {video}")
     if picture is not None:
+        make_room(picture)
         write_picture(picture, _reels(adapted, filming, MOST_ROWS, size))
         click.echo(f"picture: {picture}")
 

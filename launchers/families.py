@@ -21,7 +21,7 @@ from metaslac.launchers.media.marks import Marked
 from metaslac.launchers.media.picture import MOMENTS, Strip, check_picture_name, write_sheet
 from metaslac.launchers.media.video import Frames, caption, spread
 from metaslac.launchers.options import UserPath
-from metaslac.launchers.outputs import check_writable, table
+from metaslac.launchers.outputs import check_writable, make_room, table
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family, Task
@@ -102,6 +102,7 @@ def families(
         with blamed_on(show):
             chosen = spread(family.train_tasks + family.test_tasks, tasks)
             headings, strips = contact_sheet(family, chosen, seed, plain)
+        make_room(out)
         write_sheet(out, headings, strips)
 
 

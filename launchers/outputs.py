@@ -5,6 +5,7 @@ Videos are drawn in `video.py`.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -17,12 +18,17 @@ from metaslac.storage.files import write_atomically
 
 
 def check_writable(path: Path | None) -> None:
-    """Raise MetaslacError now if `path` could not be written after hours of work; None is fine."""
+    """Raise MetaslacError now if `path` could not be written after hours of work; None is fine.
+
+    Directories on the way there need not be: `make_room` makes them.
+    """
     if path is None:
         return
     folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
     if not folder.is_dir():
-        raise MetaslacError(f"cannot write {path}: the directory {folder} does not exist")
+        raise MetaslacError(f"cannot write {path}: {folder} is not a directory")
     if path.is_dir():
         raise MetaslacError(f"cannot write {path}: it is a directory")
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -31,9 +37,24 @@ def check_writable(path: Path | None) -> None:
         raise MetaslacError(f"cannot write {path}: the directory {folder} is not writable")
 
 
+def make_room(path: Path) -> None:
+    """Make the directories on the way to a file that is about to be written, or raise MetaslacError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def free_name(path: Path) -> Path:
+    """The path, or the first of NAME-2, NAME-3, ... beside it where nothing is yet."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(other for other in itertools.chain([path], numbered) if not os.path.lexists(other))
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write `values` as indented JSON, whole or not at all; what is not a finite number is null there."""
     text = json.dumps(_numbers_only(values), indent=2, allow_nan=False)
+    make_room(path)
     try:
         write_atomically(path, f"{text}\n".encode())
     except OSError as error:

@@ -14,7 +14,7 @@ from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import family_option, tasks_of
 from metaslac.launchers.api.given_context import GivenContext, check_context
 from metaslac.launchers.api.trained import Trained, load_trained, play
-from metaslac.launchers.outputs import check_writable
+from metaslac.launchers.outputs import check_writable, make_room
 from metaslac.storage.files import user_path
 from metaslac.storage.named import is_kept_by_others
 from metaslac.training.log.columns import CALLED
@@ -117,6 +117,7 @@ def evaluate(
     held_out = _play(trained, tasks, about, shown)
     training = _play(trained, trained.train_tasks, about, None) if training_tasks else None
     evaluation = Evaluation(about, held_out, training)
+    make_room(path)
     write_evaluation(path, evaluation)
     return Evaluated(evaluation, controls, path)
 

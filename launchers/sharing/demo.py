@@ -11,6 +11,7 @@ import click
 
 from metaslac.launchers.adapt import adapt
 from metaslac.launchers.options import TakesParams, UserPath, device_options, params_option
+from metaslac.launchers.outputs import free_name
 
 EPISODES = 3
 
@@ -30,7 +31,7 @@ EPISODES = 3
 @click.option(
     "--video",
     type=UserPath(dir_okay=False),
-    show_default="demo-FAMILY.mp4, here",
+    show_default="demo-FAMILY.mp4, here, or with a number where that is there",
     help="Where the video goes.",
 )
 @device_options
@@ -65,7 +66,7 @@ def demo(
         task_index=task,
         params=params,
         seed=seed,
-        video=video or Path(f"demo-{name}.mp4"),
+        video=video or free_name(Path(f"demo-{name}.mp4")),
         device=device,
         threads=threads,
     )

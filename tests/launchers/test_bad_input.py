@@ -134,8 +134,9 @@ class TestCheckpoints:
         assert "--seed" in refusal(command, "--checkpoint", "run", "--seed", str(2**32))
 
     def test_an_output_that_could_not_be_written(self, command: str) -> None:
-        line = refusal(command, "--checkpoint", "run", "--json", "nowhere/out.json")
-        assert "nowhere does not exist" in line
+        Path("file").touch()
+        line = refusal(command, "--checkpoint", "run", "--json", "file/deep/out.json")
+        assert "file is not a directory" in line
 
 
 def test_a_video_is_an_mp4_or_a_gif() -> None:

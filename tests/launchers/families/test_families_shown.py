@@ -144,7 +144,7 @@ class TestShow:
             (["--show", "dmc:none-such", "--out", "a.png"], "no task 'dmc:none-such'"),
             (["--show", "gone:Near", "--out", "a.png"], "no module 'gone'"),
             (["--show", "point_robot", "--out", "a.jpg"], "--out a.jpg: the name must end in .png"),
-            (["--show", "point_robot", "--out", "no/a.png"], "no does not exist"),
+            (["--show", "point_robot", "--out", f"{__file__}/a/b.png"], "is not a directory"),
             (["--show", "point_robot", "--out", "a.png", "--tasks", "0"], "--tasks"),
             (["--show", "point_robot", "--out", "a.png", "--image-size", "48"], "image_size must be one of"),
             (["--show", "point_robot", "--out", "a.png", "--action-repeat", "7"], "must divide the horizon"),

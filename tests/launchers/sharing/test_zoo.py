@@ -162,6 +162,9 @@ def test_demo_is_adapt_of_one_task_with_a_film(
     assert next(frames)["size"][0] >= 256 and sum(1 for _ in frames) >= 3 * 21
     told = here("demo", "twin", "--task", "83", "--episodes", "1", "--video", "mine.mp4", *ONE_THREAD)
     assert told.splitlines()[1].startswith("83 ") and told.endswith("video: mine.mp4\n")
-    assert here("demo", "--episodes", "1", *ONE_THREAD).splitlines()[1].startswith("80 ")
+    film = Path("demo-point_robot.mp4").read_bytes()
+    first, *_, last = here("demo", "--episodes", "1", *ONE_THREAD).splitlines()[1:]
+    assert first.startswith("80 ") and last == "video: demo-point_robot-2.mp4"
+    assert Path("demo-point_robot.mp4").read_bytes() == film
     assert "a goal in [-1, 1]^2" in refusal("demo", "--params", "3", "3", *ONE_THREAD)
     assert "the held-out tasks of point_robot are 80 to 99" in refusal("demo", "--task", "7", *ONE_THREAD)
