@@ -27,6 +27,7 @@ from metaslac.evidence.probe import probe_scores
 from metaslac.launchers.cli import cli
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.storage.version import __version__
+from metaslac.training.log import run_log
 from metaslac.training.log.run_log import TIME_COLUMNS
 
 COMMANDS = (
@@ -87,12 +88,13 @@ def test_a_run_says_what_memory_it_will_need(tmp_path: Path, monkeypatch: pytest
         assert len(re.findall(line, run(*again).stdout, re.MULTILINE)) == expected
 
 
-def test_a_run_says_how_long_it_will_take(tmp_path: Path) -> None:
+def test_a_run_says_how_long_it_will_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_log, "SHORT_SECONDS", 0.0)
     start = ["meta-train", "--family", "point_robot", "--preset", "quick", *ONE_THREAD, "--updates", "3"]
-    slow = ("--set", "train.pretrain_updates=11", "--run-dir", str(tmp_path / "run"))
+    slow = ("--set", "train.pretrain_updates=12", "--run-dir", str(tmp_path / "run"))
     told = run(*start, *TINY, *slow).stderr
     assert re.search(r"^pre-training: [0-9.]+ updates/s, about \d+ s more, then 3 updates in", told, re.M)
-    assert re.search(r"^pre-training 11/11  [0-9.]+ updates/s  model/loss ", told, re.M)
+    assert re.search(r"^pre-training 12/12  [0-9.]+ updates/s  model/loss ", told, re.M)
     assert re.search(r"^updates left: 1, at [0-9.]+ updates/s about \d+ s without evaluations$", told, re.M)
 
 
@@ -325,3 +327,17 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(cli, ["meta-train"])
     assert result.exit_code == 130
     assert result.stderr.split() == ["metaslac:", "interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["fam"], ["families"]),
+        (["meta-train", "--task-inference", "o"], ["oracle"]),
+        (["dataset", ""], ["convert", "info", "record"]),
+    ],
+)
+def test_shells_complete_commands_options_and_choices(words: list[str], offered: list[str]) -> None:
+    typed = {"COMP_WORDS": "\n".join(["metaslac", *words]), "COMP_CWORD": str(len(words))}
+    asked = CliRunner(env={"_METASLAC_COMPLETE": "bash_complete", **typed}).invoke(cli, prog_name="metaslac")
+    assert [line.partition(",")[2] for line in asked.stdout.splitlines()] == offered
