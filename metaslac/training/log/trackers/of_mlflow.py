@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 # Before the import, which reads them. MLflow's own would keep a training waiting for many minutes where the
 # network is gone; and it has files for a store only where that is asked for.
@@ -77,4 +78,8 @@ class MLflow:
     def _experiment(self) -> str:
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = self._client.get_experiment_by_name(name)
-        return str(found.experiment_id if found else self._client.create_experiment(name))
+        if found is None:
+            with suppress(MlflowException):  # another run of a sweep may have made it since
+                return str(self._client.create_experiment(name))
+            found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id)
