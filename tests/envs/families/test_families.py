@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -236,3 +237,24 @@ def test_bodies_that_do_not_fit_the_model_are_refused_in_our_words() -> None:
         envs.FamilyError, match=r"randomises: 'body_mass' has shape \(2, 3\) in place of \(2, "
     ):
         envs.make_vector_env(family, 2).reset(seed=0)
+
+
+def test_references_are_of_a_familys_own_tasks_and_numbers() -> None:
+    family = PointRobot()
+    assert [entry.name for entry in family.known_references(family.test_tasks)] == [
+        "perfect play",
+        "best blind play",
+    ]
+
+    class Elsewhere(PointRobot):
+        def task_params(self) -> tuple[TaskParams, TaskParams]:
+            return [[0.5, 0.5]], [[5.0, 5.0]]
+
+    class Known(Elsewhere):
+        def references(self, tasks: Sequence[envs.Task]) -> Sequence[envs.Reference]:
+            return [envs.Reference("best", float("nan") if tasks[0].index else -1.0, "said")]
+
+    assert Elsewhere().known_references(Elsewhere().test_tasks) == ()
+    assert Known().known_references(Known().train_tasks) == (("best", -1.0, "said"),)
+    with pytest.raises(envs.FamilyError, match="reference 'best' is nan"):
+        Known().known_references(Known().test_tasks)
