@@ -7,25 +7,46 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 
 # Of a training that was stopped and whose last checkpoint holds all it had done (EX_TEMPFAIL: try again).
 STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 STDERR = 2
+# Slurm signals all processes of a job, and those that start others (torchrun, a sweep) pass it on.
+SECONDS_OF_ECHO = 0.5
+
+
+@dataclass
+class Stop:
+    """Says whether one of SIGNALS has come, and which."""
+
+    number: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether one has."""
+        return self.number is not None
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Whether one of SIGNALS has come since; a second one ends the process at once, with 128 + its number."""
-    received: list[int] = []
+def stop_requested() -> Iterator[Stop]:
+    """Whether one of SIGNALS has come since; a second one ends the process at once, with 128 + its number.
+
+    The same once more within SECONDS_OF_ECHO is taken for the first.
+    """
+    stop, came = Stop(), 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if received:
+        nonlocal came
+        if stop():
+            if number == stop.number and time.monotonic() - came < SECONDS_OF_ECHO:
+                return
             os._exit(128 + number)
-        received.append(number)
+        stop.number, came = number, time.monotonic()
         name = signal.Signals(number).name
         # Not through print: the main thread may be in the middle of one.
         with suppress(OSError):  # nobody may be there to read it
@@ -35,7 +56,7 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
     wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, note) for number in wanted}
     try:
-        yield lambda: bool(received)
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
