@@ -104,12 +104,14 @@ setup(
         "wandb": ["wandb>=0.31"],  # runs told of there
         "mlflow": ["mlflow-skinny>=3.17"],  # likewise
         "hub": ["huggingface_hub>=1.0"],  # agents on Hugging Face's Hub
+        "slurm": ["submitit>=1.5.4,<2"],  # sweeps on a cluster
         "test": [
             *("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "import-linter"),
             *("scipy", "selenium"),  # statistics and pages to compare with
             *("minari>=0.5.4", "h5py"),
             *DOCS,
             *("huggingface_hub>=1.0", "wandb>=0.31", "mlflow-skinny>=3.17"),
+            "submitit>=1.5.4,<2",
         ],
     },
     entry_points={"console_scripts": ["metaslac=metaslac.launchers.cli:main"]},

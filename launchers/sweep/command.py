@@ -1,15 +1,16 @@
 """`metaslac sweep`: the three kinds of task inference with several seeds, in one command.
 
-What it consists of is in plan.py, the processes in jobs.py, the screen in view.py.
+What it consists of is in plan.py, the processes in jobs.py, those on a cluster in slurm/, the screen in
+view.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,15 +26,18 @@ from metaslac.launchers.api.training import file_name
 from metaslac.launchers.errors import FAULT
 from metaslac.launchers.options import SETTINGS, UserPath, config_option, track_option
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
-from metaslac.launchers.signals import stop_requested
-from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Job, Jobs
+from metaslac.launchers.signals import Stop, stop_requested
+from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Here, Job, Workers
 from metaslac.launchers.sweep.plan import REPORT, Sweep, begun, check_out, is_trained
+from metaslac.launchers.sweep.slurm.jobs import OnSlurm
+from metaslac.launchers.sweep.slurm.resources import Resources, asked_resources, slurm_options
 from metaslac.launchers.sweep.view import Reader, View, results
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family
 
 MOST_SEEDS = 1000
+SLURM_THREADS = 2
 
 # What is not for --set, and why.
 DECIDED = {
@@ -74,14 +78,13 @@ DECIDED = {
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
+    show_default="1; with --slurm all",
     help="Runs side by side.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    show_default="cores it may use / jobs",
+    show_default=f"cores it may use / jobs; with --slurm {SLURM_THREADS}",
     help="CPU threads of each run. On CPU, the same number gives the same numbers.",
 )
 @click.option(
@@ -126,13 +129,14 @@ DECIDED = {
     help="Replace evaluations of other episodes, trials or checkpoints that are there.",
 )
 @click.option("--quiet", is_flag=True, show_default="off", help="No progress on the screen.")
+@slurm_options
 def sweep(
     family: str | None,
     preset: str,
     seeds: int,
     first_seed: int,
     task_inference: tuple[str, ...],
-    jobs: int,
+    jobs: int | None,
     threads: int | None,
     device: str | None,
     out: Path | None,
@@ -143,6 +147,10 @@ def sweep(
     trials: int,
     overwrite: bool,
     quiet: bool,
+    slurm: bool,
+    detach: bool,
+    more: tuple[str, ...],
+    **asked: Any,
 ) -> int:
     """Train with the task inferred, given (oracle) and unknown (blind), several seeds each; evaluate, report.
 
@@ -151,11 +159,18 @@ def sweep(
 
     The same command again does what is left to do. SIGTERM, SIGINT (Ctrl-C) and SIGHUP have every run write a
     checkpoint and exit with 75; a second one ends all at once. A run that fails does not stop the others.
+
+    With --slurm each run is a job of Slurm's. SIGHUP, or the end of this command in any other way, leaves
+    jobs alone; the same command finds them again.
     """
     refuse_decided(assignments)
+    resources = asked_resources(slurm, detach, more, **asked)
     inferences = [name for name in TASK_INFERENCE if name in (task_inference or TASK_INFERENCE)]
-    jobs = min(jobs, len(inferences) * seeds)
-    threads = threads or max(1, chosen_threads(0).number // jobs)
+    runs = len(inferences) * seeds
+    jobs = min(jobs or (runs if resources else 1), runs)
+    threads = threads or (SLURM_THREADS if resources else max(1, chosen_threads(0).number // jobs))
+    if resources and device is None:
+        device = "cuda" if resources.gpus else "cpu"
     flags = {"family": family, "device": device, "threads": threads, "track": track}
     given = {name: str(value) for name, value in flags.items() if value is not None}
     changes = [f"{SETTINGS[name]}={value}" for name, value in given.items()]
@@ -180,8 +195,9 @@ def sweep(
         trials=trials,
         overwrite=overwrite,
     )
-    plan = checked(plan, values_of(assignments).keys(), jobs)
-    return work(plan, jobs, threads, quiet)
+    workers = OnSlurm(plan.out, resources, jobs, threads, detach) if resources else Here(jobs, threads)
+    plan = checked(plan, values_of(assignments).keys(), jobs, resources)
+    return work(plan, workers, quiet)
 
 
 def assignments_in(file: Path | None, flags: Collection[str]) -> list[str]:
@@ -198,9 +214,12 @@ def refuse_decided(assignments: Sequence[str]) -> None:
             raise MetaslacError(f"--set {name}: {DECIDED[name]} for all runs of a sweep")
 
 
-def checked(plan: Sweep, asked: Collection[str], jobs: int) -> Sweep:
-    """The plan, fitted to its family, once all that can be wrong was looked at; writes nothing."""
-    device = choose_device(plan.configs[0].runtime.device)
+def checked(plan: Sweep, asked: Collection[str], jobs: int, resources: Resources | None = None) -> Sweep:
+    """The plan, fitted to its family, once all that can be wrong was looked at; writes nothing.
+
+    Runs on a cluster have its devices and memory, of which nothing is known here but what was asked for.
+    """
+    device = choose_device("cpu" if resources else plan.configs[0].runtime.device)
     draw_on(device)
 
     from metaslac.config.limits import check_family
@@ -217,7 +236,9 @@ def checked(plan: Sweep, asked: Collection[str], jobs: int) -> Sweep:
     check_out(plan)
     left = sum(not is_trained(run) for run in plan.runs())
     if left:
-        if device.type == "cpu":  # on CUDA each run sees what those before it have taken
+        if resources:
+            check_asked_memory(resources, plan.configs, family)
+        elif device.type == "cpu":  # on CUDA each run sees what those before it have taken
             check_memory_of(min(jobs, left), plan.configs, family)
         try_out(family, options.name)
     if fitted[0][1]:
@@ -246,37 +267,54 @@ def check_memory_of(jobs: int, configs: Sequence[Config], family: Family) -> Non
         )
 
 
-def work(plan: Sweep, jobs: int, threads: int, quiet: bool) -> int:
+def check_asked_memory(resources: Resources, configs: Sequence[Config], family: Family) -> None:
+    """Raise MetaslacError if a run on CPUs certainly does not fit into the memory that was asked for it."""
+    import torch
+
+    from metaslac.learning.memory import memory_need, size
+
+    asked = resources.memory_bytes()
+    need = max(memory_need(config, family, torch.device("cpu")).certain for config in configs)
+    if asked is not None and not resources.gpus and need > asked:
+        raise MetaslacError(f"--memory {resources.memory}: each run needs {size(need)}")
+
+
+def work(plan: Sweep, workers: Workers, quiet: bool) -> int:
     """Do what is left to do; returns the exit code."""
     runs = plan.runs()
     work = [plan.job(run) for run in runs]
     readers = [Reader(run) for run in runs]
     with begun(plan, lambda text: tell(text, err=True)) as lock, stop_requested() as stop:
         if not quiet:
-            each = f"{jobs} at a time, {counted(threads, 'thread')} each"
-            tell(f"{counted(len(runs), 'run')} in {plan.out}; {each}")
-        view = View(readers, work, jobs, stop, quiet)
-        Jobs(work, jobs, threads, stop, [lock]).run(view.show)
+            tell(f"{counted(len(runs), 'run')} in {plan.out}; {workers.words}")
+        view = View(readers, work, workers.limit, stop, quiet)
+        workers.run(work, stop, [lock], view.show)
         view.close()
         tell(results(readers, work))
         for job in work:
             if job.state == FAILED:
                 tell(f"metaslac: {job.name} failed, {job.fault}; see {job.log}", err=True)
+        if words := workers.left():
+            tell(words)
+            return STOPPED_CODE if stop() else 0
         if stop() or any(job.state == STOPPED for job in work):
             done = sum(job.state == DONE for job in work)
             tell(f"stopped with {done} of {len(work)} runs done; the same command goes on")
             return STOPPED_CODE
-        return write_report(plan, work, threads, stop, lock)
+        return write_report(plan, work, workers, stop, lock)
 
 
-def write_report(plan: Sweep, work: Sequence[Job], threads: int, stop: Callable[[], bool], lock: int) -> int:
+def write_report(plan: Sweep, work: Sequence[Job], workers: Workers, stop: Stop, lock: int) -> int:
     """The page about all that there is, and a word about what is not; returns the sweep's exit code."""
     missing = [job.name for job in work if job.state != DONE]
     if plan.evaluated():
         job = plan.report()
         if job.steps[0].due():
             tell(f"writing {plan.out / REPORT}")
-        Jobs([job], 1, threads, stop, [lock]).run()
+        workers.run([job], stop, [lock])
+        if words := workers.left():
+            tell(words)
+            return STOPPED_CODE
         if job.state == STOPPED:
             tell("stopped; the same command goes on")
             return STOPPED_CODE

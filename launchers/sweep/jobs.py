@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
+from metaslac.launchers.signals import Stop
 from metaslac.launchers.sweep.child import lifeline, start_child
 
 # States of a job; while it runs, its state is the name of its step.
@@ -48,6 +50,53 @@ class Job:
     def runs(self) -> bool:
         """Whether a process of it runs."""
         return self.state not in (WAITING, *OVER)
+
+
+class Workers(Protocol):
+    """Where jobs are done."""
+
+    @property
+    def limit(self) -> int:
+        """Most of them at a time."""
+
+    @property
+    def words(self) -> str:
+        """How they are done, for people."""
+
+    def left(self) -> str:
+        """What is to be said of jobs that go on by themselves after `run`; empty if none does."""
+
+    def run(
+        self, jobs: Sequence[Job], stop: Stop, held: Sequence[int] = (), watch: Callable[[], None] = ...
+    ) -> None:
+        """Return when all are over or what is left of them is not ours to wait for; calls `watch` often."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """On this machine, side by side."""
+
+    limit: int
+    threads: int
+
+    @property
+    def words(self) -> str:
+        """How they are done, for people."""
+        return f"{self.limit} at a time, {self.threads} thread{'s' * (self.threads != 1)} each"
+
+    def left(self) -> str:
+        """Nothing goes on by itself."""
+        return ""
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        stop: Stop,
+        held: Sequence[int] = (),
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        """As Jobs does."""
+        Jobs(jobs, self.limit, self.threads, stop, held).run(watch)
 
 
 @dataclass
