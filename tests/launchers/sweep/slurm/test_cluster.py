@@ -157,8 +157,8 @@ def test_jobs_outlive_the_command_and_are_found_again(tmp_path: Path) -> None:
     assert len(submitted) == 2
     for number in (signal.SIGKILL, signal.SIGHUP):
         process = start(out, *asked, updates=40)
-        wait_for(lambda: updates(out / "infer-s0") > 0)
-        time.sleep(3)
+        assert process.stdout is not None and "2 runs in" in process.stdout.readline()
+        time.sleep(1)
         process.send_signal(number)
         code, stdout, _ = finish(process)
         assert code == (-number if number == signal.SIGKILL else STOPPED_CODE)
