@@ -27,11 +27,13 @@ from torch import Tensor
 from benchmarks.learner import Ours, milliseconds
 from benchmarks.work import timed
 from metaslac.config.presets import resolve
+from metaslac.launchers.outputs import table
 from metaslac.learning.optimizers import Descent
 from metaslac.storage.provenance import machine, source_commit
 
 FAMILY = "cheetah_vel"
 PRESETS = "quick", "default"
+PARTS = "model", "context", "critic", "actor"  # optimisers, but for the temperature's
 ROUNDS = 3
 BYTES = 4  # of a gradient, in float32
 UPDATES_MS = 4.0, 20.0, 100.0  # updates of some device, alone
@@ -108,20 +110,23 @@ def measure(preset: str, seconds: float, device: torch.device) -> dict[str, Any]
     }
 
 
-def lines(row: dict[str, Any]) -> list[str]:
-    """A row in words."""
-    numbers = [one["numbers"] for one in row["all_reduces"]]
-    weights = ", ".join(f"{name} {count:,}" for name, count in row["weights"].items())
-    found = [
-        f"{FAMILY}, {row['preset']}: weights {weights}",
-        f"  {len(numbers)} all-reduces an update, {BYTES * sum(numbers) / 1e6:.2f} MB of gradients, "
-        f"the largest {BYTES * max(numbers) / 1e6:.2f} MB; an update takes {row['update_ms']:.0f} ms of CPU",
-    ]
-    for name, ms in row["network_ms"].items():
-        alone = *UPDATES_MS, row["update_ms"]
-        shares = ", ".join(f"{100 * update / (update + ms):.0f} % of {update:.0f} ms" for update in alone)
-        found.append(f"  {name}: {ms:.2f} ms an update; computing is {shares}")
-    return found
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """What is sent, and below it what the model says of that."""
+    counted = []
+    for row in rows:
+        weights = [f"{row['weights'].get(name, 0):,}" for name in PARTS]
+        numbers = [one["numbers"] for one in row["all_reduces"]]
+        sent = [f"{BYTES * count / 1e6:.2f}" for count in (sum(numbers), max(numbers))]
+        counted.append([row["preset"], *weights, str(len(numbers)), *sent, f"{row['update_ms']:.0f}"])
+    modelled = []
+    for network in ASSUMED:
+        for row in rows:
+            ms = row["network_ms"][network.name]
+            shares = [f"{100 * update / (update + ms):.0f}%" for update in UPDATES_MS]
+            modelled.append([network.name, row["preset"], f"{ms:.2f}", *shares])
+    header = ["weights of", *PARTS, "all-reduces", "MB/update", "largest MB", "CPU ms/update"]
+    below = ["ranks", "preset", "network ms", *(f"of {update:.0f} ms" for update in UPDATES_MS)]
+    return f"{table(header, counted)}\n\n{table(below, modelled)}"
 
 
 def main() -> None:
@@ -137,7 +142,7 @@ def main() -> None:
     rows = []
     for preset in options.presets:
         rows.append(measure(preset, options.seconds, torch.device(options.device)))
-        print(*lines(rows[-1]), sep="\n", flush=True)
+    print(tables(rows))
     if options.json:
         figures = {
             "commit": source_commit(),

@@ -55,5 +55,13 @@ def test_what_is_sent_is_the_weights_that_steps_move(tmp_path: Path) -> None:
     learning = [("critic", everything), ("actor", actor), ("temperature", 1)]
     again = [("critic", critic), ("actor", actor), ("temperature", 1)]
     assert reduces == learning * config.train.steps_per_batch + again * config.train.extra_steps
-    sent = 4 * sum(numbers for _, numbers in reduces) / 1e6
-    assert f"{len(reduces)} all-reduces an update, {sent:.2f} MB of gradients" in done.stdout
+    sent = [4 * amount / 1e6 for amount in (sum(numbers for _, numbers in reduces), everything)]
+    line = done.stdout.splitlines()[1].split()
+    assert line[0] == "quick" and line[5:8] == [str(len(reduces)), *(f"{amount:.2f}" for amount in sent)]
+
+
+def test_the_pages_tables_are_those_of_the_stored_figures() -> None:
+    rows = json.loads((ROOT / "results/growth.json").read_text())["rows"]
+    counted, modelled = load_script(GROWTH).tables(rows).split("\n\n")
+    page = (ROOT / "docs/cluster.md").read_text()
+    assert f"```text\n{counted}\n```" in page and f"```text\n{modelled}\n```" in page

@@ -32,3 +32,8 @@ def python_block(beginning: str) -> str:
     """The one block of Python that begins so."""
     (code,) = (code for _, code in blocks("python") if code.startswith(beginning))
     return code
+
+
+def batch_scripts() -> list[str]:
+    """The scripts for sbatch: of one process, and of torchrun."""
+    return [code for _, code in blocks("bash") if "#SBATCH" in code]

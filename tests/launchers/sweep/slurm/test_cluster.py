@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from helpers.documents import batch_scripts
 from helpers.slurm import cluster, why_not
 from runs import STOPPABLE, rows
 from terminals import wait_for
@@ -187,3 +189,33 @@ def test_what_slurm_refuses_is_refused_in_a_line(tmp_path: Path) -> None:
     code, _, stderr = finish(start(tmp_path / "sweep", "--partition", "none"))
     assert code == 2
     assert stderr.splitlines()[-1].startswith("metaslac: sbatch: ") and "invalid partition" in stderr
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["one process", "torchrun"])
+def test_the_batch_scripts_of_the_pages_queue_themselves_again(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, module in (("metaslac", "metaslac"), ("torchrun", "torch.distributed.run")):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m {module} "$@"\n')
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RANKS", "1")
+    monkeypatch.chdir(tmp_path)
+    Path("script.sh").write_text(batch_scripts()[number])
+    command = ["sbatch", "--parsable", "--nodes=1", "--cpus-per-task=1", "--output=out", "script.sh"]
+    command += ["--family", "point_robot", "--preset", "quick", "--device", "cpu", "--threads", "1"]
+    command += ["--run-dir", "run", "--updates", str(FOR_EVER), *(f"--set={each}" for each in STOPPABLE)]
+    slurm_id = slurm_says(*command).strip()
+    wait_for(lambda: updates(Path("run")) > 0)
+    # What Slurm itself sends in time; how long that takes is tested above.
+    slurm_says("scancel", *["--batch"] * number, "--signal=USR1", slurm_id)
+    wait_for(lambda: "Restarts=1" in slurm_says("scontrol", "show", "job", slurm_id))
+    reached = updates(Path("run"))
+    assert "stopped at update" in Path("out").read_text()
+    wait_for(lambda: "going on from" in Path("out").read_text() and updates(Path("run")) > reached)
+    slurm_says("scancel", slurm_id)
+    wait_for(lambda: not queue(), 60)
+    assert_whole(Path("run"))
