@@ -94,6 +94,7 @@ def slurm_options(command: Command) -> Command:
             "more",
             multiple=True,
             metavar="OPTION=VALUE",
+            show_default="none",
             help="With --slurm: any other option of sbatch, such as account=mine; may be repeated.",
         ),
         click.option(

@@ -76,5 +76,5 @@ def _library() -> Any:
     try:
         import submitit
     except ImportError:
-        raise MetaslacError("--slurm needs submitit: pip install 'metaslac[slurm]'") from None
+        raise MetaslacError('--slurm needs submitit: pip install "metaslac[slurm]"') from None
     return submitit

@@ -151,4 +151,4 @@ def test_without_slurm_or_submitit_it_says_what_is_missing(
     fake_slurm(tmp_path / "bin", monkeypatch)
     monkeypatch.setitem(sys.modules, "submitit", None)
     line = CliRunner().invoke(cli, command).stderr
-    assert line == "metaslac: --slurm needs submitit: pip install 'metaslac[slurm]'\n"
+    assert line == 'metaslac: --slurm needs submitit: pip install "metaslac[slurm]"\n'
