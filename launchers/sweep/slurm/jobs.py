@@ -153,38 +153,42 @@ class OnSlurm:
         return states
 
     def _ask_to_stop(self, states: dict[str, str]) -> None:
-        new = {
-            name: states.get(slurm_id, "") for name, slurm_id in self._ids.items() if name not in self._asked
-        }
+        """Cancel what waits, which ends it, and have what runs write its checkpoint."""
+        new = {name: states.get(slurm_id, "") for name, slurm_id in self._ids.items()}
+        waiting = [name for name, state in new.items() if state in cluster.BEFORE]
+        running = [name for name, state in new.items() if state in cluster.WITHIN and name not in self._asked]
         try:
-            cluster.cancel([self._ids[name] for name, state in new.items() if state in cluster.BEFORE])
-            cluster.ask_to_stop([self._ids[name] for name, state in new.items() if state in cluster.WITHIN])
+            cluster.cancel([self._ids[name] for name in waiting])
+            cluster.ask_to_stop([self._ids[name] for name in running])
         except OSError:
             return  # the next time
-        self._asked |= {name for name, state in new.items() if state in cluster.BEFORE | cluster.WITHIN}
+        self._asked.update(running)
+        for name in waiting:
+            begun = read_said(self._folder, name).slurm_id == self._ids[name]
+            self._end(self._jobs[name], STOPPED if begun else WAITING)
 
     def _look_at(self, job: Job, states: dict[str, str] | None) -> None:
         """See how far a job is, by what it has said and, if Slurm was asked, by that."""
         slurm_id = self._ids[job.name]
         said = read_said(self._folder, job.name)
         state = said.state if said.slurm_id == slurm_id else ""
-        if state in OVER:
+        if state in OVER and (state != STOPPED or job.name in self._asked):
             self._end(job, state, said.fault)
             return
-        if states is None:
-            if state:
+        if states is None:  # one that was stopped by Slurm may be in its queue again
+            if state not in ("", STOPPED):
                 job.state = state
             return
         slurm = states.get(slurm_id, "")
         if slurm in cluster.BEFORE:
             job.state = WAITING
         elif slurm in cluster.WITHIN:
-            job.state = state or STARTING
+            job.state = job.state if state == STOPPED else state or STARTING
+        elif state == STOPPED or slurm in cluster.CANCELLED:
+            self._end(job, STOPPED if state else WAITING)
         else:
             self._gone[job.name] = self._gone.get(job.name, 0) + 1
-            if slurm in cluster.CANCELLED:
-                self._end(job, STOPPED if state else WAITING)
-            elif self._gone[job.name] >= ANSWERS_TO_THE_END:
+            if self._gone[job.name] >= ANSWERS_TO_THE_END:
                 how = slurm.lower().replace("_", " ") or "no longer in the queue"
                 self._end(job, FAILED, f"{how}, says Slurm; see {self._folder / slurm_id}.out")
 

@@ -127,21 +127,23 @@ def test_a_sweep_whose_job_fails_is_told_of_and_goes_on(tmp_path: Path) -> None:
 
 def test_out_of_time_it_is_queued_again_and_stopped_it_is_not(tmp_path: Path) -> None:
     run = tmp_path / "sweep/blind-s0"
-    asked = "--seeds", "1", "--task-inference", "blind", "--time", "3"
+    asked = "--seeds", "2", "--jobs", "1", "--task-inference", "blind", "--time", "3"
     process = start(tmp_path / "sweep", *asked, updates=FOR_EVER)
     wait_for(lambda: updates(run) > 0)
-    ((slurm_id, _),) = queue()
+    ((slurm_id, _), (second, _)) = queue()
+    slurm_says("scontrol", "hold", second)  # or it would begin while the first waits
     wait_for(lambda: "Restarts=1" in slurm_says("scontrol", "show", "job", slurm_id), 200)
     reached = updates(run)
     log = tmp_path / "sweep/blind-s0.log"
     assert "stopped at update" in log.read_text() and reached > 10
     wait_for(lambda: "going on from" in log.read_text() and updates(run) > reached)
-    assert [found for found, _ in queue()] == [slurm_id]
+    assert [found for found, _ in queue()] == [slurm_id, second]
     process.send_signal(signal.SIGINT)
     code, stdout, stderr = finish(process)
     assert code == STOPPED_CODE and "failed" not in stderr
-    assert "stopped with 0 of 1 runs done; the same command goes on" in stdout
+    assert "stopped with 0 of 2 runs done; the same command goes on" in stdout
     assert re.search(r"^blind-s0 +stopped +\d+", stdout, re.MULTILINE)
+    assert re.search(r"^blind-s1 +waiting +0$", stdout, re.MULTILINE)
     wait_for(lambda: not queue(), 30)
     time.sleep(4)  # it would be back by now
     assert not queue() and updates(run) > reached
@@ -173,15 +175,21 @@ def test_jobs_outlive_the_command_and_are_found_again(tmp_path: Path) -> None:
     assert os.path.exists(out / "report.html")
 
 
-def test_a_job_that_is_cancelled_writes_its_checkpoint(tmp_path: Path) -> None:
+def test_a_job_that_slurm_ends_writes_its_checkpoint_and_may_be_queued_again(tmp_path: Path) -> None:
     run = tmp_path / "sweep/blind-s0"
     process = start(tmp_path / "sweep", "--seeds", "1", "--task-inference", "blind", updates=FOR_EVER)
     wait_for(lambda: updates(run) > 0)
     ((slurm_id, _),) = queue()
+    log = tmp_path / "sweep/blind-s0.log"
+    slurm_says("scontrol", "requeue", slurm_id)  # as it does for others of more priority
+    wait_for(lambda: "going on from" in log.read_text())
+    assert "stopped at update" in log.read_text() and process.poll() is None
+    time.sleep(12)  # time for a question
+    assert process.poll() is None
     slurm_says("scancel", slurm_id)  # SIGTERM to all processes of the job at once
     code, stdout, _ = finish(process)
     assert code == STOPPED_CODE and re.search(r"^blind-s0 +stopped", stdout, re.MULTILINE)
-    assert "stopped at update" in (tmp_path / "sweep/blind-s0.log").read_text()
+    assert log.read_text().count("stopped at update") == 2
     assert load_checkpoint(run).manifest["update"] - updates(run) in (0, 1)
 
 

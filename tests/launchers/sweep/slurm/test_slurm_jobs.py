@@ -101,6 +101,19 @@ def test_it_waits_runs_waits_again_and_is_done(tmp_path: Path, slurm: Slurm) -> 
     assert (job.state, other.state, slurm.submitted) == (DONE, DONE, [["a"]])
 
 
+def test_one_that_slurm_stopped_and_queued_again_is_not_over(tmp_path: Path, slurm: Slurm) -> None:
+    slurm.answers = [{"8_0": state} for state in ("RUNNING", "RUNNING", "PENDING", "RUNNING", "COMPLETED")]
+    said = {5: TRAINING, 4: STOPPED, 2: TRAINING, 1: DONE}
+
+    def before(left: int) -> None:
+        if left in said:
+            slurm.says("8_0", said[left])
+
+    slurm.before_answer = before
+    job = a_job(tmp_path)
+    assert [states[0] for states in run(tmp_path, job)] == [TRAINING, WAITING, TRAINING, DONE]
+
+
 def test_what_a_job_of_before_has_said_is_not_of_this_one(tmp_path: Path, slurm: Slurm) -> None:
     slurm.says("7_0", DONE)
     slurm.answers = [{"8_0": "RUNNING"}, {"8_0": "OUT_OF_MEMORY"}]
@@ -117,7 +130,7 @@ def test_what_a_job_of_before_has_said_is_not_of_this_one(tmp_path: Path, slurm:
         ({"8_0": "CANCELLED"}, TRAINING, STOPPED),
         ({"8_0": "CANCELLED"}, "", WAITING),  # it has never begun
         ({"8_0": "FAILED"}, FAILED, FAILED),
-        ({"8_0": "RUNNING"}, STOPPED, STOPPED),
+        ({"8_0": "FAILED"}, STOPPED, STOPPED),  # for its exit code
     ],
 )
 def test_how_it_ended(states: dict[str, str], said: str, expected: str, tmp_path: Path, slurm: Slurm) -> None:
@@ -134,11 +147,12 @@ def test_a_stop_cancels_what_waits_and_asks_what_runs(tmp_path: Path, slurm: Slu
     ours = [a_job(tmp_path, name) for name in "abc"]
     slurm.answers = [
         {"8_0": "RUNNING", "8_1": "PENDING", "8_2": "PENDING"},
-        {"8_0": "RUNNING", "8_1": "CANCELLED", "8_2": "CANCELLED"},
+        {"8_0": "RUNNING"},  # elements of an array that have not begun are gone at once
     ]
+    slurm.says("8_2", WAITING, name="c")  # it was queued again
     slurm.before_answer = lambda left: slurm.says("8_0", TRAINING if left > 1 else STOPPED)
     run(tmp_path, *ours, stop=Stop(signal.SIGINT))
-    assert [job.state for job in ours] == [STOPPED, WAITING, WAITING]
+    assert [job.state for job in ours] == [STOPPED, WAITING, STOPPED]
     assert (slurm.cancelled, slurm.asked_to_stop) == (["8_1", "8_2"], ["8_0"])
 
 
