@@ -223,7 +223,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
 def ends_of_ranges(rng: random.Random) -> dict[str, Any]:
     """Some settings that need not fit others, at the ends of what they may be."""
     held = {"family.name", "family.action_repeat", "runtime.device", "runtime.threads", "runtime.data_set"}
-    held |= {"train.tasks_per_visit", "train.tasks_per_update"}
+    held |= {"train.tasks_per_visit", "train.tasks_per_update", "runtime.track"}
     held |= companions(rng).keys() - {"train.updates", "train.seed"}
     names = sorted(ENTRIES.keys() - held)
     return {name: rng.choice(allowed(name)) for name in rng.sample(names, rng.randint(1, 12))}
@@ -277,7 +277,7 @@ def assignment(rng: random.Random, name: str, text: str) -> list[str]:
 
 
 def spoil_value(draft: Draft) -> None:
-    name = draft.rng.choice(sorted(ENTRIES.keys() - {"family.name", "runtime.data_set"}))
+    name = draft.rng.choice(sorted(ENTRIES.keys() - {"family.name", "runtime.data_set", "runtime.track"}))
     draft.assign(name, draft.rng.choice(refused(name)))
 
 
