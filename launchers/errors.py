@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from metaslac.errors import MetaslacError, TrainingFault
+from metaslac.ranks.ranks import ToldElsewhere
 
 FAULT = 1
 BAD_INPUT = 2
@@ -47,6 +48,8 @@ class OneLineErrors(click.Group):
         except ValueError as error:
             if not _meant_for_the_user(error):
                 raise
+            if isinstance(error, ToldElsewhere):
+                sys.exit(BAD_INPUT)
             _leave(str(error), FAULT if isinstance(error, TrainingFault) else BAD_INPUT)
         sys.exit(result if isinstance(result, int) else 0)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metaslac.ranks.environment import local_ranks
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,14 +27,15 @@ def available_bytes(device: torch.device, root: Path = Path("/")) -> int | None:
     """Memory that can still be had on a device, in bytes; None where that cannot be found out.
 
     On a CPU, the least of what Linux takes for available (MemAvailable of proc(5)) and what the process's
-    control groups leave of their limits (cgroups(7), versions 1 and 2). `root` is where both are mounted.
+    control groups leave of their limits (cgroups(7), versions 1 and 2); of several ranks on a machine, each
+    has its share. `root` is where both are mounted.
     """
     if device.type == "cuda":
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
     known = [*_machine(root / "proc/meminfo"), *_control_groups(root)]
-    return max(0, min(known)) if known else None
+    return max(0, min(known)) // local_ranks()[1] if known else None
 
 
 def _machine(meminfo: Path) -> Iterator[int]:

@@ -18,7 +18,7 @@ from metaslac.config.sections import Config
 from metaslac.config.text import Changes, values_of, with_values
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import configured_family
-from metaslac.launchers.api.process import choose_device, draw_on
+from metaslac.launchers.api.process import choose_device, draw_on, refuse_ranks
 from metaslac.launchers.api.running import Outcome, Stop, Tell, Work, carry_out
 from metaslac.launchers.api.training import changed, file_name
 from metaslac.storage.files import user_path
@@ -58,6 +58,7 @@ def offline_train(
     Raises:
         As `meta_train`; MetaslacError for a data set that is damaged or of another task list too.
     """
+    refuse_ranks("metaslac offline-train")
     if resume is not None:
         if (algorithm, preset, run_dir) != (None, None, None):
             raise MetaslacError("resume goes with none of algorithm, preset and run_dir: the run has them")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from metaslac.config.runtime import DEVICES
 from metaslac.errors import MetaslacError
 from metaslac.openmp import WAITING
+from metaslac.ranks.environment import local_ranks, started_by_torchrun
+from metaslac.ranks.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +45,9 @@ def keep_large_blocks() -> None:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device for one of DEVICES.
+    """The torch device for one of DEVICES; on CUDA with several ranks, that of this rank.
 
-    Raises MetaslacError for another name, or when cuda is asked for and not there.
+    Raises MetaslacError for another name, or when cuda is asked for and not there, or not for every rank.
     """
     import torch
 
@@ -53,7 +55,18 @@ def choose_device(name: str) -> torch.device:
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise MetaslacError("--device cuda: torch finds no CUDA device here; use --device cpu or auto")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
+    if not available or name == "cpu":
+        return torch.device("cpu")
+    number, ranks = local_ranks()
+    if ranks == 1:
+        return torch.device("cuda")
+    if torch.cuda.device_count() < ranks:
+        raise MetaslacError(
+            f"{ranks} ranks on this machine and {torch.cuda.device_count()} CUDA devices: one rank a device; "
+            "lower --nproc-per-node, or take --device cpu"
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def check_device(name: str) -> None:
@@ -99,12 +112,43 @@ def draw_on(device: torch.device) -> None:
 def chosen_threads(asked: int) -> CpuThreads:
     """CPU threads to compute with: as many as were asked for, or for 0 as many as this process may use.
 
+    Of several ranks on a machine each takes its share. torchrun then sets OMP_NUM_THREADS to 1, where the
+    user has not set it: that counts as not said.
+
     Raises MetaslacError for what is no such number.
     """
     from metaslac.envs.machine import CpuThreads, cpu_threads
 
     check_threads(asked)
-    return CpuThreads(asked, "as asked for") if asked else cpu_threads()
+    if asked:
+        return CpuThreads(asked, "as asked for")
+    ranks = local_ranks()[1]
+    if ranks == 1:
+        return cpu_threads()
+    said = {name: value for name, value in os.environ.items() if (name, value) != ("OMP_NUM_THREADS", "1")}
+    whole = cpu_threads(environment=said)
+    return CpuThreads(max(1, whole.number // ranks), f"a share of {ranks} ranks in {whole.why}")
+
+
+@contextmanager
+def ranks_of_torchrun() -> Iterator[Ranks]:
+    """Within, all processes of this run that torchrun started; the stand-in where it has not.
+
+    Raises MetaslacError if they do not find each other.
+    """
+    if started_by_torchrun() == 1:
+        yield ALONE
+        return
+    from metaslac.ranks.group import joined
+
+    with joined() as ranks:
+        yield ranks
+
+
+def refuse_ranks(command: str) -> None:
+    """Raise MetaslacError where torchrun has started several processes of a command that is one."""
+    if (ranks := started_by_torchrun()) > 1:
+        raise MetaslacError(f"{command} runs in one process, and torchrun has started {ranks}; leave it out")
 
 
 def check_threads(asked: object) -> None:

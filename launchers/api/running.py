@@ -6,8 +6,8 @@ Which training it is, and from what, is training.py's and offline.py's.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,7 @@ from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import family_option, try_out
 from metaslac.launchers.api.process import chosen_threads, tf32_allowed, threads_line, torch_threads
+from metaslac.ranks.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,7 @@ class Work(NamedTuple):
     need: MemoryNeed
     run: Callable[..., None]  # of worlds, run directory, device and options, as `online.meta_train` has them
     note: str = ""  # of what was changed to fit the family
+    ranks: Ranks = ALONE  # that do it together
 
 
 def carry_out(
@@ -65,47 +67,54 @@ def carry_out(
     from metaslac.learning.memory import check_memory, memory_line
     from metaslac.training.log.trackers.trackers import check_installed
     from metaslac.training.loop import StopRequested
-    from metaslac.training.run_directory import locked, prepare_run_directory, start_run_directory
+    from metaslac.training.run_directory import prepare_run_directory, start_run_directory
     from metaslac.training.state import is_finished
 
-    config, family, need = work.config, work.family, work.need
+    config, family, need, ranks = work.config, work.family, work.need, work.ranks
     name = config.family.name
-    check_installed(trackers_in(config.runtime.track))
-    begun = prepare_run_directory(run_dir, config, resuming)
-    available = memory.available_bytes(device)
-    check_memory(need, available, config, device, resuming=begun)
-    try_out(family, name)  # what cannot be played or rendered says so before anything is written
-    threads = chosen_threads(config.runtime.threads)
+    with ranks.together():
+        check_installed(trackers_in(config.runtime.track))
+        begun = prepare_run_directory(run_dir, config, resuming)
+        available = memory.available_bytes(device)
+        check_memory(need, available, config, device, resuming=begun)
+        try_out(family, name)  # what cannot be played or rendered says so before anything is written
+        threads = chosen_threads(config.runtime.threads)
     if work.note:
         tell(work.note)
     stopping = stop if isinstance(stop, AbstractContextManager) else nullcontext(stop)
     with (
-        locked(run_dir, tell),
+        _locked_by_first(ranks, run_dir, tell),
         torch_threads(threads.number),
         tf32_allowed(device, config.runtime.precision),
         stopping as asked_to_stop,
     ):
-        # Once more, as another process may have had the directory since.
-        resumes = prepare_run_directory(run_dir, config, resuming)
-        checkpoint = load_last(run_dir, tell) if resumes else None
-        if checkpoint is not None and is_finished(checkpoint, config.train.updates):
-            write_rows(run_dir, checkpoint)
+        with ranks.together():
+            # Once more, as another process may have had the directory since.
+            resumes = prepare_run_directory(run_dir, config, resuming)
+            checkpoint = load_last(run_dir, tell) if resumes else None
+            finished = checkpoint is not None and is_finished(checkpoint, config.train.updates)
+        if checkpoint is not None and finished:
+            if ranks.first:
+                write_rows(run_dir, checkpoint)
             done, of = checkpoint.manifest["update"], config.train.updates
             state = "is finished" if done == of else "has got further"
             tell(f"{run_dir} {state}: {done} updates, of {of}; a larger --updates goes on")
             return Outcome(run_dir, finished=True)
         if not quiet:
-            tell(memory_line(need, available, device))
+            tell(memory_line(need, available, device) + ranks_line(ranks))
             tell(f"CPU threads {threads_line(threads)}")
         about = {
             "task_hash": family.task_hash,
             "validation_hash": family.validation_hash,
             "threads": threads._asdict(),
         }
-        start_run_directory(run_dir, config, about, note=f"CPU threads {threads_line(threads)}")
+        with ranks.together():
+            if ranks.first:
+                start_run_directory(run_dir, config, about, note=f"CPU threads {threads_line(threads)}")
+        asked = threads.number if ranks.size > 1 else config.runtime.threads
         try:
             work.run(
-                partial(make_vector_env, family, threads=config.runtime.threads, tolerant=True),
+                partial(make_vector_env, family, threads=asked, tolerant=True),
                 run_dir,
                 device,
                 quiet=quiet,
@@ -123,6 +132,23 @@ def carry_out(
             raise TrainingFault(f"{error}; the same command goes on from the last checkpoint") from error
     tell(f"finished; try: {_next_command(run_dir, name)} --episodes 2")
     return Outcome(run_dir, finished=True)
+
+
+@contextmanager
+def _locked_by_first(ranks: Ranks, run_dir: Path, tell: Tell) -> Iterator[None]:
+    """Within, the first rank keeps other runs out of the directory."""
+    from metaslac.training.run_directory import locked
+
+    with ExitStack() as stack:
+        with ranks.together():
+            if ranks.first:
+                stack.enter_context(locked(run_dir, tell))
+        yield
+
+
+def ranks_line(ranks: Ranks) -> str:
+    """That there are several ranks, as the end of a line on what each of them has."""
+    return f"; so each of {ranks.size} ranks" if ranks.size > 1 else ""
 
 
 def load_last(run_dir: Path, tell: Tell) -> Checkpoint | None:

@@ -18,8 +18,9 @@ from metaslac.config.text import Changes, apply_settings, settings_in, values_of
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api.family import configured_family
-from metaslac.launchers.api.process import choose_device, draw_on
+from metaslac.launchers.api.process import choose_device, draw_on, ranks_of_torchrun
 from metaslac.launchers.api.running import Outcome, Stop, Tell, Work, carry_out
+from metaslac.ranks.ranks import ALONE, Ranks
 from metaslac.storage.files import user_path
 
 QUICK_HINT = "; on a CPU --preset quick is there for a first try"
@@ -62,22 +63,35 @@ def meta_train(
         MetaslacError or metaslac.envs.FamilyError: bad input, before anything is written.
         metaslac.errors.TrainingFault: what keeps a training that had begun from going on.
     """
-    changes = {**({"family.name": family} if family else {}), **values_of(settings)}
+    with ranks_of_torchrun() as ranks:
+        with ranks.together():
+            changes = {**({"family.name": family} if family else {}), **values_of(settings)}
+            resolved, where, hint = _resolved(family, preset, run_dir, resume, config, changes)
+        return train(resolved, where, quiet, changes.keys(), stop, tell, resume is not None, hint, ranks)
+
+
+def _resolved(
+    family: str | None,
+    preset: str | None,
+    run_dir: str | Path | None,
+    resume: str | Path | None,
+    config: str | Path | None,
+    changes: Changes,
+) -> tuple[Config, Path, str]:
+    """The configuration of a run, its directory, and the hint of `train`; arguments as of meta_train."""
     if resume is not None:
         if preset is not None or run_dir is not None:
             raise MetaslacError("resume goes with neither preset nor run_dir: the run has both")
         if config is not None:
             raise MetaslacError("resume does not go with config: the run has its settings")
         run_dir = user_path(resume)
-        resolved = changed(run_dir, changes, family is not None)
-    else:
-        file = None if config is None else user_path(config)
-        changes = {**(settings_in(file) if file else {}), **changes}
-        resolved = resolve(preset or "default", changes)
-        called = preset or (file.stem if file else "default")
-        run_dir = user_path(run_dir or default_run_dir(resolved, called))
-    hint = QUICK_HINT if resume is None and called == "default" else ""
-    return train(resolved, run_dir, quiet, changes.keys(), stop, tell, resume is not None, hint)
+        return changed(run_dir, changes, family is not None), run_dir, ""
+    file = None if config is None else user_path(config)
+    changes = {**(settings_in(file) if file else {}), **values_of(changes)}
+    resolved = resolve(preset or "default", changes)
+    called = preset or (file.stem if file else "default")
+    run_dir = user_path(run_dir or default_run_dir(resolved, called))
+    return resolved, run_dir, QUICK_HINT if called == "default" else ""
 
 
 def changed(run_dir: Path, changes: Changes, family_named: bool) -> Config:
@@ -107,11 +121,12 @@ def train(
     tell: Tell = print,
     resuming: bool = False,
     hint: str = "",
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Check device, family, run directory, memory and renderer in turn, then run; see meta_train.
 
     `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
-    `hint` is said where a run on a CPU will take hours.
+    `hint` is said where a run on a CPU will take hours. Of several ranks the first one tells.
     """
     if config.offline:
         raise MetaslacError(
@@ -119,19 +134,27 @@ def train(
             if resuming
             else "runtime.data_set is of metaslac offline-train, and nothing to be set"
         )
-    device = choose_device(config.runtime.device)
-    draw_on(device)
+    if not ranks.first:  # what there is to tell is the same on all
+        quiet, tell = True, _nothing
+    with ranks.together():
+        device = choose_device(config.runtime.device)
+        draw_on(device)
 
-    from metaslac.config.limits import check_family
-    from metaslac.learning.memory import memory_need
-    from metaslac.training import online
+        from metaslac.config.limits import check_family, check_ranks
+        from metaslac.learning.memory import memory_need
+        from metaslac.training import online
 
-    family = configured_family(config.family)
-    config, note = fit_to_tasks(config, len(family.train_tasks), asked)
-    check_family(config, family)
-    need = memory_need(config, family, device)
-    work = Work(config, family, need, partial(online.meta_train, config, family), note)
+        family = configured_family(config.family)
+        config, note = fit_to_tasks(config, len(family.train_tasks), asked)
+        check_family(config, family)
+        check_ranks(config, len(family.train_tasks), ranks.size)
+        need = memory_need(config, family, device, ranks=ranks)
+    work = Work(config, family, need, partial(online.meta_train, config, family, ranks=ranks), note, ranks)
     return carry_out(work, run_dir, device, quiet, stop, tell, resuming, hint)
+
+
+def _nothing(text: str) -> None:
+    pass
 
 
 def default_run_dir(config: Config, preset: str) -> Path:

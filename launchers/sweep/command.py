@@ -21,7 +21,7 @@ from metaslac.config.text import assignments_of, settings_in, values_of
 from metaslac.errors import MetaslacError
 from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, try_out
-from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on
+from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on, refuse_ranks
 from metaslac.launchers.api.training import file_name
 from metaslac.launchers.errors import FAULT
 from metaslac.launchers.options import SETTINGS, UserPath, config_option, track_option
@@ -163,6 +163,7 @@ def sweep(
     With --slurm each run is a job of Slurm's. SIGHUP, or the end of this command in any other way, leaves
     jobs alone; the same command finds them again.
     """
+    refuse_ranks("metaslac sweep")
     refuse_decided(assignments)
     resources = asked_resources(slurm, detach, more, **asked)
     inferences = [name for name in TASK_INFERENCE if name in (task_inference or TASK_INFERENCE)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.acting.rollout import Task, VectorEnv, run_trial
 from metaslac.config.validation import check_seed
+from metaslac.ranks.ranks import Ranks
 from metaslac.replay.experience import Episode
 
 ADAPTATION_STREAM = 1  # of `adapt`, and of the returns that a run is watched by
@@ -114,6 +115,26 @@ def adapt(
             )
         played(len(chunk))
     return results
+
+
+def of_all(own: Sequence[TaskAdaptation], tasks: Sequence[Task], ranks: Ranks) -> list[TaskAdaptation]:
+    """Every rank's adaptations to its own of these tasks, as `dealt` deals them, task by task; no frames."""
+    if ranks.size == 1:
+        return list(own)
+    told = ranks.tell(
+        [[entry.trial, entry.returns, entry.belief_mean.tolist(), entry.belief_std.tolist()] for entry in own]
+    )
+    nothing = np.zeros((0, 0), dtype=np.float32)
+    found = []
+    for rank, entries in enumerate(told):
+        trials = len(entries) // max(len(tasks[rank :: ranks.size]), 1)
+        for number, (trial, returns, mean, std) in enumerate(entries):
+            task = tasks[rank + number // trials * ranks.size]
+            means, stds = (
+                np.array(part, dtype=np.float32).reshape(len(returns) + 1, -1) for part in (mean, std)
+            )
+            found.append(TaskAdaptation(task, trial, returns, means, stds, [], nothing, nothing))
+    return sorted(found, key=lambda entry: [task.index for task in tasks].index(entry.task.index))
 
 
 def mean_width(stds: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from metaslac.config.sections import Config
 from metaslac.networks.latent_models.base import Posterior
+from metaslac.ranks.sharding import Shard
 from metaslac.replay.experience import Context, Experience, Windows
 
-Parts = TypeVar("Parts", "Windows", "Decisions")
+Parts = TypeVar("Parts", "Windows", "Context", "Decisions")
 
 
 class Batch(NamedTuple):
@@ -30,34 +31,47 @@ class Batches:
         config: says how many of each.
         replay: of all training tasks.
         params: (N, P) the true parameters of these tasks.
-        generator: all chance is drawn from it.
+        generator: all chance is drawn from it, the same on all ranks.
+        shard: whose tasks the replay has; None is all of them.
     """
 
     def __init__(
-        self, config: Config, replay: Experience, params: Tensor, generator: torch.Generator
+        self,
+        config: Config,
+        replay: Experience,
+        params: Tensor,
+        generator: torch.Generator,
+        shard: Shard | None = None,
     ) -> None:
         self.config = config
         self.replay = replay
         self.params = params
         self.generator = generator
+        shard = shard or Shard(tasks=len(params))
+        self._share = shard.share(config.train.tasks_per_update)
+        self._own = torch.tensor(shard.indices, device=params.device)  # numbers of these tasks among all
 
     def sample(self, windows: int | None = None) -> Batch:
-        """`train.tasks_per_update` distinct tasks, so many windows of each; None is what an update takes."""
-        config, generator = self.config, self.generator
+        """`train.tasks_per_update` distinct tasks, so many windows of each; None is what an update takes.
+
+        With several ranks, it is this one's share of them, of its own tasks.
+        """
+        config, generator, share = self.config, self.generator, self._share
         if windows is None:
             windows = windows_per_update(config)
-        order = torch.rand(len(self.params), device=self.params.device, generator=generator).argsort()
-        tasks = order[: config.train.tasks_per_update]
+        order = torch.rand(len(self.params), device=self.params.device, generator=generator)
+        tasks = order[self._own].argsort()[: share.size]
         return Batch(
-            self.replay.sample_windows(tasks, windows, config.model.window, generator),
+            self.replay.sample_windows(tasks, windows, config.model.window, generator, share),
             self.replay.sample_context(
                 tasks,
                 config.task.context_segments,
                 config.task.context_length,
                 generator,
                 config.task.count_once,
+                share,
             ),
-            self.params[tasks],
+            self.params[self._own[tasks]],
         )
 
     def ask_ahead(self, windows: int | None = None) -> None:

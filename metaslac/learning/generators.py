@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from metaslac.ranks.sharding import ALL, Share
 
 STATE_SHAPES = ((5056,), (16,))  # of torch's generators on a CPU and on CUDA
 
@@ -19,27 +22,39 @@ def torch_seed(seed: int, stream: int) -> int:
 
 
 class Chance:
-    """Random numbers in the shapes that are asked for."""
+    """Random numbers in the shapes that are asked for.
 
-    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
+    One axis, the first if none is said, goes over the tasks of an update; with several ranks, a rank gets
+    its share of the numbers that one alone would have.
+    """
+
+    def __init__(self, generator: torch.Generator, device: torch.device, share: Share = ALL) -> None:
         self.generator = generator
         self.device = device
+        self._share = share
 
-    def normal(self, *shape: int) -> Tensor:
+    def normal(self, *shape: int, axis: int = 0) -> Tensor:
         """Standard normal numbers."""
-        return torch.randn(*shape, device=self.device, generator=self.generator)
+        draw = partial(torch.randn, device=self.device, generator=self.generator)
+        return self._share.cut(draw, *shape, axis=axis)
 
     def uniform(self, *shape: int) -> Tensor:
         """Numbers from [0, 1)."""
-        return torch.rand(*shape, device=self.device, generator=self.generator)
+        return self._share.cut(partial(torch.rand, device=self.device, generator=self.generator), *shape)
 
     def whole(self, low: int, high: int, *shape: int) -> Tensor:
         """Whole numbers from low to high, both included."""
-        return torch.randint(low, high + 1, shape, device=self.device, generator=self.generator)
+        return self._share.cut(partial(self._whole, low, high), *shape)
 
     def heads(self, count: int, steps: int) -> Tensor | None:
-        """Which of an ensemble's heads has each step, (steps,); None, with nothing drawn, of one alone."""
-        return self.whole(0, count - 1, steps) if count > 1 else None
+        """Which of an ensemble's heads has each step, (steps,); None, with nothing drawn, of one alone.
+
+        They are the same for all tasks.
+        """
+        return self._whole(0, count - 1, steps) if count > 1 else None
+
+    def _whole(self, low: int, high: int, *shape: int) -> Tensor:
+        return torch.randint(low, high + 1, shape, device=self.device, generator=self.generator)
 
 
 @contextmanager

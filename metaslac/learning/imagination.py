@@ -95,8 +95,8 @@ class Imagination:
         """
         model, chance, horizon = self._model, self._chance, self._config.horizon
         heads = chance.heads(self._heads, horizon)
-        to_act = chance.normal(horizon, len(z), self._actor.action_size)
-        noise, others = chance.normal(horizon, len(z), model.noise_size).tensor_split(
+        to_act = chance.normal(horizon, len(z), self._actor.action_size, axis=1)
+        noise, others = chance.normal(horizon, len(z), model.noise_size, axis=1).tensor_split(
             (model.noise_sizes[0],), -1
         )
         steps: list[tuple[Tensor, ...]] = []

@@ -51,6 +51,7 @@ from metaslac.learning.task_variable import fixed, task_variable
 from metaslac.networks.context_encoder import TaskBelief
 from metaslac.networks.latent_models.base import Metrics, Posterior
 from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.ranks.sharding import WHOLE, Shard
 from metaslac.replay.experience import Windows
 
 
@@ -65,13 +66,14 @@ class Learner:
         device: torch.device,
         generator: torch.Generator,
         state_size: int = 0,
+        shard: Shard = WHOLE,
     ) -> None:
         self.config = config
         self.device = device
         self.action_size = action_size
         self.state_size = state_size
         self.networks = MetaSLAC(config, action_size, num_params, state_size).to(device)
-        self.chance = Chance(generator, device)
+        self.chance = Chance(generator, device, shard.share(config.train.tasks_per_update))
         self.encode = Encoding(self.networks.encoder, Precision.of(config.runtime.precision, device))
         self.task = task_variable(self.networks, config.task, self.encode, self.chance)
         train, networks = config.train, self.networks
@@ -87,9 +89,9 @@ class Learner:
             for name, parameters in learning.items()
             if parameters
         }
-        self._descent = Descent(self.optimizers, device)
+        self._descent = Descent(self.optimizers, device, shard)
         self._model = ["model"] if "model" in self.optimizers else []
-        self._model_objectives = model_objectives(networks, config.model, self.encode)
+        self._model_objectives = model_objectives(networks, config, self.encode, shard)
         self._feature_reward = reward_from_features(networks, config.model)
         learns_m = config.task.inference != "blind"
         self._model_trains_m = learns_m and config.task.gradient != "critic"

@@ -6,6 +6,7 @@ What one update takes while it runs is estimated in activations.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import torch
@@ -19,6 +20,8 @@ from metaslac.learning.activations import activation_bytes
 from metaslac.learning.faults import UPDATE_SETTINGS, as_they_are
 from metaslac.learning.precision import Precision
 from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.ranks.ranks import ALONE, Ranks
+from metaslac.ranks.sharding import Shard, dealt
 from metaslac.replay.task_replay import replay_bytes
 
 # Of the estimate of activations, what is needed for certain: the estimate is within a fifth of the tensors
@@ -63,19 +66,25 @@ class MemoryNeed(NamedTuple):
 
 
 def memory_need(
-    config: Config, family: SizedFamily, device: torch.device, recorded: int | None = None
+    config: Config,
+    family: SizedFamily,
+    device: torch.device,
+    recorded: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> MemoryNeed:
     """What a run will need on a device. The libraries themselves and the environments are not counted.
 
-    Of a run on a data set, `recorded` is what that takes.
+    Of a run on a data set, `recorded` is what that takes. Of several ranks, it is what this one needs.
     """
+    per_update = Shard(ranks).share(config.train.tasks_per_update).size
+    share = replace(config, train=replace(config.train, tasks_per_update=per_update))
     actions = family.action_size
     states = state_size(config, family)
     return MemoryNeed(
         recorded
         if recorded is not None
         else replay_bytes(
-            len(family.train_tasks),
+            len(dealt(family.train_tasks, ranks)),
             episodes_kept(config, family.episode_steps),
             family.episode_steps,
             config.family.image_size,
@@ -85,7 +94,7 @@ def memory_need(
             config.model.feature_size if config.train.freeze_encoder else 0,
         ),
         weight_bytes(config, actions, len(family.param_names), states),
-        activation_bytes(config, actions, Precision.of(config.runtime.precision, device), states),
+        activation_bytes(share, actions, Precision.of(config.runtime.precision, device), states),
     )
 
 

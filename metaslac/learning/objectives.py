@@ -7,20 +7,22 @@ columns of progress.csv. A loss may have a gradient with respect to m, if the m 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metaslac.config.sections import ActorCriticConfig, ModelConfig
+from metaslac.config.sections import ActorCriticConfig, Config, ModelConfig
 from metaslac.learning.batch import Decisions, Seen
 from metaslac.learning.encoding import Encoding
 from metaslac.networks.actor_critic import log_density
 from metaslac.networks.blocks import Gaussian
 from metaslac.networks.context_encoder import TaskBelief
-from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAction, NextFeature
+from metaslac.networks.feature_heads import FeatureReward
 from metaslac.networks.latent_models.base import LatentModel, Metrics
 from metaslac.networks.meta_slac import MetaSLAC
+from metaslac.ranks.sharding import WHOLE, Shard, rows_of_all
 
 SMALLEST = 1e-6  # mean of |Q| that is divided by
 
@@ -65,14 +67,14 @@ class Elbo:
 class Head:
     """What features of windows tell of the actions between them, or of what comes next."""
 
-    def __init__(self, name: str, head: InverseModel | LastAction | NextFeature, weight: float) -> None:
+    def __init__(self, name: str, loss: Callable[[Tensor, Tensor, Tensor], Tensor], weight: float) -> None:
         self._name = name
-        self._head = head
+        self._loss = loss
         self._weight = weight
 
     def __call__(self, seen: Seen) -> Loss:
         """Of the features of B windows."""
-        value = self._head.loss(seen.f, seen.windows.a, seen.windows.valid)
+        value = self._loss(seen.f, seen.windows.a, seen.windows.valid)
         return Loss(self._weight * value, {f"model/{self._name}": value.detach()})
 
 
@@ -93,18 +95,23 @@ class RewardFromFeatures:
 Objective = Callable[[Seen], Loss]
 
 
-def model_objectives(networks: MetaSLAC, config: ModelConfig, encode: Encoding) -> list[Objective]:
+def model_objectives(
+    networks: MetaSLAC, config: Config, encode: Encoding, shard: Shard = WHOLE
+) -> list[Objective]:
     """All that encoder and latent model learn from, by the weights that are not 0."""
+    model = config.model
     objectives: list[Objective] = []
     if networks.latent_model is not None:
-        objectives.append(Elbo(networks.latent_model, config.elbo_weight, encode))
-    heads = {
-        "inverse": (networks.inverse_model, config.inverse_weight),
-        "last_action": (networks.last_action, config.last_action_weight),
-        "contrast": (networks.next_feature, config.contrast_weight),
-    }
-    objectives += [Head(name, head, weight) for name, (head, weight) in heads.items() if head is not None]
-    reward = reward_from_features(networks, config)
+        objectives.append(Elbo(networks.latent_model, model.elbo_weight, encode))
+    if networks.inverse_model is not None:
+        objectives.append(Head("inverse", networks.inverse_model.loss, model.inverse_weight))
+    if networks.last_action is not None:
+        objectives.append(Head("last_action", networks.last_action.loss, model.last_action_weight))
+    if networks.next_feature is not None:
+        everyone = partial(rows_of_all, shard, shard.share(config.train.tasks_per_update))
+        loss = partial(networks.next_feature.loss, gather=everyone)
+        objectives.append(Head("contrast", loss, model.contrast_weight))
+    reward = reward_from_features(networks, model)
     return objectives if reward is None else [*objectives, reward]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from metaslac.ranks.sharding import WHOLE, Shard
+
 Optimizers = Mapping[str, torch.optim.Optimizer]
 
 
@@ -18,31 +20,49 @@ class NonFinite(ArithmeticError):
 
 
 class Descent:
-    """Steps of named optimisers down losses, each checked to be finite."""
+    """Steps of named optimisers down losses, each checked to be finite.
 
-    def __init__(self, optimizers: Optimizers, device: torch.device) -> None:
+    With several ranks they are down the mean of their losses: one sum over the ranks a step.
+    """
+
+    def __init__(self, optimizers: Optimizers, device: torch.device, shard: Shard = WHOLE) -> None:
         self._optimizers = optimizers
+        self._shard = shard
         self._finite = torch.ones((), dtype=torch.bool, device=device)
 
     def step(self, whose: str, loss: Tensor, *names: str) -> None:
         """One step of each of these optimisers down the same loss; nobody else's weights get a gradient.
 
-        On a CPU, raises NonFinite before any weight is moved if loss or gradients are not finite.
+        On a CPU, raises NonFinite before any weight is moved if loss or gradients are not finite, on all
+        ranks where they are not on one.
         """
         optimizers = [self._optimizers[name] for name in names]
         parameters = [p for optimizer in optimizers for p in optimizer.param_groups[0]["params"]]
         for parameter in parameters:
             parameter.grad = None
         loss.backward(inputs=parameters)  # and no one else's: the actor's loss goes through the critics
-        norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
-        finite = torch.stack([loss.detach(), *norms]).isfinite().all()
+        learning = [p for p in parameters if p.grad is not None]
+        mean_loss, *gradients = self._mean([loss.detach(), *(p.grad for p in learning if p.grad is not None)])
+        finite = torch.stack([mean_loss, *torch._foreach_norm(gradients)]).isfinite().all()
         if finite.device.type == "cpu":
             if not finite:
                 raise NonFinite(f"the {whose}")
         else:  # to be asked for now and then: waiting for the device each time costs more
             self._finite &= finite
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.grad = gradient
         for optimizer in optimizers:
             optimizer.step()
+
+    def _mean(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The mean over all tasks of what each rank has of its own: of all tensors as one."""
+        if self._shard.ranks.size == 1:
+            return tensors
+        flat = self._shard.ranks.sum_(
+            torch.cat([part.flatten() for part in tensors]).mul_(self._shard.weight)
+        )
+        parts = flat.split([part.numel() for part in tensors])
+        return [part.view_as(whole) for part, whole in zip(parts, tensors, strict=True)]
 
     def check(self) -> None:
         """Raise NonFinite if any loss or gradient so far was; on a CPU, steps have raised it themselves."""

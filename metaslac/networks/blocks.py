@@ -126,10 +126,13 @@ class Standardise(nn.Module):
     @torch.no_grad()
     def take_in(self, values: Tensor) -> None:
         """More values, (..., size)."""
-        values = values.flatten(0, -2).double()
-        n, mean = len(values), values.mean(0)
+        self.merge(*moments(values))
+
+    @torch.no_grad()
+    def merge(self, n: float, mean: Tensor, squares: Tensor) -> None:
+        """More values, by their moments."""
         total, apart = self.count + n, mean - self.mean
-        self.squares += (values - mean).square().sum(0) + apart.square() * self.count * n / total
+        self.squares += squares + apart.square() * self.count * n / total
         self.mean += apart * n / total
         self.count.copy_(total)
 
@@ -138,3 +141,11 @@ class Standardise(nn.Module):
         std = (self.squares / self.count.clamp_min(1)).sqrt()
         std = torch.where(std > 1e-6, std, torch.ones_like(std))  # nothing is made of what never differs
         return (values - self.mean.to(values)) / std.to(values)
+
+
+@torch.no_grad()
+def moments(values: Tensor) -> tuple[float, Tensor, Tensor]:
+    """How many values (..., size) there are, their mean and their squared deviations from it, summed."""
+    values = values.flatten(0, -2).double()
+    mean = values.mean(0)
+    return len(values), mean, (values - mean).square().sum(0)

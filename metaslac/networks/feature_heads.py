@@ -6,6 +6,8 @@ are what shows an action and earns a reward. Each head is there if its weight in
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,14 +56,22 @@ class NextFeature(nn.Module):
         super().__init__()
         self.network = mlp((feature_size + action_size, hidden_size, feature_size), nn.ReLU)
 
-    def loss(self, f: Tensor, a: Tensor, valid: Tensor) -> Tensor:
+    def loss(
+        self,
+        f: Tensor,
+        a: Tensor,
+        valid: Tensor,
+        gather: Callable[[Tensor], tuple[Tensor, int]] = lambda rows: (rows, 0),
+    ) -> Tensor:
         """InfoNCE in nats, mean over the last transitions of windows, told apart from one another.
 
-        As of InverseModel; a window's last transition is never padding.
+        As of InverseModel; a window's last transition is never padding. `gather` gives rows of the
+        whole batch for those that this process has of it, and where these begin.
         """
         predicted = F.normalize(self.network(torch.cat((f[:, -2], a[:, -1]), -1)), dim=-1)
-        similarity = predicted @ F.normalize(f[:, -1], dim=-1).T
-        return F.cross_entropy(similarity / TEMPERATURE, torch.arange(len(f), device=f.device))
+        following, first = gather(F.normalize(f[:, -1], dim=-1))
+        similarity = predicted @ following.T
+        return F.cross_entropy(similarity / TEMPERATURE, torch.arange(first, first + len(f), device=f.device))
 
 
 class FeatureReward(nn.Module):

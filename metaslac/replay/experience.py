@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from metaslac.ranks.sharding import ALL, Share
 
 FEATURE_TYPE = torch.float16  # of kept features: a few per cent of their frames, and precise enough
 
@@ -128,6 +131,7 @@ class Experience:
         self.new_pictures = self.frames.shape[1] if stack > 1 else 1
         self.features = self.frames if on_states else None  # (P, F), once features are kept
         self.on_add: Callable[[int, int], None] | None = None  # told first place and places of what is added
+        self.on_settle: Callable[[], None] | None = None  # called when a visit is added, on all ranks
         self.on_disk = False  # whether frames may have to be read when they are drawn
 
     def episodes(self) -> list[tuple[int, int, int]]:
@@ -150,9 +154,19 @@ class Experience:
         """Transitions stored, all tasks together."""
         return int(self.lengths.sum())
 
-    def sample_windows(self, tasks: Tensor, count: int, window: int, generator: torch.Generator) -> Windows:
-        """`count` windows of each task (K,), their last transitions uniform over all that is stored."""
-        row, t = self._draw(self.lengths[tasks], count, generator)  # (K, W)
+    def settle(self) -> None:
+        """A visit has been added, on all ranks."""
+        if self.on_settle is not None:
+            self.on_settle()
+
+    def sample_windows(
+        self, tasks: Tensor, count: int, window: int, generator: torch.Generator, share: Share = ALL
+    ) -> Windows:
+        """`count` windows of each task (K,), their last transitions uniform over all that is stored.
+
+        The tasks are a rank's `share` of those that `generator` draws for.
+        """
+        row, t = self._draw(self.lengths[tasks], count, generator, share)  # (K, W)
         at = tasks[:, None], row
         steps = torch.arange(window + 1, device=self.device)
         index = t[..., None] + 1 - window + steps  # (K, W, L + 1), negative before the episode
@@ -172,7 +186,13 @@ class Experience:
         )
 
     def sample_context(
-        self, tasks: Tensor, segments: int, length: int, generator: torch.Generator, apart: bool = False
+        self,
+        tasks: Tensor,
+        segments: int,
+        length: int,
+        generator: torch.Generator,
+        apart: bool = False,
+        share: Share = ALL,
     ) -> Context:
         """Segments of each task (K,), every transition of its context pool as likely as any other.
 
@@ -182,7 +202,7 @@ class Experience:
         # A segment may stick out of its episode at either end: of the n + length - 1 segments with a
         # transition of an episode, all as likely, `length` show any one of its n transitions.
         shown = (lengths + (length - 1)) * pooled
-        row, position = self._draw(shown, segments, generator, apart)  # (K, S)
+        row, position = self._draw(shown, segments, generator, share, apart)  # (K, S)
         at = tasks[:, None], row
         n = self.lengths[at][..., None]
         index = (position - (length - 1))[..., None] + torch.arange(length + 1, device=self.device)
@@ -208,7 +228,7 @@ class Experience:
         return gather_stacks(self.frames, first, index, self.stack)
 
     def _draw(
-        self, weights: Tensor, count: int, generator: torch.Generator, apart: bool = False
+        self, weights: Tensor, count: int, generator: torch.Generator, share: Share, apart: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Row of the table and position in it, both (K, count), uniform over all positions.
 
@@ -216,9 +236,8 @@ class Experience:
         equal parts of the positions, from anywhere on and around, and each as uniform (stratified sampling).
         """
         ends = weights.cumsum(1)
-        uniform = torch.rand(
-            len(weights), count + apart, dtype=torch.float64, device=self.device, generator=generator
-        )
+        draw = partial(torch.rand, dtype=torch.float64, device=self.device, generator=generator)
+        uniform = share.cut(draw, len(weights), count + apart)
         total = ends[:, -1:]
         if apart:
             first, uniform = uniform[:, :1], uniform[:, 1:]

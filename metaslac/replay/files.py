@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metaslac.ranks.sharding import Shard
 from metaslac.replay.task_replay import StoredEpisode, TaskReplay
 from metaslac.storage.checkpoint import Content, SavedFile, tensors_to_bytes
 
@@ -46,10 +47,15 @@ class Segment(NamedTuple):
 
 
 class ReplayFiles:
-    """Knows which episodes of a replay are in which file of the last checkpoint."""
+    """Knows which episodes of a replay are in which file of the last checkpoint.
 
-    def __init__(self, replay: TaskReplay) -> None:
+    With several ranks, each has the replay of its own tasks, its `shard`, and files of no others. In names
+    and tables tasks are numbered among all, so that any number of ranks can read them.
+    """
+
+    def __init__(self, replay: TaskReplay, shard: Shard | None = None) -> None:
         self.replay = replay
+        self._shard = shard or Shard(tasks=len(replay.stored))
         self._saved: dict[Segment, SavedFile] = {}
 
     def contents(self) -> dict[str, Content]:
@@ -57,31 +63,39 @@ class ReplayFiles:
         whole = all(os.path.exists(file.path) for file in self._saved.values())
         saved = self._saved if whole else {}  # someone has deleted the last checkpoint
         contents: dict[str, Content] = {}
-        for task, stored in enumerate(self.replay.stored):
+        for number, stored in enumerate(self.replay.stored):
             if stored:
-                kept = [segment for segment in saved if segment.task == task]
-                for segment in self._segments(task, kept):
+                kept = [segment for segment in saved if segment.task == self._shard.indices[number]]
+                for segment in self._segments(number, kept):
                     contents[segment.name] = saved.get(segment) or partial(self._content, segment)
         return contents
 
     def table(self) -> dict[str, Tensor]:
-        """Where in the ring every episode is, for the training state."""
+        """Where in the ring every episode is, of all ranks' tasks, for the training state."""
         replay = self.replay
         terminated = replay.terminated.cpu()
-        rows = [
-            (task, *episode, bool(terminated[task, episode.row]))
-            for task, stored in enumerate(replay.stored)
-            for episode in stored
+        own = [
+            (
+                [(*episode, bool(terminated[number, episode.row])) for episode in stored],
+                replay.added[number],
+                replay.next_place[number],
+            )
+            for number, stored in enumerate(replay.stored)
         ]
+        told = self._shard.ranks.tell(own)
+        size = len(told)
+        tasks = [told[task % size][task // size] for task in range(self._shard.tasks)]
+        rows = [(task, *row) for task, (episodes, _, _) in enumerate(tasks) for row in episodes]
         return {
             "episodes": torch.tensor(rows, dtype=torch.long).reshape(-1, TABLE_COLUMNS),
-            "added": torch.tensor(replay.added),
-            "next_place": torch.tensor(replay.next_place),
+            "added": torch.tensor([added for _, added, _ in tasks]),
+            "next_place": torch.tensor([place for _, _, place in tasks]),
         }
 
     def commit(self, saved: Mapping[str, SavedFile]) -> None:
         """Take the files of a checkpoint that was written, or read, as those that need no writing."""
-        self._saved = {Segment.parse(name): file for name, file in saved.items() if name.startswith(FOLDER)}
+        files = {Segment.parse(name): file for name, file in saved.items() if name.startswith(FOLDER)}
+        self._saved = {segment: file for segment, file in files.items() if self._is_own(segment)}
 
     def restore(
         self,
@@ -102,10 +116,12 @@ class ReplayFiles:
             KeyError, TypeError, ValueError: files and table do not fit each other or this replay.
         """
         replay = self.replay
-        replay.added[:] = _one_per_task(table["added"], replay)
-        replay.next_place[:] = _one_per_task(table["next_place"], replay)
+        replay.added[:] = self._one_per_task(table["added"])
+        replay.next_place[:] = self._one_per_task(table["next_place"])
         self._restore_table(table["episodes"])
         segments = sorted(Segment.parse(name) for name in names if name.startswith(FOLDER))
+        self._check_tasks(segments)
+        segments = [segment for segment in segments if self._is_own(segment)]
         self._check_order(segments)
         missing = {
             (task, episode.number): episode for task, stored in enumerate(replay.stored) for episode in stored
@@ -118,11 +134,14 @@ class ReplayFiles:
             replay.choose_pool(task)
         self.commit(saved)
 
-    def _segments(self, task: int, saved: list[Segment]) -> list[Segment]:
+    def _is_own(self, segment: Segment) -> bool:
+        return segment.task in self._shard.indices
+
+    def _segments(self, number: int, saved: list[Segment]) -> list[Segment]:
         """Files for all that is stored of a task, as many as can be from those saved already."""
-        stored = self.replay.stored[task]
+        stored, task = self.replay.stored[number], self._shard.indices[number]
         kept = sorted(segment for segment in saved if segment.end > stored[0].number)
-        first, end = (kept[-1].end if kept else stored[0].number), self.replay.added[task]
+        first, end = (kept[-1].end if kept else stored[0].number), self.replay.added[number]
         if first == end:
             return kept
         # Small files before the new one are joined with it, no file more often than its size doubles.
@@ -131,7 +150,7 @@ class ReplayFiles:
         return [*kept, Segment(task, first, end)]
 
     def _content(self, segment: Segment) -> bytes:
-        replay, task = self.replay, segment.task
+        replay, task = self.replay, self._shard.number(segment.task)
         episodes = [
             episode for episode in replay.stored[task] if segment.first <= episode.number < segment.end
         ]
@@ -146,9 +165,9 @@ class ReplayFiles:
         replay = self.replay
         if table.dtype != torch.long or table.dim() != 2 or table.shape[1] != TABLE_COLUMNS:
             raise ValueError("the replay's table is not one of episodes")
-        for task, number, row, offset, length, marked, terminated in table.tolist():
+        for where, number, row, offset, length, marked, terminated in table.tolist():
             possible = (
-                0 <= task < len(replay.stored)
+                0 <= where < self._shard.tasks
                 and number >= 0
                 and row == number % replay.lengths.shape[1]
                 and 0 < length <= replay.episode_steps
@@ -157,15 +176,18 @@ class ReplayFiles:
             )
             if not possible:
                 raise ValueError(
-                    f"the replay does not fit its table: episode {number} of task {task} cannot be in it"
+                    f"the replay does not fit its table: episode {number} of task {where} cannot be in it"
                 )
+            if where not in self._shard.indices:
+                continue
+            task = self._shard.number(where)
             replay.stored[task].append(StoredEpisode(number, row, offset, length, bool(marked)))
             replay.offsets[task, row] = replay.place(task, offset)
             replay.lengths[task, row] = length
             replay.terminated[task, row] = bool(terminated)
-        for task in range(len(replay.stored)):
+        for task, where in enumerate(self._shard.indices):
             if not self._is_ring(task):
-                raise ValueError(f"the replay does not fit its table: episodes of task {task} cannot be so")
+                raise ValueError(f"the replay does not fit its table: episodes of task {where} cannot be so")
 
     def _is_ring(self, task: int) -> bool:
         """Whether the episodes of a task lie as adding them one after the other lays them."""
@@ -185,13 +207,24 @@ class ReplayFiles:
 
     def _check_order(self, segments: list[Segment]) -> None:
         """Raise ValueError for files that this replay cannot have been saved to."""
-        added = self.replay.added
         for segment in segments:
-            if segment.task >= len(added) or not segment.first < segment.end <= added[segment.task]:
+            if not segment.first < segment.end <= self.replay.added[self._shard.number(segment.task)]:
                 raise ValueError(f"{segment.name} holds episodes that there are not")
         for one, other in pairwise(segments):
             if one.task == other.task and other.first < one.end:
                 raise ValueError(f"{one.name} and {other.name} hold the same episodes")
+
+    def _check_tasks(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            if segment.task >= self._shard.tasks:
+                raise ValueError(f"{segment.name} holds episodes that there are not")
+
+    def _one_per_task(self, values: Tensor) -> list[int]:
+        """Of a list for all tasks, what is of this rank's."""
+        numbers = _whole_numbers(values)
+        if len(numbers) != self._shard.tasks:
+            raise ValueError(f"it is of {len(numbers)} tasks, not {self._shard.tasks}")
+        return [numbers[task] for task in self._shard.indices]
 
     def _fill(
         self,
@@ -212,27 +245,20 @@ class ReplayFiles:
         )
         if not possible:
             raise ValueError(f"what is in {segment.name} is not of this replay")
-        start = 0
+        start, task = 0, self._shard.number(segment.task)
         for number, length in zip(numbers, lengths, strict=True):
-            episode = missing.pop((segment.task, number), None)
+            episode = missing.pop((task, number), None)
             if episode is not None:
                 if episode.length != length:
                     raise ValueError(f"the replay does not fit its table: {segment.name} differs from it")
                 places = _places(episode)
                 for name, store in stores.items():
-                    store[segment.task, places] = tensors[name][start : start + length + 1].to(store)
+                    store[task, places] = tensors[name][start : start + length + 1].to(store)
             start += length + 1
 
 
 def _places(episode: StoredEpisode) -> Tensor:
     return torch.arange(episode.offset, episode.offset + episode.length + 1)
-
-
-def _one_per_task(values: Tensor, replay: TaskReplay) -> list[int]:
-    numbers = _whole_numbers(values)
-    if len(numbers) != len(replay.stored):
-        raise ValueError(f"it is of {len(numbers)} tasks, not {len(replay.stored)}")
-    return numbers
 
 
 def _whole_numbers(values: Tensor) -> list[int]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from metaslac.config.sections import Config
 from metaslac.config.text import from_yaml, to_yaml
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
+from metaslac.ranks.ranks import ALONE, Ranks
 from metaslac.storage.files import sync_directory, write_synced
 from metaslac.storage.last import LAST, followed, last_in, point_last_at
 from metaslac.storage.manifest import (
@@ -88,43 +90,68 @@ def save_checkpoint(
     config: Config,
     manifest: Mapping[str, Any],
     files: Mapping[str, Content] | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, SavedFile]:
     """Write `directory` whole or not at all, then point its sibling `last` at it.
 
     A checkpoint of that name stays as it is; the new one then gets `-2`, `-3`, ... after its own. Files saved
-    already are linked, not written again, where the file system can.
+    already are linked, not written again, where the file system can. With several ranks, all write files of
+    their own; once all of these are on the disk, the first rank writes the manifest and gives the directory
+    its name.
 
     Args:
         directory: where, named by the caller.
         tensors: the weights.
         config: the configuration.
         manifest: has the entries of MANIFEST_FIELDS and may have more.
-        files: more files, by a name of FILE_NAME.
+        files: more files, by a name of FILE_NAME; of this rank alone.
+        ranks: all that write.
 
     Returns: every file of the checkpoint, as it may be given to a later one.
 
     Raises:
-        MetaslacError: the disk refuses; what was there before is then intact.
+        MetaslacError: the disk refuses, on any rank; what was there before is then intact.
     """
     check_fields(manifest)
-    contents: dict[str, Content] = {
-        WEIGHTS: lambda: tensors_to_bytes(tensors),
-        CONFIG: to_yaml(config).encode(),
-        **(files or {}),
-    }
-    temporary = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+    contents: dict[str, Content] = dict(files or {})
+    if ranks.first:
+        contents = {
+            WEIGHTS: lambda: tensors_to_bytes(tensors),
+            CONFIG: to_yaml(config).encode(),
+            **contents,
+        }
+    owner = ranks.of_first(os.getpid())
+    temporary = directory.with_name(f".{directory.name}.tmp-{owner}")
     try:
-        directory = _unused(directory)
-        written = write_directory(temporary, contents, manifest)
-        os.rename(temporary, directory)
-        sync_directory(directory.parent)
-        sync_directory(directory.parent.parent)  # which may be new as well
-        point_last_at(directory)
-    except OSError as error:
-        raise MetaslacError(f"cannot write checkpoint {directory}: {error.strerror or error}") from None
+        with _refused(ranks, directory):
+            if ranks.first:
+                directory = _unused(directory)
+                temporary.mkdir(parents=True, exist_ok=True)
+        directory = directory.with_name(ranks.of_first(directory.name))
+        with _refused(ranks, directory):
+            written = write_files(temporary, contents)
+        everything = {name: tuple(entry) for part in ranks.tell(written) for name, entry in part.items()}
+        with _refused(ranks, directory):
+            if ranks.first:
+                finish_directory(temporary, everything, manifest)
+                os.rename(temporary, directory)
+                sync_directory(directory.parent)
+                sync_directory(directory.parent.parent)  # which may be new as well
+                point_last_at(directory)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return {name: SavedFile(directory / name, *entry) for name, entry in written.items()}
+        if ranks.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return {name: SavedFile(directory / name, *entry) for name, entry in everything.items()}
+
+
+@contextmanager
+def _refused(ranks: Ranks, directory: Path) -> Iterator[None]:
+    """What the disk refuses on one rank, as an error of one line on all."""
+    with ranks.together():
+        try:
+            yield
+        except OSError as error:
+            raise MetaslacError(f"cannot write checkpoint {directory}: {error.strerror or error}") from None
 
 
 def checkpoints_in(parent: Path) -> list[Path]:
@@ -232,16 +259,33 @@ def write_directory(
 ) -> dict[str, tuple[str, int]]:
     """Write the files and their manifest; returns checksum and size of each. Raises OSError."""
     path.mkdir(parents=True, exist_ok=True)
+    written = write_files(path, contents)
+    finish_directory(path, written, manifest, kind)
+    return written
+
+
+def write_files(path: Path, contents: Mapping[str, Content]) -> dict[str, tuple[str, int]]:
+    """Write files into a directory and wait until they last; checksum and size of each. Raises OSError."""
     written = {}
     for name, content in contents.items():
         if not FILE_NAME.fullmatch(name):
             raise ValueError(f"a checkpoint cannot have a file called {name!r}")
         (path / name).parent.mkdir(exist_ok=True)
         written[name] = _write(path / name, content)
-    write_synced(path / MANIFEST, sealed(manifest, written, kind))
     for folder in {(path / name).parent for name in contents}:
         sync_directory(folder)
     return written
+
+
+def finish_directory(
+    path: Path,
+    written: Mapping[str, tuple[str, int]],
+    manifest: Mapping[str, Any],
+    kind: Kind = CHECKPOINT,
+) -> None:
+    """Write the manifest of files that are there. Raises OSError."""
+    write_synced(path / MANIFEST, sealed(manifest, written, kind))
+    sync_directory(path)
 
 
 def _write(path: Path, content: Content) -> tuple[str, int]:

@@ -50,8 +50,10 @@ class CollectorAhead:
         raise, the visit is still due. Errors of the thread are raised here.
         """
         if self._collector.visits:
-            self.start(env)
-            played = self._wait(between)
+            self.wait(env, between)
+            assert self._playing is not None
+            playing, self._playing = self._playing, None
+            played = playing.result()
         else:
             played = self._collector.play(env, self._agent)
         kept = self._collector.keep(played)
@@ -69,6 +71,15 @@ class CollectorAhead:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "metaslac-ahead")
         self._playing = self._thread.submit(self._play, Interruptible(env, self._check_ended))
+
+    def wait(self, env: VectorEnv, between: Callable[[], None] = lambda: None) -> None:
+        """Wait until the visit that is due is played, if one is ahead; `between` as of `visit`."""
+        if not self._collector.visits:
+            return
+        self.start(env)
+        assert self._playing is not None
+        while not wait([self._playing], SECONDS_BETWEEN_QUESTIONS).done:
+            between()
 
     def state(self) -> dict[str, Tensor]:
         """The weights that the next visit is played with; there are none before the first one."""
@@ -95,13 +106,6 @@ class CollectorAhead:
     def _play(self, env: VectorEnv) -> list[Played]:
         with torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
             return self._collector.play(env, self._copy)
-
-    def _wait(self, between: Callable[[], None]) -> list[Played]:
-        assert self._playing is not None
-        while not wait([self._playing], SECONDS_BETWEEN_QUESTIONS).done:
-            between()
-        playing, self._playing = self._playing, None
-        return playing.result()
 
     def _check_ended(self) -> None:
         if self._ended.is_set():

@@ -14,6 +14,7 @@ from metaslac.acting.rollout import Key, Task, VectorEnv, rng_of, run_random, ru
 from metaslac.config.limits import random_decisions
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
+from metaslac.ranks.sharding import Shard
 from metaslac.replay.experience import Episode
 from metaslac.replay.task_replay import TaskReplay
 
@@ -24,6 +25,16 @@ MOST_TRIALS = 8  # on a task in one visit
 MOST_FAILURES = 20  # random episodes of a task, one after the other, of which nothing can be kept
 
 Item = TypeVar("Item")
+
+
+class Tally(NamedTuple):
+    """What is counted of a training episode, on all ranks."""
+
+    task: int
+    control_steps: int
+    decisions: int
+    diverged: bool
+    lost: bool
 
 
 class CollectedFamily(Protocol):
@@ -51,15 +62,25 @@ class Played(NamedTuple):
         """How many of its decisions can be kept."""
         return 0 if self.episode.lost else len(self.episode.rewards)
 
+    def tally(self) -> Tally:
+        """What is counted of it."""
+        episode = self.episode
+        return Tally(
+            self.task.index, episode.control_steps, self.decisions, bool(episode.diverged), bool(episode.lost)
+        )
+
 
 class Collector:
     """Plays training tasks, stores and counts what was played.
 
     Episodes have generators of their own, keyed by task and number: what is played does not depend on
-    how it is spread over worlds, and the counters are all the state there is.
+    how it is spread over worlds or ranks, and the counters are all the state there is. Every rank plays and
+    stores its own tasks, and counts all.
     """
 
-    def __init__(self, config: Config, family: CollectedFamily, replay: TaskReplay) -> None:
+    def __init__(
+        self, config: Config, family: CollectedFamily, replay: TaskReplay, shard: Shard | None = None
+    ) -> None:
         self.config = config
         self.family = family
         self.replay = replay
@@ -68,6 +89,7 @@ class Collector:
         self.lost_episodes = 0
         self.visits = 0
         tasks = len(family.train_tasks)
+        self._shard = shard or Shard(tasks=tasks)
         self._episodes = [0] * tasks  # played so far, per task: the last part of a key
         self._missing = [random_decisions(config, family.episode_steps)] * tasks
         self._failures = [0] * tasks
@@ -110,13 +132,10 @@ class Collector:
         Raises:
             MetaslacError: nothing can be kept of any episode of a task.
         """
-        while jobs := list(self._random_jobs(env.num_envs)):
-            numbers = list(self._episodes)
-            keys = filled([self._key(task, numbers) for task in jobs], env.num_envs)
-            slots, hold = filled(jobs, env.num_envs), self.config.train.random_hold
-            episodes = run_random(env, slots, keys, self.family.action_size, hold)
-            for task, episode in zip(jobs, episodes, strict=False):
-                self._take_random(Played(task, episode, context=True))
+        while any(missing > 0 for missing in self._missing):
+            jobs = list(self._random_jobs(env.num_envs))
+            for tally in self._store(self._play_random(env, jobs) if jobs else []):
+                self._count_random(tally)
             between()
 
     def visit(self, env: VectorEnv, agent: Agent) -> int:
@@ -130,48 +149,71 @@ class Collector:
         least half of the decisions that a trial can have; at most MOST_TRIALS.
         """
         train = self.config.train
-        rng = rng_of(train.seed, VISIT_STREAM, self.visits)
-        chosen = rng.choice(len(self.family.train_tasks), env.num_envs, replace=False)
+        chosen = self._visited(env.num_envs)
         tasks = [self.family.train_tasks[index] for index in chosen]
         most = (train.prior_episodes + train.posterior_episodes) * self.family.episode_steps
-        made = dict.fromkeys(chosen.tolist(), 0)
+        made = dict.fromkeys(chosen, 0)
         numbers = list(self._episodes)
         played: list[Played] = []
         for _ in range(MOST_TRIALS):
+            if not tasks:
+                break
             trials = self._play_trials(env, agent, tasks, numbers)
             for entry in trials:
                 made[entry.task.index] += entry.decisions
             played += trials
             tasks = [task for task in tasks if 2 * made[task.index] < most]
-            if not tasks:
-                break
         return played
 
     def keep(self, visit: Sequence[Played]) -> int:
-        """Store and count a visit that was played; how many decisions were kept."""
+        """Store and count a visit that was played; how many decisions were kept, by all ranks together."""
         self.visits += 1
-        for played in visit:
-            self._keep(played)
-        return sum(played.decisions for played in visit)
+        tallies = self._store(visit)
+        for tally in tallies:
+            self._count(tally)
+        self.replay.settle()
+        return sum(tally.decisions for tally in tallies)
 
     def _random_jobs(self, most: int) -> Iterator[Task]:
-        """The next random episodes, at most so many.
+        """The next random episodes of this rank's tasks, at most so many.
 
         Of every task those that it needs even if none of them ends early, so that what is played in the
         end does not depend on how many are played at once.
         """
-        for task in self.family.train_tasks:
+        for task in (self.family.train_tasks[index] for index in self._shard.indices):
             for _ in range(-(-self._missing[task.index] // self.family.episode_steps)):
                 if not most:
                     return
                 most -= 1
                 yield task
 
-    def _take_random(self, played: Played) -> None:
-        self._keep(played)
-        task = played.task.index
-        self._missing[task] -= played.decisions
-        self._failures[task] = 0 if played.decisions else self._failures[task] + 1
+    def _play_random(self, env: VectorEnv, jobs: Sequence[Task]) -> list[Played]:
+        numbers = list(self._episodes)
+        keys = filled([self._key(task, numbers) for task in jobs], env.num_envs)
+        slots, hold = filled(jobs, env.num_envs), self.config.train.random_hold
+        episodes = run_random(env, slots, keys, self.family.action_size, hold)
+        return [Played(task, episode, context=True) for task, episode in zip(jobs, episodes, strict=False)]
+
+    def _visited(self, worlds: int) -> list[int]:
+        """The tasks of the next visit that are this rank's: as many as there are worlds, where it is alone.
+
+        They are drawn from one generator, rank by rank.
+        """
+        shard, train = self._shard, self.config.train
+        rng = rng_of(train.seed, VISIT_STREAM, self.visits)
+        total = worlds if shard.ranks.size == 1 else train.tasks_per_visit
+        drawn = [
+            rng.choice(shard.of(rank), count, replace=False).tolist()
+            for rank, count in enumerate(shard.visited(total, self.visits))
+        ]
+        own: list[int] = drawn[shard.ranks.rank]
+        return own
+
+    def _count_random(self, tally: Tally) -> None:
+        self._count(tally)
+        task = tally.task
+        self._missing[task] -= tally.decisions
+        self._failures[task] = 0 if tally.decisions else self._failures[task] + 1
         if self._failures[task] == MOST_FAILURES:
             raise MetaslacError(
                 f"{self.family.name} task {task}: {MOST_FAILURES} random episodes in a row diverged in "
@@ -197,15 +239,19 @@ class Collector:
             for number, entry in enumerate(trial)
         ]
 
-    def _keep(self, played: Played) -> None:
-        """Store and count a training episode. A lost one is only counted."""
-        task, episode, context = played
-        self._episodes[task.index] += 1
-        self.env_steps += episode.control_steps
-        self.diverged_episodes += episode.diverged
-        self.lost_episodes += episode.lost
-        if not episode.lost:
-            self.replay.add(task.index, episode, context)
+    def _store(self, played: Sequence[Played]) -> list[Tally]:
+        """Store training episodes but for lost ones; what is to be counted of all ranks'."""
+        for task, episode, context in played:
+            if not episode.lost:
+                self.replay.add(self._shard.number(task.index), episode, context)
+        told = self._shard.ranks.tell([entry.tally() for entry in played])
+        return [Tally(*tally) for tallies in told for tally in tallies]
+
+    def _count(self, tally: Tally) -> None:
+        self._episodes[tally.task] += 1
+        self.env_steps += tally.control_steps
+        self.diverged_episodes += tally.diverged
+        self.lost_episodes += tally.lost
 
     def _key(self, task: Task, numbers: list[int]) -> Key:
         """The key of the task's next training episode, which `numbers` then counts."""

@@ -6,17 +6,18 @@ has a data set.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from metaslac.acting.adaptation import TaskAdaptation, slots_for
+from metaslac.acting.adaptation import TaskAdaptation, of_all, slots_for
 from metaslac.acting.rollout import Interruptible, VectorEnv
 from metaslac.config.limits import room_setting
 from metaslac.config.sections import Config
@@ -24,16 +25,21 @@ from metaslac.config.text import to_dict
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evidence.evaluation import returns_array
 from metaslac.learning.faults import as_they_are, is_out_of_memory, what_to_lower
-from metaslac.storage.checkpoint import Checkpoint
+from metaslac.ranks.ranks import RankLost, ToldElsewhere
+from metaslac.storage.checkpoint import Checkpoint, tensors_to_bytes
+from metaslac.storage.manifest import sha256_of
 from metaslac.training.log.columns import Split, evaluation_columns
 from metaslac.training.log.run_log import LogState, Pace, RunLog
 from metaslac.training.log.trackers.tracker import About
 from metaslac.training.log.trackers.trackers import open_trackers
+from metaslac.training.log.unheard import Unheard
 from metaslac.training.refresh import Refresh
 from metaslac.training.run_directory import other_checkpoints
 from metaslac.training.saving import Saver
 from metaslac.training.trainer import Family, Trainer
 from metaslac.training.updates import NonFiniteUpdate, Updates
+
+Result = TypeVar("Result")
 
 
 class StopRequested(Exception):
@@ -78,9 +84,21 @@ class Training(ABC):
         self.run_dir = run_dir
         self.log = log
         self.pace = Pace(self.config.train, log.message, hint)
-        self.saver = Saver(self._write, self.config.checkpoint.grace_minutes, log.warning, begun)
+        self.ranks = trainer.ranks
+        self.saver = Saver(
+            self._write,
+            self.config.checkpoint.grace_minutes,
+            log.warning,
+            begun,
+            lambda: float(self.ranks.of_first(time.monotonic())),
+        )
         self.updates = Updates(
-            trainer.learner, trainer.batches, run_dir, lambda: self.progress.updates, log.warning
+            trainer.learner,
+            trainer.batches,
+            run_dir,
+            lambda: self.progress.updates,
+            log.warning,
+            trainer.shard,
         )
         self.refresh = Refresh(trainer, self.updates, log, self.between)
         self._stop = stop
@@ -100,6 +118,8 @@ class Training(ABC):
                 self._go_on(evaluation_env)
             except NonFiniteUpdate as fault:
                 raise self._fault(f"after {self._where()}: {fault}") from None
+            except RankLost as error:
+                raise self._fault(error) from None
             except TrainingFault:
                 raise
             except MetaslacError as error:
@@ -123,15 +143,31 @@ class Training(ABC):
         """What comes before each update."""
 
     def between(self) -> None:
-        """Called where the state is whole: the place to stop."""
-        if self._stop():
+        """Called where the state is whole: the place to stop, for all ranks if one of them is to."""
+        if self.ranks.agree(self._stop()):
             raise StopRequested
+
+    def apart(self, work: Callable[[Callable[[], None]], Result]) -> Result:
+        """Work that ranks do at their own pace, given what to call between steps; if one stops, all do."""
+
+        def between() -> None:
+            if self._stop():
+                raise StopRequested
+
+        try:
+            result = work(between)
+        except StopRequested:
+            self.ranks.tell(True)
+            raise
+        if any(self.ranks.tell(False)):
+            raise StopRequested
+        return result
 
     @contextmanager
     def evaluation_worlds(self, make_env: MakeEnv) -> Iterator[VectorEnv]:
         """Worlds to evaluate in, closed afterwards."""
-        jobs = len(self.trainer.evaluated_tasks) * self.config.evaluation.trials
-        env = make_env(slots_for(jobs, self.config.runtime.worlds))
+        jobs = len(self.trainer.own_evaluated_tasks) * self.config.evaluation.trials
+        env = make_env(slots_for(max(jobs, 1), self.config.runtime.worlds))
         try:
             yield env
         finally:
@@ -208,7 +244,10 @@ class Training(ABC):
         infers = self.config.task.inference == "infer"
         if progress.unlogged is not None:
             if self._due(evaluation_interval(self.config)):
-                played = self.trainer.evaluate(Interruptible(evaluation_env, self.between))
+                own = self.apart(
+                    lambda between: self.trainer.evaluate(Interruptible(evaluation_env, between))
+                )
+                played = of_all(own, self.trainer.evaluated_tasks, self.ranks)
                 found = evaluation_metrics(played, self.trainer.split, infers)
             else:
                 found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes, infers))
@@ -263,7 +302,11 @@ def run_training(
     run_dir, checkpoint = kept.run_dir, kept.checkpoint
     try:
         trainer = build()
-        state = trainer.resume(checkpoint) if checkpoint else LogState()
+        with trainer.ranks.together():
+            state = trainer.resume(checkpoint) if checkpoint else LogState()
+        check_alike(trainer)
+    except ToldElsewhere:
+        raise
     except MetaslacError as error:
         raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None
     except (RuntimeError, MemoryError) as error:
@@ -271,15 +314,28 @@ def run_training(
             raise
         room = "the data set's size" if config.offline else as_they_are(config, [room_setting(config)])
         raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
-    try:
-        about = About(run_dir, to_dict(config), kept.quiet)
-        track = partial(open_trackers, config.runtime.track, about, checkpoint is not None)
-        log = RunLog(run_dir, total_updates=config.train.updates, quiet=kept.quiet, state=state, track=track)
-    except OSError as error:
-        raise MetaslacError(f"cannot write to run directory {run_dir}: {error.strerror or error}") from None
+    log: RunLog = Unheard()
+    with trainer.ranks.together():
+        try:
+            if trainer.ranks.first:
+                about = About(run_dir, to_dict(config), kept.quiet)
+                track = partial(open_trackers, config.runtime.track, about, checkpoint is not None)
+                updates = config.train.updates
+                log = RunLog(run_dir, total_updates=updates, quiet=kept.quiet, state=state, track=track)
+        except OSError as error:
+            reason = error.strerror or error
+            raise MetaslacError(f"cannot write to run directory {run_dir}: {reason}") from None
     with log:
         begun = checkpoint.path if checkpoint else None
         kind(trainer, run_dir, log, stop, begun, hint).run(make_env)
+
+
+def check_alike(trainer: Trainer) -> None:
+    """Raise MetaslacError unless all ranks have the same weights."""
+    if trainer.ranks.size > 1:
+        sums = trainer.ranks.tell(sha256_of(tensors_to_bytes(trainer.learner.networks.state_dict())))
+        if len(set(sums)) > 1:
+            raise MetaslacError("the ranks do not begin with the same weights: are they all of one version?")
 
 
 def evaluation_interval(config: Config) -> int:

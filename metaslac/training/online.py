@@ -15,6 +15,7 @@ import torch
 from metaslac.acting.rollout import VectorEnv
 from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
+from metaslac.ranks.ranks import ALONE, Ranks
 from metaslac.storage.checkpoint import Checkpoint
 from metaslac.training.loop import Kept, MakeEnv, Training, run_training
 from metaslac.training.trainer import Family, MetaTrainer
@@ -31,7 +32,8 @@ class OnlineTraining(Training):
         """As of Training; one more vector environment to train in."""
         asks = {"states": True} if self.config.privileged else {}
         with ExitStack() as stack:
-            env = self._env = make_env(self.config.train.tasks_per_visit, **asks)
+            worlds = self.trainer.shard.most_visited(self.config.train.tasks_per_visit)
+            env = self._env = make_env(worlds, **asks)
             stack.callback(env.close)
             evaluation_env = stack.enter_context(self.evaluation_worlds(make_env))
             if self.trainer.ahead is not None:
@@ -50,7 +52,8 @@ class OnlineTraining(Training):
             if ahead is None:
                 decisions = self.trainer.collector.visit(self._env, self.trainer.agent)
             else:
-                decisions = ahead.visit(self._env, self.between)
+                self.apart(partial(ahead.wait, self._env))
+                decisions = ahead.visit(self._env)
             progress.until_visit = updates_after_visit(train, decisions)
             self._after_collection()
         if ahead is not None and progress.updates + progress.until_visit < train.updates:
@@ -73,14 +76,15 @@ def meta_train(
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
     hint: str = "",
+    ranks: Ranks = ALONE,
 ) -> None:
     """Meta-train in a run directory that is ready; rows, events and checkpoints go into it.
 
     `make_env` makes so many worlds of the family, in which no fault of a world raises. With a `checkpoint`
-    of the run, go on from there. Raises as Training.run does, and MetaslacError for a checkpoint that
-    cannot be gone on from.
+    of the run, go on from there. All `ranks` of a run make this call. Raises as Training.run
+    does, and MetaslacError for a checkpoint that cannot be gone on from.
     """
-    build = partial(MetaTrainer, config, family, device)
+    build = partial(MetaTrainer, config, family, device, ranks)
     kept = Kept(run_dir, quiet, checkpoint)
     run_training(OnlineTraining, build, config, device, make_env, kept, stop, hint)
 

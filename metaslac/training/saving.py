@@ -23,6 +23,7 @@ class Saver:
         grace_minutes: for how long a training may go on that cannot be saved.
         warn: is told that it goes on without.
         last: the checkpoint that the training goes on from, if it does.
+        clock: in seconds, the same for all ranks.
     """
 
     def __init__(
@@ -31,7 +32,9 @@ class Saver:
         grace_minutes: float,
         warn: Callable[[str], None],
         last: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self.last = last  # good checkpoint
         self.behind = last is None  # the training has gone on since
         self._warn = warn
@@ -50,7 +53,7 @@ class Saver:
 
         Raises TrainingFault once saving has failed for the whole grace.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now < self._next_try:
             return
         try:

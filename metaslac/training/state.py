@@ -20,6 +20,7 @@ from metaslac.errors import MetaslacError
 from metaslac.learning.faults import is_out_of_memory
 from metaslac.learning.generators import restore_generator
 from metaslac.learning.learner import Learner
+from metaslac.ranks.ranks import ALONE, Ranks
 from metaslac.replay.files import ReplayFiles
 from metaslac.replay.task_replay import TaskReplay
 from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile, tensors_to_bytes
@@ -80,13 +81,17 @@ class TrainingState:
     files: ExperienceFiles
     ahead: CollectorAhead | None = None  # where visits are played so
     progress: Progress = field(default_factory=Progress)
+    ranks: Ranks = ALONE
 
     def contents(self, log: LogState) -> dict[str, Content]:
-        """The files, by name."""
+        """The files that this rank writes, by name: the first writes all but the replay of the others."""
+        table = self.files.table()
+        if not self.ranks.first:
+            return self.files.contents()
         tensors = {
             "generator": self.generator.get_state(),
             **_prefixed("learner/", self.learner.state()),
-            **_prefixed("replay/", self.files.table()),
+            **_prefixed("replay/", table),
             **_prefixed("ahead/", self.ahead.state() if self.ahead else {}),
         }
         numbers = {

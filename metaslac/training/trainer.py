@@ -24,6 +24,8 @@ from metaslac.evidence.last_episode import last_episode
 from metaslac.learning.batch import Batches
 from metaslac.learning.generators import seeded, torch_seed
 from metaslac.learning.learner import Learner
+from metaslac.ranks.ranks import ALONE, Ranks
+from metaslac.ranks.sharding import Shard, dealt
 from metaslac.replay.experience import Experience
 from metaslac.replay.files import ReplayFiles
 from metaslac.replay.task_replay import TaskReplay
@@ -64,6 +66,7 @@ class Trainer:
         tasks: those that are learned from, as the experience numbers them.
         replay: the experience.
         device: of networks and replay.
+        ranks: of the run. Each has all networks, and the experience of its own tasks.
     """
 
     state: TrainingState
@@ -76,22 +79,26 @@ class Trainer:
         tasks: Sequence[Task],
         replay: Experience,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.config = config
         self.family = family
         self.device = device
+        self.ranks, self.shard = ranks, Shard(ranks, len(tasks))
         self.replay = replay
         params = torch.tensor([task.params for task in tasks], dtype=torch.float32, device=device)
         seed, num_params = config.train.seed, params.shape[1]
         with seeded(torch_seed(seed, NETWORK_STREAM)):
             generator = torch.Generator(device).manual_seed(torch_seed(seed, NOISE_STREAM))
             states = state_size(config, family)
-            self.learner = Learner(config, family.action_size, num_params, device, generator, states)
+            self.learner = Learner(
+                config, family.action_size, num_params, device, generator, states, self.shard
+            )
         self.learner.networks.task_params.fit(params)
         self.agent = Agent.from_networks(config, self.learner.networks, family.action_size, num_params)
-        self.kept = KeptFeatures(self.learner, replay)
+        self.kept = KeptFeatures(self.learner, replay, self.shard)
         generator = torch.Generator(device).manual_seed(torch_seed(seed, BATCH_STREAM))
-        self.batches = Batches(config, replay, params, generator)
+        self.batches = Batches(config, replay, params, generator, self.shard)
         self.split: Split = "validation" if family.validation_tasks else "test"
         self._told_of_links = False  # that there are none
 
@@ -133,13 +140,18 @@ class Trainer:
             )
         return log
 
+    @property
+    def own_evaluated_tasks(self) -> Sequence[Task]:
+        """Those of them that this rank plays."""
+        return dealt(self.evaluated_tasks, self.ranks)
+
     def evaluate(self, env: VectorEnv) -> list[TaskAdaptation]:
-        """Adaptation to every task that is evaluated on, with the same random numbers each time."""
+        """Adaptation to tasks that are evaluated on, this rank's, with the same random numbers each time."""
         evaluation = self.config.evaluation
         return adapt(
             self.agent,
             env,
-            self.evaluated_tasks,
+            self.own_evaluated_tasks,
             episodes=evaluation.episodes,
             exploration_episodes=evaluation.exploration_episodes,
             trials=evaluation.trials,
@@ -158,6 +170,7 @@ class Trainer:
 
         Raises MetaslacError if it cannot be.
         """
+        ranks = self.ranks
         manifest = {
             "family": self.family.name,
             "task_hash": self.family.task_hash,
@@ -170,9 +183,10 @@ class Trainer:
             "state_size": self.learner.state_size,
             "update": self.progress.updates,
             "pretraining_update": self.progress.pretrained,
-            "replay_steps": self.replay.steps(),
+            "replay_steps": sum(ranks.tell(self.replay.steps())),
             **self.counts(),
             **self.of_data,
+            **({"ranks": ranks.size} if ranks.size > 1 else {}),
         }
         parent = run_dir / "checkpoints"
         saved = save_checkpoint(
@@ -181,13 +195,15 @@ class Trainer:
             self.config,
             manifest,
             self.state.contents(log.state()),
+            ranks,
         )
         self.state.files.commit(saved)
         if not self._told_of_links and not (parent / LAST).is_symlink():
             self._told_of_links = True
             log.warning(f"no symbolic links in {parent}: {LAST} is a text file with the checkpoint's name")
         try:
-            prune(parent, self.config.checkpoint.keep)
+            if ranks.first:
+                prune(parent, self.config.checkpoint.keep)
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
         return saved[CONFIG].path.parent.resolve()
@@ -197,23 +213,28 @@ class MetaTrainer(Trainer):
     """A trainer whose run plays what it learns from: the family's training tasks.
 
     Args:
-        config, family, device: as of Trainer.
+        config, family, device, ranks: as of Trainer.
     """
 
-    def __init__(self, config: Config, family: Family, device: torch.device) -> None:
-        replay = new_replay(config, family, device)
-        super().__init__(config, family, family.train_tasks, replay, device)
-        self.collector = Collector(config, family, replay)
+    def __init__(self, config: Config, family: Family, device: torch.device, ranks: Ranks = ALONE) -> None:
+        replay = new_replay(config, family, device, len(dealt(family.train_tasks, ranks)))
+        super().__init__(config, family, family.train_tasks, replay, device, ranks)
+        self.collector = Collector(config, family, replay, self.shard)
         self.ahead = CollectorAhead(self.collector, self.agent) if config.train.collect_ahead else None
         self.state = TrainingState(
-            self.learner, self.batches.generator, self.collector, ReplayFiles(replay), self.ahead
+            self.learner,
+            self.batches.generator,
+            self.collector,
+            ReplayFiles(replay, self.shard),
+            self.ahead,
+            ranks=ranks,
         )
 
 
-def new_replay(config: Config, family: Family, device: torch.device) -> TaskReplay:
-    """The replay of a run, still empty."""
+def new_replay(config: Config, family: Family, device: torch.device, tasks: int | None = None) -> TaskReplay:
+    """The replay of a run, still empty: of all training tasks, or of so many of them."""
     return TaskReplay(
-        len(family.train_tasks),
+        len(family.train_tasks) if tasks is None else tasks,
         episodes_kept(config, family.episode_steps),
         config.replay.context_episodes,
         family.episode_steps,

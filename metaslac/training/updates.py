@@ -15,6 +15,7 @@ from metaslac.learning.faults import write_dump
 from metaslac.learning.learner import Learner
 from metaslac.learning.optimizers import NonFinite
 from metaslac.networks.latent_models.base import Metrics
+from metaslac.ranks.sharding import WHOLE, Shard
 
 
 class NonFiniteUpdate(TrainingFault):
@@ -30,6 +31,7 @@ class Updates:
         run_dir: where the numbers of one that is not finite are left.
         count: how many updates were made, for the name of that file.
         warn: is told why there is no CUDA graph, where there could be one.
+        shard: of the rank that makes them.
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class Updates:
         run_dir: Path,
         count: Callable[[], int],
         warn: Callable[[str], None],
+        shard: Shard = WHOLE,
     ) -> None:
+        self._shard = shard
         self._learner = learner
         self._batches = batches
         self._run_dir = run_dir
@@ -61,9 +65,12 @@ class Updates:
             raise self._fault(error, batch) from None
 
     def numbers(self, metrics: Metrics) -> dict[str, float]:
-        """The metrics as numbers: the one place that waits for the device. Raises NonFiniteUpdate."""
+        """The metrics as numbers, the means of all ranks': the one place that waits for the device.
+
+        Raises NonFiniteUpdate.
+        """
         self.check()
-        return {name: float(value) for name, value in metrics.items()}
+        return self._shard.mean({name: float(value) for name, value in metrics.items()})
 
     def check(self) -> None:
         """Raise NonFiniteUpdate if any update so far was."""
@@ -82,7 +89,9 @@ class Updates:
         return self._graph[1]
 
     def _fault(self, error: NonFinite, batch: Batch | None) -> NonFiniteUpdate:
-        dump = self._run_dir / f"fault-{self._count():08d}.json"
+        ranks = self._shard.ranks
+        whose = f"-rank{ranks.rank}" if ranks.size > 1 else ""
+        dump = self._run_dir / f"fault-{self._count():08d}{whose}.json"
         try:
             write_dump(dump, str(error), batch, self._learner.networks, self._learner.config)
             return NonFiniteUpdate(f"{error}; its numbers are in {dump}")

@@ -128,7 +128,7 @@ def test_a_roll_out_is_that_of_a_loop_over_starts_and_steps(
     monkeypatch.setattr(
         world.learner.chance,
         "normal",
-        lambda *shape: drawn.append(torch.randn(shape, dtype=DOUBLE)) or drawn[-1],
+        lambda *shape, axis: drawn.append(torch.randn(shape, dtype=DOUBLE)) or drawn[-1],
     )
     heads = torch.tensor([1, 0, 2, 1])
     monkeypatch.setattr(world.learner.chance, "heads", lambda count, steps: heads)
