@@ -17,3 +17,12 @@ def local_ranks(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
     if started_by_torchrun(environment) == 1:
         return 0, 1
     return int(environment.get("LOCAL_RANK", 0)), int(environment.get("LOCAL_WORLD_SIZE", 1))
+
+
+def attempt(environment: Mapping[str, str] = os.environ) -> str:
+    """What tells the ranks of one start from those of an earlier one, where torchrun keeps their store.
+
+    It does on one machine. On several, each counts its own restarts, and every start has a store of its own.
+    """
+    alone = environment.get("WORLD_SIZE") == environment.get("LOCAL_WORLD_SIZE")
+    return environment.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"

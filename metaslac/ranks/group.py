@@ -6,6 +6,7 @@ What they say to each other is numbers and JSON; nothing is unpickled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,9 +15,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from metaslac.errors import MetaslacError
-from metaslac.ranks.environment import started_by_torchrun
+from metaslac.ranks.environment import attempt, started_by_torchrun
 from metaslac.ranks.ranks import ALONE, RankLost, Ranks
 
 # How long a rank waits for the others: within an update, and where they may play, evaluate or write files.
@@ -64,9 +67,8 @@ class Group(Ranks):
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
             raise RankLost(
-                f"rank {self.rank} of {self.size}: another rank has ended or does not answer ({reason})"
+                f"rank {self.rank} of {self.size}: another rank has ended or does not answer ({_reason(error)})"
             ) from None
 
 
@@ -81,10 +83,17 @@ def joined() -> Iterator[Ranks]:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
-        dist.init_process_group(backend, timeout=PATIENT)
+        store, rank, size = next(rendezvous("env://", timeout=PATIENT))
+        store = PrefixStore(attempt(), store)
+        dist.init_process_group(backend, timeout=PATIENT, store=store, rank=rank, world_size=size)
         ranks = Group()
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise MetaslacError(f"the ranks of torchrun do not find each other: {reason}") from None
+        raise MetaslacError(f"the ranks of torchrun do not find each other: {_reason(error)}") from None
     yield ranks
     dist.destroy_process_group()  # not after an error: others may be gone
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, without the place in torch's source that it begins with."""
+    text = re.sub(r"\[[^\]]*\.cc:\d+\]", "", str(error).partition("\n")[0])
+    return text.partition(". ")[0].strip()
