@@ -68,7 +68,7 @@ class Group(Ranks):
             yield
         except RuntimeError as error:
             raise RankLost(
-                f"rank {self.rank} of {self.size}: another rank has ended or does not answer ({_reason(error)})"
+                f"rank {self.rank} of {self.size}: another has ended or does not answer ({_reason(error)})"
             ) from None
 
 

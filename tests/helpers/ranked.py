@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,8 +85,9 @@ def fork_ranks(size: int, work: Work, *arguments: Any, timeout: float = 120) -> 
     ]
     for child in children:
         child.start()
+    deadline = time.monotonic() + timeout
     for child in children:
-        child.join(timeout)
+        child.join(max(0.0, deadline - time.monotonic()))
         child.kill()
         child.join()
     return [child.exitcode for child in children]
