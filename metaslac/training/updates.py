@@ -49,12 +49,16 @@ class Updates:
         self._run_dir = run_dir
         self._count = count
         self._warn = warn
+        asked = learner.device.type == "cuda" and learner.config.runtime.cuda_graph
+        self._graphs = asked and shard.ranks.size == 1
+        if asked and not self._graphs:
+            warn("several ranks: updates are made without a CUDA graph, which is slower")
         self._graph: tuple[Callable[[Batch], Metrics], GraphedStep] | None = None
 
     def make(self, update: Callable[[Batch], Metrics], windows: int | None = None) -> Metrics:
         """One update, one of the learner's, on a new batch. Raises NonFiniteUpdate."""
         learner = self._learner
-        if learner.device.type == "cuda" and learner.config.runtime.cuda_graph:
+        if self._graphs:
             return self._graphed(update, windows)()
         batch = None
         try:
