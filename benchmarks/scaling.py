@@ -2,8 +2,8 @@
 
 Weak scaling: two ranks, a core each, have twice the tasks in an update and in a visit that one rank has on
 one core. The same two processes hold all kinds of training, which take turns, a visit and its updates each:
-one rank while the other sleeps, two runs of one rank each that have nothing to do with each other, and one run
-of two ranks. Of a machine that does other work, the second and the third compare, and CPU seconds do.
+one rank while the other sleeps, two runs of one rank each that have nothing to do with each other, and one of
+two ranks. Of a machine that does other work, the second and the third compare, and CPU seconds do.
 """
 
 import argparse

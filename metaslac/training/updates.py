@@ -57,7 +57,6 @@ class Updates:
 
     def make(self, update: Callable[[Batch], Metrics], windows: int | None = None) -> Metrics:
         """One update, one of the learner's, on a new batch. Raises NonFiniteUpdate."""
-        learner = self._learner
         if self._graphs:
             return self._graphed(update, windows)()
         batch = None
