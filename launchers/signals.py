@@ -13,12 +13,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from metaslac.ranks.environment import signals_come_twice
+
 # Of a training that was stopped and whose last checkpoint holds all it had done (EX_TEMPFAIL: try again).
 STOPPED = 75
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 STDERR = 2
 # Slurm signals all processes of a job, and those that start others (torchrun, a sweep) pass it on.
 SECONDS_OF_ECHO = 0.5
+SECONDS_TO_SEND_ON = 10.0
 
 
 @dataclass
@@ -36,14 +39,16 @@ class Stop:
 def stop_requested() -> Iterator[Stop]:
     """Whether one of SIGNALS has come since; a second one ends the process at once, with 128 + its number.
 
-    The same once more within SECONDS_OF_ECHO is taken for the first.
+    The same once more within SECONDS_OF_ECHO is taken for the first, and under torchrun any within
+    SECONDS_TO_SEND_ON.
     """
-    stop, came = Stop(), 0.0
+    stop, came, torchrun = Stop(), 0.0, signals_come_twice()
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal came
         if stop():
-            if number == stop.number and time.monotonic() - came < SECONDS_OF_ECHO:
+            since = time.monotonic() - came
+            if (torchrun and since < SECONDS_TO_SEND_ON) or (number == stop.number and since < SECONDS_OF_ECHO):
                 return
             os._exit(128 + number)
         stop.number, came = number, time.monotonic()

@@ -26,3 +26,8 @@ def attempt(environment: Mapping[str, str] = os.environ) -> str:
     """
     alone = environment.get("WORLD_SIZE") == environment.get("LOCAL_WORLD_SIZE")
     return environment.get("TORCHELASTIC_RESTART_COUNT", "0") if alone else "0"
+
+
+def signals_come_twice(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a signal to all processes comes once more, from torchrun, which sends on what it gets itself."""
+    return "TORCHELASTIC_RUN_ID" in environment

@@ -42,7 +42,7 @@ def of_rank(rank: int, size: int, port: int) -> dict[str, str]:
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
         },
-        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "none"},
     }
 
 

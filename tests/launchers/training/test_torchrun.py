@@ -120,12 +120,15 @@ def test_kills_at_random_moments_change_nothing(whole: Path, tmp_path: Path, see
 
 
 def test_a_signal_to_one_rank_stops_all(tmp_path: Path) -> None:
+    """Also one that comes twice, as Ctrl-C does: from the terminal, and sent on by torchrun."""
     run_dir = tmp_path / "run"
     processes = start_ranks(2, "-m", "metaslac", *arguments(run_dir), "--updates=100000")
     deadline = time.monotonic() + 120
     while not (run_dir / "checkpoints" / "last").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    processes[1].send_signal(signal.SIGTERM)
+    processes[1].send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    processes[1].send_signal(signal.SIGINT)
     (code, out, err), (other, quiet, _) = finish(processes)
     assert (code, other) == (75, 75), err
     assert "stopped at update" in out and quiet == ""
