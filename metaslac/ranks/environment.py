@@ -29,5 +29,5 @@ def attempt(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def signals_come_twice(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether a signal to all processes comes once more, from torchrun, which sends on what it gets itself."""
+    """Whether a signal to all processes comes twice: torchrun sends on what it gets itself."""
     return "TORCHELASTIC_RUN_ID" in environment

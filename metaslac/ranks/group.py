@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -89,8 +89,14 @@ def joined() -> Iterator[Ranks]:
         ranks = Group()
     except (RuntimeError, ValueError) as error:
         raise MetaslacError(f"the ranks of torchrun do not find each other: {_reason(error)}") from None
-    yield ranks
-    dist.destroy_process_group()  # not after an error: others may be gone
+    whole = False
+    try:
+        yield ranks
+        whole = True
+    finally:
+        if whole or backend == "gloo":  # NCCL may wait for ranks that are gone
+            with suppress(RuntimeError):
+                dist.destroy_process_group()
 
 
 def _reason(error: Exception) -> str:
