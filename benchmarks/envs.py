@@ -1,6 +1,6 @@
 """Speed of the families, beside stock environments and a plain one-world loop: `python benchmarks/envs.py`.
 
-Contenders take turns, round by round, so that a busy machine slows them alike. The stock ones: stock.py.
+Contenders take turns, round by round, so that a busy machine slows them alike; they are in contenders/.
 """
 
 import argparse
@@ -21,7 +21,7 @@ sys.path[0] = str(ROOT)  # the repository, in place of this folder
 
 import numpy as np
 
-from benchmarks.one_world import Round, loop_for, timed
+from benchmarks.contenders.one_world import Round, loop_for, timed
 from metaslac import envs
 from metaslac.envs.pixels.back_end import BACK_END
 from metaslac.storage.provenance import machine
@@ -86,7 +86,8 @@ class Stock:
     def __init__(self, library: str, name: str, size: int) -> None:
         ours = ("LP_NUM_THREADS", "PYOPENGL_PLATFORM")
         environment = {name: value for name, value in os.environ.items() if name not in ours}
-        command = [sys.executable, str(ROOT / "benchmarks" / "stock.py"), library, name, str(size)]
+        script = ROOT / "benchmarks" / "contenders" / "stock.py"
+        command = [sys.executable, str(script), library, name, str(size)]
         self.name = f"{library} {name}"
         self._folder = tempfile.TemporaryDirectory()  # MuJoCo leaves a log of its warnings where it runs
         self._process = subprocess.Popen(
@@ -105,7 +106,7 @@ class Stock:
         print(seconds, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.name} ended early; run benchmarks/stock.py to see why")
+            raise RuntimeError(f"{self.name} ended early; run benchmarks/contenders/stock.py to see why")
         answer: Round = json.loads(line)
         return answer
 

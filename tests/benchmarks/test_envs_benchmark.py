@@ -67,7 +67,7 @@ def test_the_plain_loop_does_what_an_env_does(name: str) -> None:
     family = envs.make_family(name)
     assert isinstance(family, envs.TaskFamily)
     env = envs.make_vector_env(family, 1)
-    loop = load_script("benchmarks/one_world.py").OneWorldLoop(family, 64, seed=0)
+    loop = load_script("benchmarks/contenders/one_world.py").OneWorldLoop(family, 64, seed=0)
     frames, _ = env.reset(seed=[np.random.default_rng(0)], options={"task": [3]})
     loop._rng = np.random.default_rng(0)
     pictures = [(frames[0], loop.reset(family.tasks[3]))]
