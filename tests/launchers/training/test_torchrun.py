@@ -82,7 +82,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("update", 6),
         pytest.param("visit", 3, marks=pytest.mark.slow),
-        pytest.param("checkpoint", 70, marks=pytest.mark.slow),
+        pytest.param("checkpoint", 60, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_rank_is_restarted_and_the_run_goes_on_exactly(
