@@ -48,7 +48,8 @@ def stop_requested() -> Iterator[Stop]:
         nonlocal came
         if stop():
             since = time.monotonic() - came
-            if (torchrun and since < SECONDS_TO_SEND_ON) or (number == stop.number and since < SECONDS_OF_ECHO):
+            echo = number == stop.number and since < SECONDS_OF_ECHO
+            if echo or (torchrun and since < SECONDS_TO_SEND_ON):
                 return
             os._exit(128 + number)
         stop.number, came = number, time.monotonic()

@@ -10,31 +10,21 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
-import torch
 
 from metaslac.acting.adaptation import TaskAdaptation, of_all, slots_for
 from metaslac.acting.rollout import Interruptible, VectorEnv
-from metaslac.config.limits import room_setting
 from metaslac.config.sections import Config
-from metaslac.config.text import to_dict
 from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.evidence.evaluation import returns_array
-from metaslac.learning.faults import as_they_are, is_out_of_memory, what_to_lower
-from metaslac.ranks.ranks import RankLost, ToldElsewhere
-from metaslac.storage.checkpoint import Checkpoint, tensors_to_bytes
-from metaslac.storage.manifest import sha256_of
+from metaslac.learning.faults import is_out_of_memory, what_to_lower
+from metaslac.ranks.ranks import RankLost
 from metaslac.training.log.columns import Split, evaluation_columns
-from metaslac.training.log.run_log import LogState, Pace, RunLog
-from metaslac.training.log.trackers.tracker import About
-from metaslac.training.log.trackers.trackers import open_trackers
-from metaslac.training.log.unheard import Unheard
+from metaslac.training.log.run_log import Pace, RunLog
 from metaslac.training.refresh import Refresh
-from metaslac.training.run_directory import other_checkpoints
 from metaslac.training.saving import Saver
 from metaslac.training.trainer import Family, Trainer
 from metaslac.training.updates import NonFiniteUpdate, Updates
@@ -147,15 +137,15 @@ class Training(ABC):
         if self.ranks.agree(self._stop()):
             raise StopRequested
 
+    def between_of_own(self) -> None:
+        """The same within work that this rank does alone."""
+        if self._stop():
+            raise StopRequested
+
     def apart(self, work: Callable[[Callable[[], None]], Result]) -> Result:
         """Work that ranks do at their own pace, given what to call between steps; if one stops, all do."""
-
-        def between() -> None:
-            if self._stop():
-                raise StopRequested
-
         try:
-            result = work(between)
+            result = work(self.between_of_own)
         except StopRequested:
             self.ranks.tell(True)
             raise
@@ -234,7 +224,7 @@ class Training(ABC):
         """What trackers are told at last: returns, and a picture of what was learned."""
         self.log.result()
         with suppress(StopRequested):  # all is done, and only the picture not worth waiting for
-            picture = self.trainer.picture(Interruptible(evaluation_env, self.between))
+            picture = self.trainer.picture(Interruptible(evaluation_env, self.between_of_own))
             if picture is not None:
                 self.log.trackers.picture("last_episode", picture, self.progress.updates)
 
@@ -274,68 +264,6 @@ class Training(ABC):
     def _due(self, every: int) -> bool:
         """Whether something that happens every so many updates, and after the last, happens now."""
         return self.progress.updates % every == 0 or self.progress.updates == self.config.train.updates
-
-
-class Kept(NamedTuple):
-    """What is kept of a run and shown: where, and what there is already."""
-
-    run_dir: Path
-    quiet: bool  # nothing on the screen
-    checkpoint: Checkpoint | None  # to go on from
-
-
-def run_training(
-    kind: Callable[..., Training],
-    build: Callable[[], Trainer],
-    config: Config,
-    device: torch.device,
-    make_env: MakeEnv,
-    kept: Kept,
-    stop: Callable[[], bool],
-    hint: str,
-) -> None:
-    """Build a trainer, bring it back to a checkpoint if there is one, and run it in its directory.
-
-    Raises as Training.run does, and MetaslacError where there is no memory, the checkpoint cannot be gone on
-    from or the directory cannot be written to.
-    """
-    run_dir, checkpoint = kept.run_dir, kept.checkpoint
-    try:
-        trainer = build()
-        with trainer.ranks.together():
-            state = trainer.resume(checkpoint) if checkpoint else LogState()
-        check_alike(trainer)
-    except ToldElsewhere:
-        raise
-    except MetaslacError as error:
-        raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        room = "the data set's size" if config.offline else as_they_are(config, [room_setting(config)])
-        raise MetaslacError(f"no memory on {device.type} for replay and networks: lower {room}") from error
-    log: RunLog = Unheard()
-    with trainer.ranks.together():
-        try:
-            if trainer.ranks.first:
-                about = About(run_dir, to_dict(config), kept.quiet)
-                track = partial(open_trackers, config.runtime.track, about, checkpoint is not None)
-                updates = config.train.updates
-                log = RunLog(run_dir, total_updates=updates, quiet=kept.quiet, state=state, track=track)
-        except OSError as error:
-            reason = error.strerror or error
-            raise MetaslacError(f"cannot write to run directory {run_dir}: {reason}") from None
-    with log:
-        begun = checkpoint.path if checkpoint else None
-        kind(trainer, run_dir, log, stop, begun, hint).run(make_env)
-
-
-def check_alike(trainer: Trainer) -> None:
-    """Raise MetaslacError unless all ranks have the same weights."""
-    if trainer.ranks.size > 1:
-        sums = trainer.ranks.tell(sha256_of(tensors_to_bytes(trainer.learner.networks.state_dict())))
-        if len(set(sums)) > 1:
-            raise MetaslacError("the ranks do not begin with the same weights: are they all of one version?")
 
 
 def evaluation_interval(config: Config) -> int:

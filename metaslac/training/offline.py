@@ -20,7 +20,8 @@ from metaslac.replay.data_set import DataSet
 from metaslac.replay.recorded import RecordedExperience
 from metaslac.storage.checkpoint import Checkpoint, Content, SavedFile
 from metaslac.storage.manifest import TASKS_OF_DATA
-from metaslac.training.loop import Kept, MakeEnv, Training, run_training
+from metaslac.training.loop import MakeEnv, Training
+from metaslac.training.start import Kept, run_training
 from metaslac.training.state import TrainingState
 from metaslac.training.trainer import Family, Trainer
 

@@ -17,7 +17,8 @@ from metaslac.config.schedule import TrainConfig
 from metaslac.config.sections import Config
 from metaslac.ranks.ranks import ALONE, Ranks
 from metaslac.storage.checkpoint import Checkpoint
-from metaslac.training.loop import Kept, MakeEnv, Training, run_training
+from metaslac.training.loop import MakeEnv, Training
+from metaslac.training.start import Kept, run_training
 from metaslac.training.trainer import Family, MetaTrainer
 
 
