@@ -23,7 +23,8 @@ from metaslac.ranks.environment import attempt, started_by_torchrun
 from metaslac.ranks.ranks import ALONE, RankLost, Ranks
 
 # How long a rank waits for the others: within an update, and where they may play, evaluate or write files.
-QUICK, PATIENT = timedelta(seconds=45), timedelta(minutes=10)
+# TCP sends anew 51 s after a link was cut, and 25 s after: a link that comes back within 50 s is not noticed.
+QUICK, PATIENT = timedelta(seconds=55), timedelta(minutes=10)
 
 
 class Group(Ranks):

@@ -1,4 +1,4 @@
-"""Runs of the counting family for several ranks."""
+"""Runs for several ranks: of the counting family, and of point_robot by the command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fakes import CPU, FakeFamily, meta_train
-from runs import ahead_config, at
+from runs import STOPPABLE, ahead_config, at
 
 from metaslac.config.sections import Config
 from metaslac.ranks.ranks import Ranks
@@ -32,6 +32,13 @@ def run(ranks: Ranks, run_dir: Path, of: Config, stops: dict[int, int] | None = 
         meta_train(of, family, run_dir, CPU, quiet=True, checkpoint=checkpoint, stop=stop, ranks=ranks)
     except StopRequested:
         raise SystemExit(STOPPED) from None
+
+
+def arguments(run_dir: Path, updates: int = 12) -> list[str]:
+    """Those of the command, for a run of seconds."""
+    command = ["meta-train", "--family", "point_robot", "--preset", "quick", "--device", "cpu", "--quiet"]
+    command += ["--updates", str(updates), "--run-dir", str(run_dir)]
+    return command + [f"--set={assignment}" for assignment in (*STOPPABLE, "train.tasks_per_visit=8")]
 
 
 def assert_whole(run_dir: Path) -> None:

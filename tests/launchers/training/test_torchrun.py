@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from helpers.processes import children_of
+from helpers.rank_runs import arguments, assert_whole
 from helpers.ranked import ROOT, environment, finish, free_port, start_ranks
-from runs import STOPPABLE, assert_equal
+from runs import assert_equal
 
 from metaslac.launchers.cli import cli
-from metaslac.storage.checkpoint import load_checkpoint
-from metaslac.storage.manifest import damaged_files
 
 # Runs the command line; the second rank kills itself in the n-th call of one of these, before any restart.
 DRIVER = """
@@ -45,12 +44,6 @@ main()
 RESTARTS = 9
 
 
-def arguments(run_dir: Path) -> list[str]:
-    command = ["meta-train", "--family", "point_robot", "--preset", "quick", "--device", "cpu", "--quiet"]
-    command += ["--updates", "12", "--run-dir", str(run_dir)]
-    return command + [f"--set={assignment}" for assignment in (*STOPPABLE, "train.tasks_per_visit=8")]
-
-
 def torchrun(*command: str, ranks: int = 2) -> subprocess.Popen[str]:
     told = [f"--nproc-per-node={ranks}", f"--max-restarts={RESTARTS}", f"--master-port={free_port()}"]
     return subprocess.Popen(
@@ -61,11 +54,6 @@ def torchrun(*command: str, ranks: int = 2) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def assert_whole(run_dir: Path) -> None:
-    checkpoint = load_checkpoint(run_dir)
-    assert damaged_files(checkpoint.path, checkpoint.manifest) == []
 
 
 @pytest.fixture(scope="module")
