@@ -1,4 +1,4 @@
-# metaslac in a container, on CPUs unless built with TORCH_INDEX=https://pypi.org/simple; see docs/cluster.md.
+# metaslac in a container, for CPUs and GPUs; see docs/cluster.md.
 FROM python:3.12-slim
 
 # Rendering, as in the README and the Makefile; python3-venv is not needed here.
@@ -7,12 +7,12 @@ RUN apt-get update -q \
         libegl1 libopengl0 libgl1-mesa-dri \
     && rm -rf /var/lib/apt/lists/*
 
-# torch without CUDA; its wheels on PyPI have it, and are far larger.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Another index for torch alone: that which pip asks has wheels with CUDA, which are far larger.
+ARG TORCH_INDEX=
 WORKDIR /opt/metaslac
 COPY constraints.txt ./
-RUN pip install --no-cache-dir --constraint constraints.txt --index-url ${TORCH_INDEX} \
-        --extra-index-url https://pypi.org/simple torch
+RUN pip install --no-cache-dir --constraint constraints.txt \
+        ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch
 
 COPY . .
 # The commit that is built, for runs to say: git is not here to ask.
