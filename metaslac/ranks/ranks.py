@@ -53,6 +53,10 @@ class Ranks:
         """What the first rank gives."""
         return self.tell(value)[0]
 
+    def meet(self) -> None:
+        """Wait until all are here; one may have had long work that the others have not."""
+        self.tell(None)
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Within, what is wrong on one rank is raised on all; the first of those that it is wrong on says it.

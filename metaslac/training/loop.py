@@ -105,6 +105,7 @@ class Training(ABC):
             self.log.warning(f"this run is evaluated on the held-out tasks of {name}: {why}")
         with self.environments(make_env) as evaluation_env:
             try:
+                self.ranks.meet()
                 self._go_on(evaluation_env)
             except NonFiniteUpdate as fault:
                 raise self._fault(f"after {self._where()}: {fault}") from None
@@ -194,6 +195,7 @@ class Training(ABC):
             if last or progress.pretrained % self.config.runtime.log_every == 0:
                 told = self.updates.numbers(metrics)
                 self.log.pretraining(progress.pretrained, train.pretrain_updates, told)
+                self.ranks.meet()
             if last or progress.pretrained % self.config.checkpoint.every == 0 or self.saver.failing:
                 self.saver.try_to_save()
 
@@ -242,6 +244,7 @@ class Training(ABC):
             else:
                 found = dict.fromkeys(evaluation_columns(self.trainer.split, evaluation.episodes, infers))
             self.log.row(progress.updates, {**self.trainer.counts(), **progress.unlogged, **found})
+            self.ranks.meet()  # trackers and disks of the first may take their time
             progress.unlogged = None
             self.saver.behind = True
         if self._due(self.config.checkpoint.every) or self.saver.failing:

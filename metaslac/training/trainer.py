@@ -206,6 +206,7 @@ class Trainer:
                 prune(parent, self.config.checkpoint.keep)
         except OSError as error:
             log.warning(f"cannot delete old checkpoints in {parent}: {error.strerror or error}")
+        ranks.meet()
         return saved[CONFIG].path.parent.resolve()
 
 

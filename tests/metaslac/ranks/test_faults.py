@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from metaslac.networks.latent_models.base import Metrics
 from metaslac.ranks import group
 from metaslac.ranks.ranks import Ranks
 from metaslac.storage import checkpoint
-from metaslac.storage.checkpoint import load_checkpoint
+from metaslac.storage.checkpoint import load_checkpoint, prune
+from metaslac.training import trainer
+from metaslac.training.log.run_log import RunLog
 
 FAULT = 4  # exit code
 BROKEN = 1  # the rank
@@ -107,3 +109,26 @@ def test_a_checkpoint_that_one_rank_cannot_write_is_none(tmp_path: Path) -> None
     names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert "00000006" in names and "00000003" not in names and not any(".tmp" in name for name in names)
     assert_whole(tmp_path / "run")
+
+
+def slow(ranks: Ranks, run_dir: Path) -> None:
+    """Train with a log and a disk that keep the first rank longer than is waited for in an update."""
+    row = RunLog.row
+
+    def slow_row(self: RunLog, update: int, values: Mapping[str, float | None]) -> None:
+        time.sleep(6.0 * (update == 2))
+        row(self, update, values)
+
+    def slow_prune(parent: Path, keep: int) -> None:
+        time.sleep(6.0 * (parent / "00000004").exists() * (not (parent / "00000005").exists()))
+        prune(parent, keep)
+
+    RunLog.row = slow_row  # type: ignore[method-assign]
+    trainer.prune = slow_prune  # type: ignore[attr-defined]
+    run(ranks, run_dir, config())
+
+
+def test_work_of_the_first_rank_alone_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a tracker whose server does not answer, or a disk that is slow to delete."""
+    monkeypatch.setattr(group, "QUICK", timedelta(seconds=4))
+    assert fork_ranks(2, slow, tmp_path / "run", timeout=60) == [0, 0]
