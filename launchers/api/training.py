@@ -128,15 +128,16 @@ def train(
     `asked` names the settings that are the user's own, and not to be lowered for a family of few tasks.
     `hint` is said where a run on a CPU will take hours. Of several ranks the first one tells.
     """
-    if config.offline:
-        raise MetaslacError(
-            f"{run_dir} is of metaslac offline-train, which goes on with --resume {shlex.quote(str(run_dir))}"
-            if resuming
-            else "runtime.data_set is of metaslac offline-train, and nothing to be set"
-        )
     if not ranks.first:  # what there is to tell is the same on all
         quiet, tell = True, _nothing
     with ranks.together():
+        if config.offline:
+            raise MetaslacError(
+                f"{run_dir} is of metaslac offline-train, which goes on with "
+                f"--resume {shlex.quote(str(run_dir))}"
+                if resuming
+                else "runtime.data_set is of metaslac offline-train, and nothing to be set"
+            )
         device = choose_device(config.runtime.device)
         draw_on(device)
 

@@ -17,7 +17,7 @@ from metaslac.config.sections import Config
 from metaslac.config.text import to_dict
 from metaslac.errors import MetaslacError
 from metaslac.learning.faults import as_they_are, is_out_of_memory
-from metaslac.ranks.ranks import ToldElsewhere
+from metaslac.ranks.ranks import RankLost, ToldElsewhere
 from metaslac.storage.checkpoint import Checkpoint, tensors_to_bytes
 from metaslac.storage.manifest import sha256_of
 from metaslac.training.log.run_log import LogState, RunLog
@@ -49,8 +49,8 @@ def run_training(
 ) -> None:
     """Build a trainer, bring it back to a checkpoint if there is one, and run it in its directory.
 
-    Raises as Training.run does, and MetaslacError where there is no memory, the checkpoint cannot be gone on
-    from or the directory cannot be written to.
+    Raises as Training.run does, RankLost where another rank ends before that, and MetaslacError where there
+    is no memory, the checkpoint cannot be gone on from or the directory cannot be written to.
     """
     run_dir, checkpoint = kept.run_dir, kept.checkpoint
     try:
@@ -58,7 +58,7 @@ def run_training(
         with trainer.ranks.together():
             state = trainer.resume(checkpoint) if checkpoint else LogState()
         check_alike(trainer)
-    except ToldElsewhere:
+    except (ToldElsewhere, RankLost):
         raise
     except MetaslacError as error:
         raise MetaslacError(f"{error}{other_checkpoints(checkpoint.path) if checkpoint else ''}") from None

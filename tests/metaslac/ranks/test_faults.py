@@ -22,7 +22,7 @@ from metaslac.ranks import group
 from metaslac.ranks.ranks import Ranks
 from metaslac.storage import checkpoint
 from metaslac.storage.checkpoint import load_checkpoint, prune
-from metaslac.training import trainer
+from metaslac.training import start, trainer
 from metaslac.training.log.run_log import RunLog
 
 FAULT = 4  # exit code
@@ -86,6 +86,20 @@ def test_a_rank_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
     assert codes == [FAULT, -signal.SIGKILL]  # the test's own
     assert "does not answer" in (tmp_path / "run" / "said-0").read_text()
     assert timedelta(seconds=60) > group.QUICK
+
+
+def lost_early(ranks: Ranks, run_dir: Path) -> None:
+    """A rank ends before the training begins."""
+    if ranks.rank == BROKEN:
+        start.check_alike = lambda trainer: die()
+    try:
+        run(ranks, run_dir, config())
+    except TrainingFault:
+        raise SystemExit(FAULT) from None
+
+
+def test_a_rank_that_ends_before_the_training_is_no_bad_input(tmp_path: Path) -> None:
+    assert fork_ranks(2, lost_early, tmp_path / "run") == [FAULT, -signal.SIGKILL]
 
 
 def refused(ranks: Ranks, run_dir: Path) -> None:
