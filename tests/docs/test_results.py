@@ -17,6 +17,7 @@ from metaslac.evidence.evaluation_file import read_evaluation
     [
         *("point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params"),
         *("cheetah_vel/pearl", "cheetah_vel/offline", "point_robot/offline"),
+        *("cheetah_vel/long", "cheetah_dir/pearl", "walker_rand_params/pearl"),
     ],
 )
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
