@@ -54,6 +54,7 @@ class Learning:
 
     tasks: str = ""  # what those that the returns are of are called
     parts: Mapping[str, Part] = field(default_factory=dict)  # name of the x axis -> a chart for each episode
+    has_references: bool = False  # whether some of the charts show what is known of those tasks
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def learning(runs: Sequence[Run], references: Mapping[str, References]) -> Learn
             words = f"{called.capitalize()} return of episode {episode} over {label}. {ends}."
             charts.append(Chart(data_uri(SVG, svg), title, words))
         parts[label] = Part(charts)
-    return Learning(" and ".join(tasks), parts)
+    return Learning(" and ".join(tasks), parts, bool(lines_at))
 
 
 def adaptation(

@@ -101,6 +101,9 @@ DECIDED = {
 )
 @config_option
 @click.option(
+    "--updates", type=int, show_default="the preset's", help="Updates after pre-training, of every run."
+)
+@click.option(
     "--set",
     "assignments",
     multiple=True,
@@ -141,6 +144,7 @@ def sweep(
     device: str | None,
     out: Path | None,
     config: Path | None,
+    updates: int | None,
     assignments: tuple[str, ...],
     track: str | None,
     episodes: int,
@@ -172,7 +176,7 @@ def sweep(
     threads = threads or (SLURM_THREADS if resources else max(1, chosen_threads(0).number // jobs))
     if resources and device is None:
         device = "cuda" if resources.gpus else "cpu"
-    flags = {"family": family, "device": device, "threads": threads, "track": track}
+    flags = {"family": family, "device": device, "threads": threads, "updates": updates, "track": track}
     given = {name: str(value) for name, value in flags.items() if value is not None}
     changes = [f"{SETTINGS[name]}={value}" for name, value in given.items()]
     assignments = (*assignments_in(config, given), *assignments)

@@ -125,7 +125,8 @@ def settings_in(path: Path) -> dict[str, Any]:
             elif "." in str(section):
                 named = {str(section): entries}
             else:
-                raise MetaslacError(f"{section} is not a section with settings")
+                hint = "; presets are asked for by --preset" if section == "preset" else ""
+                raise MetaslacError(f"{section} is not a section with settings{hint}")
             if twice := named.keys() & values.keys():
                 raise MetaslacError(f"{min(twice)} is there twice")
             for name, value in named.items():

@@ -35,7 +35,7 @@ FOR_EVER = 1_000_000
 def arguments(out: Path, *more: str, updates: int = 6) -> list[str]:
     command = ["sweep", "--family", "point_robot", "--preset", "quick", "--device", "cpu", "--threads", "1"]
     command += ["--episodes", "2", "--trials", "1", "--out", str(out), *more]
-    return command + [f"--set={assignment}" for assignment in (*STOPPABLE, f"train.updates={updates}")]
+    return command + [f"--updates={updates}", *(f"--set={assignment}" for assignment in STOPPABLE)]
 
 
 STARTED: list[int] = []

@@ -52,6 +52,7 @@ def test_a_whole_configuration_comes_back_from_any_preset(preset: str, tmp_path:
         ("train: {update: 1}", "unknown setting 'train.update'; did you mean"),
         ("trian: {updates: 1}", "unknown setting 'trian.updates'"),
         ("train: 3", "train is not a section with settings"),
+        ("preset: quick", "preset is not a section with settings; presets are asked for by --preset"),
         ("train.updates: many", "train.updates must be a whole number"),
         ("train.update: 3", "unknown setting 'train.update'; did you mean"),
         ("train: {updates: 3}\ntrain.updates: 4", "train.updates is there twice"),
