@@ -226,14 +226,20 @@ def make_learner(config: Config) -> Learner:
         return Learner(config, 1, 1, CPU, torch.Generator().manual_seed(1))
 
 
-def make_batch(config: Config, terminates: bool = False, seed: int = 2) -> Batch:
-    family = FakeFamily(uneven=True, terminates=terminates)
+def random_replay(family: FakeFamily) -> TaskReplay:
+    """Two random episodes of each training task."""
     replay = TaskReplay(4, 2, 2, family.episode_steps, 32, 1, CPU)
     env = family.make_vector_env(4)
     for repeat in range(2):
         keys = [(repeat, task) for task in range(4)]
         for task, episode in enumerate(run_random(env, family.train_tasks, keys, 1)):
             replay.add(task, episode, context=True)
+    return replay
+
+
+def make_batch(config: Config, terminates: bool = False, seed: int = 2) -> Batch:
+    family = FakeFamily(uneven=True, terminates=terminates)
+    replay = random_replay(family)
     generator = torch.Generator().manual_seed(seed)
     tasks = torch.tensor([3, 1, 0])
     params = torch.tensor([family.tasks[i].params for i in tasks])

@@ -125,6 +125,7 @@ def of_all(own: Sequence[TaskAdaptation], tasks: Sequence[Task], ranks: Ranks) -
         [[entry.trial, entry.returns, entry.belief_mean.tolist(), entry.belief_std.tolist()] for entry in own]
     )
     nothing = np.zeros((0, 0), dtype=np.float32)
+    place = {task.index: number for number, task in enumerate(tasks)}
     found = []
     for rank, entries in enumerate(told):
         trials = len(entries) // max(len(tasks[rank :: ranks.size]), 1)
@@ -134,7 +135,7 @@ def of_all(own: Sequence[TaskAdaptation], tasks: Sequence[Task], ranks: Ranks) -
                 np.array(part, dtype=np.float32).reshape(len(returns) + 1, -1) for part in (mean, std)
             )
             found.append(TaskAdaptation(task, trial, returns, means, stds, [], nothing, nothing))
-    return sorted(found, key=lambda entry: [task.index for task in tasks].index(entry.task.index))
+    return sorted(found, key=lambda entry: place[entry.task.index])
 
 
 def mean_width(stds: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -49,11 +49,12 @@ def check_tasks(config: Config, tasks: int, whose: str) -> None:
 
 def check_ranks(config: Config, tasks: int, ranks: int) -> None:
     """Raise MetaslacError for more processes than there are tasks for each of them to play and learn from."""
-    counts = {name: getattr(config.train, name) for name in task_counts(config)}
-    for name, count in {**{f"train.{name}": count for name, count in counts.items()}, "tasks": tasks}.items():
+    counts = {f"train.{name} is": getattr(config.train, name) for name in task_counts(config)}
+    for what, count in {**counts, "training tasks are": tasks}.items():
         if count < ranks:
-            what = f"{name} is {count}" if name != "tasks" else f"there are {tasks} training tasks"
-            raise MetaslacError(f"{ranks} ranks are too many: {what}, and each rank needs one or more")
+            raise MetaslacError(
+                f"{ranks} ranks are too many: {what} {count}, and each rank needs one or more"
+            )
     if ranks > 1 and config.actor_critic.cloning_weight:
         raise MetaslacError(
             "actor_critic.cloning_weight is of one process: losses are over the mean |Q| of a whole batch"

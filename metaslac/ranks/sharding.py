@@ -6,7 +6,7 @@ All of it is a function of the number of ranks: nothing of it is saved.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -98,7 +98,7 @@ class Scaled(torch.autograd.Function):
     """Rows of all ranks; a row's gradient is that of the mean over tasks of all ranks' losses."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, shard: Shard, share: Share) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, rows: Tensor, shard: Shard, share: Share) -> Tensor:
         each = len(rows) // share.size
         ctx.shard, ctx.place = shard, (each * share.first, len(rows))
         everything = rows.new_zeros(each * share.total, *rows.shape[1:])
@@ -106,7 +106,7 @@ class Scaled(torch.autograd.Function):
         return shard.ranks.sum_(everything)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         weight = ctx.shard.weight
         summed = ctx.shard.ranks.sum_(gradient * weight)
         return summed.narrow(0, *ctx.place) / weight, None, None

@@ -65,8 +65,6 @@ class KeptFeatures:
 
     def _added(self, place: int, count: int) -> None:
         self._waiting.append((0, self._take(place, count, self._learner.networks.standardised())))
-        if self._shard.ranks.size == 1:
-            self._settle()
 
     def _settle(self) -> None:
         """Take in what was added on any rank."""

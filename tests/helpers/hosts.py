@@ -12,15 +12,15 @@ from dataclasses import dataclass
 LINK = "link0"  # what each host calls its end
 
 
-def can_make_hosts() -> bool:
-    """Whether this process may: it takes iproute2 and the rights of root."""
+def why_no_hosts() -> str:
+    """Why this process cannot make them; empty if it can."""
     if shutil.which("ip") is None or os.geteuid():
-        return False
-    made = subprocess.run(["ip", "netns", "add", "metaslac-probe"], capture_output=True, check=False)
-    if made.returncode:
-        return False
-    subprocess.run(["ip", "netns", "del", "metaslac-probe"], check=True)
-    return True
+        return "network namespaces take iproute2 and the rights of root"
+    try:
+        with two_hosts():
+            return ""
+    except subprocess.CalledProcessError as error:
+        return f"no network namespaces: {error.stderr.decode().strip()}"
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Host:
 
 
 @contextmanager
-def two_hosts(name: str) -> Iterator[Sequence[Host]]:
-    """Two, linked; whatever runs in them has to end before."""
-    hosts = [Host(f"{name}-{number}", f"10.213.77.{number + 1}") for number in range(2)]
+def two_hosts() -> Iterator[Sequence[Host]]:
+    """Two, linked, one pair of this process at a time; whatever runs in them has to end before."""
+    hosts = [Host(f"metaslac-{os.getpid()}-{number}", f"10.213.77.{number + 1}") for number in range(2)]
     try:
         for host in hosts:
             _ip("netns", "add", host.name)

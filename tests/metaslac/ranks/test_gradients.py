@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import CPU, FakeFamily, tiny_config
+from fakes import CPU, FakeFamily, random_replay, tiny_config
 from helpers.ranked import alone, fork_ranks
 
-from metaslac.acting.rollout import run_random
 from metaslac.config.text import apply_settings
 from metaslac.learning.batch import Batch, each
 from metaslac.learning.learner import Learner
 from metaslac.ranks.ranks import Ranks
 from metaslac.ranks.sharding import Shard
-from metaslac.replay.task_replay import TaskReplay
 
 TASKS = 5
 
@@ -29,12 +27,7 @@ def learn(ranks: Ranks, folder: Path, settings: list[str]) -> None:
     config = replace(config, train=replace(config.train, tasks_per_update=TASKS, windows=8, extra_steps=1))
     config = apply_settings(config, settings)
     family = FakeFamily(uneven=True, terminates=True)
-    replay = TaskReplay(4, 2, 2, family.episode_steps, 32, 1, CPU)
-    env = family.make_vector_env(4)
-    for repeat in range(2):
-        keys = [(repeat, task) for task in range(4)]
-        for task, episode in enumerate(run_random(env, family.train_tasks, keys, 1)):
-            replay.add(task, episode, context=True)
+    replay = random_replay(family)
     shard = Shard(ranks, TASKS)
     share = shard.share(TASKS)
     torch.manual_seed(0)
