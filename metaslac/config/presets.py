@@ -184,7 +184,7 @@ _FEATURE_FAMILIES: dict[str, Settings] = {
     "cheetah_dir": {
         **_CHEETAH,
         "replay.episodes_per_task": 3_000,
-        "replay.context_episodes": 5,
+        "replay.context_episodes": 10,
         "train.updates": 4_000,
         "train.initial_episodes": 100,
         "train.tasks_per_visit": 2,

@@ -145,8 +145,16 @@ PEARL_QUICK: Settings = {
     "checkpoint.every": 1_000,
 }
 
-_QUICK_BODIES: Settings = {
+# What bodies of many joints need beyond it (walker_rand_params, blind: 286 without, above 400 with).
+_WIDE: Settings = {
     "family.action_repeat": 2,
+    "actor_critic.standardise": True,
+    "actor_critic.hidden_size": 256,
+    "actor_critic.actor_layer_norm": True,
+}
+
+_QUICK_BODIES: Settings = {
+    **_WIDE,
     "task.next_observation": True,
     "actor_critic.gamma": 0.98,
     "actor_critic.reward_scale": 1.0,
@@ -161,6 +169,22 @@ PEARL_QUICK_FAMILIES: Mapping[str, Settings] = {
         "actor_critic.reward_scale": 2.0,
         "actor_critic.target_entropy": 0.0,
     },
+    "cheetah_dir": {
+        **_WIDE,
+        "actor_critic.reward_scale": 2.0,
+        "actor_critic.target_entropy": 0.0,
+        "replay.episodes_per_task": 3_000,
+        "replay.context_episodes": 10,
+        "train.updates": 4_000,
+        "train.initial_episodes": 100,
+        "train.tasks_per_visit": 2,
+        "train.prior_episodes": 10,
+        "train.posterior_episodes": 10,
+        "evaluation.every": 500,
+    },
+    "ant_dir": {**_WIDE, "actor_critic.gamma": 0.97, "actor_critic.target_entropy": 0.0},
+    "ant_goal": {**_WIDE, "actor_critic.target_entropy": 0.0},
+    "humanoid_dir": {**_WIDE, "actor_critic.gamma": 0.97, "actor_critic.target_entropy": 0.0},
     "walker_rand_params": _QUICK_BODIES,
     "hopper_rand_params": _QUICK_BODIES,
     # Its returns are small beside their KL: what PEARL's factor of 100 on rewards is for.
