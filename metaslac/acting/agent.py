@@ -24,6 +24,7 @@ from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_models.base import LatentModel
 from metaslac.networks.meta_slac import MetaSLAC, TaskParams
 from metaslac.networks.states import StateEncoder
+from metaslac.networks.task_prior import TaskPrior
 from metaslac.storage.checkpoint import Checkpoint, load_checkpoint
 
 Frames = NDArray[Any]  # pictures as uint8, or states as float64
@@ -59,6 +60,7 @@ class Agent:
         actor: Actor,
         task_params: TaskParams,
         latent_model: LatentModel | None,
+        task_prior: TaskPrior | None,
         action_size: int,
         num_params: int,
     ) -> None:
@@ -71,17 +73,25 @@ class Agent:
         self._actor = actor
         self._task_params = task_params
         self._latent_model = latent_model  # None if the actor sees no latents
+        self._task_prior = task_prior  # None if it is N(0, I)
 
     @classmethod
     def from_networks(cls, config: Config, networks: MetaSLAC, action_size: int, num_params: int) -> Agent:
         """An agent that acts with a learner's networks as they are and as they go on learning."""
         latent_model = networks.latent_model if networks.actor.of_latent else None
         parts = networks.encoder, networks.context_encoder, networks.actor, networks.task_params
-        return cls(config, *parts, latent_model, action_size, num_params)
+        return cls(config, *parts, latent_model, networks.task_prior, action_size, num_params)
 
     def copy(self) -> Agent:
         """An agent that acts with networks of its own, which are as these are now and stay so."""
-        parts = self._encoder, self._context_encoder, self._actor, self._task_params, self._latent_model
+        parts = (
+            self._encoder,
+            self._context_encoder,
+            self._actor,
+            self._task_params,
+            self._latent_model,
+            self._task_prior,
+        )
         return Agent(self.config, *copy.deepcopy(parts), self.action_size, self.num_params)
 
     @property
@@ -95,6 +105,8 @@ class Agent:
         }
         if self._latent_model is not None:
             networks["latent_model"] = self._latent_model
+        if self._task_prior is not None:
+            networks["task_prior"] = self._task_prior
         return nn.ModuleDict(networks)
 
     def acting_weights(self) -> dict[str, Tensor]:
@@ -163,7 +175,7 @@ class Agent:
         elif inference == "blind":
             self.m = torch.zeros(len(frames), self.task_size, device=self.device)
         else:
-            self.m = self._noise(self.task_size) if explore else self._drawn()
+            self.m = self._drawn(explore)
 
     @torch.no_grad()
     def act(self, deterministic: bool = False) -> NDArray[np.float32]:
@@ -231,13 +243,23 @@ class Agent:
         """Mean and standard deviation of m given everything observed since begin_task(), (N, M)."""
         return self._belief.gaussian
 
-    def _drawn(self) -> Tensor:
-        """m (N, M) of the belief: a sample, or its mean on slots where the belief is narrow."""
-        m = self._belief.sample(self._noise(self.task_size))
-        if not self._drawing.mean_below:
+    def _drawn(self, explore: bool = False) -> Tensor:
+        """m (N, M) of the prior, to `explore`; else of the belief, its mean on slots where that is narrow."""
+        if self._task_prior is not None:
+            m = self._task_prior.draw(self._evidence(explore), self._noise(self.task_size + 1))
+        else:
+            noise = self._noise(self.task_size)
+            m = noise if explore else self._belief.sample(noise)
+        if explore or not self._drawing.mean_below:
             return m
         mean, std = self._belief.gaussian
         return torch.where(std.mean(1, keepdim=True) < self._drawing.mean_below, mean, m)
+
+    def _evidence(self, explore: bool) -> TaskBelief:
+        """What was observed of every slot's task, or nothing, to `explore`."""
+        prior_factor = self.config.task.prior_factor
+        none = TaskBelief.prior(len(self._rngs), self.task_size, prior_factor, self.device)
+        return (none if explore else self._belief).evidence(prior_factor)
 
     def _filtered(self, deterministic: bool) -> Tensor | None:
         """z (N, Z) of the newest frame, filtered over the history; None if the actor sees none."""

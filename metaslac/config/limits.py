@@ -55,6 +55,10 @@ def check_ranks(config: Config, tasks: int, ranks: int) -> None:
             raise MetaslacError(
                 f"{ranks} ranks are too many: {what} {count}, and each rank needs one or more"
             )
+    if ranks > 1 and config.learns_prior:
+        raise MetaslacError(
+            "task.prior_beliefs is of one process: each would remember those of its own tasks"
+        )
     if ranks > 1 and config.actor_critic.cloning_weight:
         raise MetaslacError(
             "actor_critic.cloning_weight is of one process: losses are over the mean |Q| of a whole batch"

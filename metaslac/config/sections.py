@@ -145,6 +145,13 @@ class TaskConfig:
         True, "whether the context encoder sees where a transition led; PEARL's mostly does not", older=True
     )
     prior_factor: bool = setting(True, "whether N(0, I) is one factor of the product of Gaussians")
+    prior_beliefs: int = count(
+        0,
+        "beliefs of training tasks among which m is drawn while acting, weighed by evidence; 0 draws from "
+        "N(0, I) and the belief",
+        low=0,
+        older=0,
+    )
     gradient: str = setting(
         "both", "what trains the context encoder: the critic, the model, or both", choices=TASK_GRADIENT
     )
@@ -285,6 +292,11 @@ class Config:
     def keeps_features(self) -> bool:
         """Whether what actor and critics see is in the replay as it is, and nothing has to be encoded."""
         return self.on_states or self.train.freeze_encoder
+
+    @property
+    def learns_prior(self) -> bool:
+        """Whether acting draws m among beliefs of training tasks."""
+        return self.task.inference == "infer" and self.task.prior_beliefs > 0
 
     @property
     def learns_temperature(self) -> bool:

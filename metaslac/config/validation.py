@@ -90,6 +90,11 @@ def _check_together(config: Config) -> None:
             "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
             "of low rank is no distribution"
         )
+    if config.learns_prior and task.prior_beliefs < train.tasks_per_update:
+        raise MetaslacError(
+            f"task.prior_beliefs ({task.prior_beliefs}) must be 0, or at least train.tasks_per_update "
+            f"({train.tasks_per_update}): every update has so many new ones"
+        )
     if model.last_action_weight and config.family.frames == 1:
         raise MetaslacError(
             "model.last_action_weight needs family.frames of 2 or 3: one picture shows no motion"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from metaslac.config.sections import TaskConfig
@@ -65,7 +66,11 @@ class Inferred:
         scores = chance.uniform(*valid.shape).masked_fill(~valid, 2.0)
         chosen = (scores.argsort(1).argsort(1) < most) & valid
         factors = self._networks.context_encoder(*transitions[:4])
-        return TaskBelief.prior(tasks, config.size, config.prior_factor, device).update(factors, chosen)
+        prior = TaskBelief.prior(tasks, config.size, config.prior_factor, device)
+        if self._networks.task_prior is not None:
+            with torch.no_grad():
+                self._networks.task_prior.take_in(prior.update(factors, valid).gaussian.mean)
+        return prior.update(factors, chosen)
 
     def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
         """A sample of the belief."""

@@ -71,6 +71,11 @@ class TaskBelief(NamedTuple):
         shift = (weighted * values[..., None]).sum((1, 2))
         return TaskBelief(self.precision + precision, self.shift + shift)
 
+    def evidence(self, prior_factor: bool) -> TaskBelief:
+        """The product of what was observed alone, without the factor N(0, I) of `prior`."""
+        prior = TaskBelief.prior(*self.shift.shape, prior_factor, self.shift.device)
+        return TaskBelief(self.precision - prior.precision, self.shift)
+
     @property
     def gaussian(self) -> Gaussian:
         """The belief's mean and standard deviation in each dimension, (B, M)."""

@@ -18,6 +18,7 @@ from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAct
 from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_models.make import make_latent_model
 from metaslac.networks.states import StateEncoder
+from metaslac.networks.task_prior import TaskPrior
 
 
 class TaskParams(nn.Module):
@@ -88,6 +89,7 @@ class MetaSLAC(nn.Module):
             config.task.factor_rank,
             config.task.next_observation,
         )
+        self.task_prior = TaskPrior(config.task.prior_beliefs, size) if config.learns_prior else None
         self.task_params = TaskParams(num_params, config.task.hidden_size, size)
         self.actor = Actor(model.window, f_size, action_size, size, actor_critic, latent_size)
         self.sight = Sight(actor_critic, model.window, f_size, action_size, latent_size, state_size)

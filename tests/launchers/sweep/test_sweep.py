@@ -168,6 +168,10 @@ def test_another_sweep_is_not_mixed_with_it(one: Path) -> None:
         (["--set", "train.update=3"], "did you mean 'train.updates'"),
         (["--set", "train.windows=33"], "train.steps_per_batch"),
         (["--set", "task.size=0"], "task.size must be at least 1 when task.inference is infer"),
+        (
+            ["--set", "task.prior_beliefs=1"],
+            "task.prior_beliefs (1) must be 0, or at least train.tasks_per_update",
+        ),
         (["--set", "train.tasks_per_update=81"], "has 80 training tasks"),
         (["--set", " train.seed =1"], "--set train.seed: --seeds and --first-seed decide it"),
         (["--set", "task.inference=blind"], "--task-inference decides it"),

@@ -12,6 +12,7 @@ from fakes import CPU, FRAME, tiny_config
 
 from metaslac.acting.agent import Agent, agent_from_checkpoint
 from metaslac.config.sections import LATENT_KINDS, TASK_INFERENCE, Config
+from metaslac.config.text import with_values
 from metaslac.errors import MetaslacError
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.storage.checkpoint import load_checkpoint
@@ -68,6 +69,19 @@ def test_they_suffice(case: tuple[str, str, str], tmp_path: Path) -> None:
     for other in (exported, agent):
         for one, same in zip(before, played(other), strict=True):
             np.testing.assert_array_equal(one, same)
+
+
+def test_the_beliefs_that_m_is_drawn_among_go_with_them(tmp_path: Path) -> None:
+    config = with_values(config_of("features", "slac", "infer"), {"task.prior_beliefs": 4})
+    agent = agent_of(config)
+    alone = played(agent)
+    agent.networks["task_prior"].take_in(torch.tensor([[30.0, 0.0], [0.0, 30.0]]))
+    before = played(agent)
+    assert any((one != other).any() for one, other in zip(alone, before, strict=True))
+    save_agent(tmp_path / "agent", agent.acting_weights(), config, FACTS, {})
+    exported = agent_from_checkpoint(load_checkpoint(tmp_path / "agent"), tmp_path, CPU)
+    for one, same in zip(before, played(exported), strict=True):
+        np.testing.assert_array_equal(one, same)
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)

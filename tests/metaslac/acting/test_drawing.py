@@ -15,7 +15,10 @@ from metaslac.acting.agent import ONCE, Agent, Drawing
 from metaslac.acting.rollout import rng_of, run_trial
 from metaslac.acting.single_task import SingleTaskAgent, drawing_of
 from metaslac.config.sections import Config
+from metaslac.config.text import with_values
 from metaslac.errors import MetaslacError
+from metaslac.networks.context_encoder import TaskBelief
+from metaslac.networks.task_prior import TaskPrior
 from metaslac.training.trainer import MetaTrainer
 
 
@@ -57,6 +60,26 @@ def test_what_is_drawn_has_the_beliefs_distribution() -> None:
     exact = MultivariateNormal(torch.linalg.solve(precision, shift), precision_matrix=precision)
     assert torch.allclose(last["m"].mean(0), exact.mean, atol=0.05)
     assert torch.allclose(last["m"].T.cov(), exact.covariance_matrix, atol=0.05)
+
+
+def test_among_beliefs_of_training_tasks_evidence_decides_and_exploring_knows_none() -> None:
+    """The posterior of the mixture itself is tested in networks/test_task_prior.py."""
+    agent = make_agent(with_values(tiny_config(), {"task.prior_beliefs": 4}))
+    prior = agent.networks["task_prior"]
+    assert isinstance(prior, TaskPrior)
+    prior.take_in(torch.tensor([[1.0, 2.0], [-1.0, 0.0], [3.0, -2.0]]))
+    agent.begin_task(2)
+    frames = np.stack([FRAME, FRAME])
+    for explore in (True, False, True):
+        agent.begin_episode(frames, [rng_of(7, slot) for slot in range(2)], explore, Drawing(2))
+        rngs = [rng_of(7, slot) for slot in range(2)]
+        noise = torch.stack([torch.from_numpy(rng.standard_normal(3, dtype=np.float32)) for rng in rngs])
+        belief = agent._belief
+        evidence = TaskBelief(belief.precision - torch.eye(2), belief.shift)
+        nothing = TaskBelief(torch.zeros(2, 2, 2), torch.zeros(2, 2))
+        assert torch.allclose(agent.m, prior.draw(nothing if explore else evidence, noise))
+        for _ in range(3):
+            agent.observe(np.full((2, 1), 0.3, np.float32), np.full(2, -0.2), frames)
 
 
 @pytest.mark.parametrize("every", [0, 1])

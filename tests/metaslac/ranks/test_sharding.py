@@ -69,6 +69,7 @@ def test_shares_are_cuts_of_what_one_rank_would_draw() -> None:
     [
         ({"train.tasks_per_update": 2}, "3 ranks are too many: train.tasks_per_update is 2"),
         ({"train.tasks_per_visit": 2}, "3 ranks are too many: train.tasks_per_visit is 2"),
+        ({"task.prior_beliefs": 9}, "task.prior_beliefs is of one process"),
         ({"actor_critic.cloning_weight": 0.1}, "actor_critic.cloning_weight is of one process"),
     ],
 )

@@ -58,11 +58,12 @@ LOMPO = {**IMAGINED, "actor_critic.cloning_weight": 0.0, "actor_critic.determini
     [
         ("slac", {}),
         ("deterministic", {}),
+        ("slac", {"task.prior_beliefs": 5}),
         ("slac", IMAGINED),
         ("filtering", LOMPO),
         ("slac", {"train.cloning": True}),
     ],
-    ids=["slac", "deterministic", "imagined", "lompo", "cloned"],
+    ids=["slac", "deterministic", "prior", "imagined", "lompo", "cloned"],
 )
 def test_stops_change_nothing_where_an_actor_on_latents_plays_ahead(
     kind: str, more: dict[str, Any], tmp_path: Path
