@@ -67,7 +67,12 @@ def carry_out(
     from metaslac.learning.memory import check_memory, memory_line
     from metaslac.training.log.trackers.trackers import check_installed
     from metaslac.training.loop import StopRequested
-    from metaslac.training.run_directory import prepare_run_directory, start_run_directory
+    from metaslac.training.run_directory import (
+        cleared_if_refused,
+        not_there,
+        prepare_run_directory,
+        start_run_directory,
+    )
     from metaslac.training.state import is_finished
 
     config, family, need, ranks = work.config, work.family, work.need, work.ranks
@@ -81,6 +86,7 @@ def carry_out(
         threads = chosen_threads(config.runtime.threads)
     if work.note:
         tell(work.note)
+    made = not_there(run_dir)
     stopping = stop if isinstance(stop, AbstractContextManager) else nullcontext(stop)
     with (
         _locked_by_first(ranks, run_dir, tell),
@@ -108,20 +114,24 @@ def carry_out(
             "validation_hash": family.validation_hash,
             "threads": threads._asdict(),
         }
-        with ranks.together():
-            if ranks.first:
-                start_run_directory(run_dir, config, about, note=f"CPU threads {threads_line(threads)}")
+        clearing = cleared_if_refused(run_dir, made) if ranks.first and not resumes else nullcontext()
         asked = threads.number if ranks.size > 1 else config.runtime.threads
         try:
-            work.run(
-                partial(make_vector_env, family, threads=asked, tolerant=True),
-                run_dir,
-                device,
-                quiet=quiet,
-                checkpoint=checkpoint,
-                stop=asked_to_stop,
-                hint=hint if device.type == "cpu" else "",
-            )
+            with clearing:
+                with ranks.together():
+                    if ranks.first:
+                        start_run_directory(
+                            run_dir, config, about, note=f"CPU threads {threads_line(threads)}"
+                        )
+                work.run(
+                    partial(make_vector_env, family, threads=asked, tolerant=True),
+                    run_dir,
+                    device,
+                    quiet=quiet,
+                    checkpoint=checkpoint,
+                    stop=asked_to_stop,
+                    hint=hint if device.type == "cpu" else "",
+                )
         except StopRequested as where:
             command = (
                 f"{config.command} --resume {shlex.quote(str(run_dir))}{family_option(config.family.name)}"

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from metaslac.config.sections import Config
 from metaslac.config.text import differences, from_yaml, listed, to_dict, to_yaml
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.storage.checkpoint import checkpoints_in, mend_last, remove_leftovers, verified_config
 from metaslac.storage.files import write_atomically
 from metaslac.storage.last import command_to_point_at, last_in
@@ -153,6 +154,34 @@ def locked(run_dir: Path, warn: Callable[[str], None] = lambda text: None) -> It
             reason = error.strerror or error
             raise MetaslacError(f"cannot use {run_dir} as run directory: {reason}") from None
         yield
+
+
+def not_there(path: Path) -> list[Path]:
+    """The directory and those above it that there are not yet, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+@contextmanager
+def cleared_if_refused(run_dir: Path, made: Sequence[Path]) -> Iterator[None]:
+    """Within, a new run begins; where it is refused before it has, all that it wrote is deleted again.
+
+    For a directory that is locked and had nothing in it. `made` are those that were made for it, as of
+    `not_there`. What stops a training that has begun, a TrainingFault, leaves everything.
+    """
+    try:
+        yield
+    except TrainingFault:
+        raise
+    except MetaslacError:
+        with suppress(OSError):  # such as a tracker's own process that is still writing
+            for entry in run_dir.iterdir():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink()
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 def _remove_leftovers(run_dir: Path, warn: Callable[[str], None]) -> None:

@@ -12,11 +12,13 @@ import pytest
 
 from metaslac.config.sections import Config
 from metaslac.config.text import apply_settings, from_yaml, to_dict, to_yaml
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, TrainingFault
 from metaslac.storage.checkpoint import load_checkpoint, save_checkpoint
 from metaslac.training.run_directory import (
+    cleared_if_refused,
     last_checkpoint,
     locked,
+    not_there,
     other_checkpoints,
     prepare_run_directory,
     saved_config,
@@ -248,3 +250,26 @@ def test_a_damaged_config_in_the_last_checkpoint_is_not_taken(tmp_path: Path) ->
     path = run / "checkpoints" / "00000006" / "config.yaml"
     path.write_text(to_yaml(apply_settings(CONFIG, ["train.seed=1"])))
     assert f"{path} is damaged" in refusal(run) and "others are 00000003" in refusal(run)
+
+
+@pytest.mark.parametrize("there", ["", "runs", "runs/one"])
+def test_a_new_run_that_is_refused_leaves_what_was_there_before(tmp_path: Path, there: str) -> None:
+    run_dir = tmp_path / "runs" / "one"
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+
+    def begin(error: Exception) -> None:
+        made = not_there(run_dir)
+        with locked(run_dir), cleared_if_refused(run_dir, made):
+            start_run_directory(run_dir, CONFIG, {})
+            (run_dir / "wandb").mkdir()
+            (run_dir / "wandb" / "debug.log").write_text("refused")
+            (run_dir / "link").symlink_to(tmp_path)
+            raise error
+
+    with pytest.raises(MetaslacError, match="nobody is there"):
+        begin(MetaslacError("nobody is there"))
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(TrainingFault):
+        begin(TrainingFault("the disk is full"))
+    assert (run_dir / "config.yaml").exists()

@@ -87,7 +87,7 @@ def open_trackers(config_track: str, about: About, going_on: bool, warn: Warn) -
     for name in names:
         try:
             opened[name] = _open(name, about, ids.get(name, ""))
-        except TrackerFault as fault:
+        except (TrackerFault, ImportError) as fault:  # the latter of a package that is damaged
             if not going_on:
                 Trackers(warn, opened).close(finished=False)
                 raise MetaslacError(_left_out(name, fault)) from None
@@ -110,7 +110,7 @@ def _open(name: str, about: About, begun: str) -> Tracker:
     return TensorBoard(about, begun)
 
 
-def _left_out(name: str, fault: TrackerFault) -> str:
+def _left_out(name: str, fault: Exception) -> str:
     return f"cannot track with {name}: {fault}"
 
 

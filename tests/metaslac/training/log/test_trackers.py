@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from fakes import tiny_config
 from PIL import Image
-from runs import at, rows, train, train_counted
+from runs import TINY, at, rows, train, train_counted
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
@@ -134,6 +134,24 @@ def test_unknown_names_and_missing_extras_are_refused_before_anything_is_written
     assert refusal("mlflow,wandbb").endswith("mlflow, not 'wandbb'; did you mean 'wandb'?")
     monkeypatch.setattr(trackers, "find_spec", lambda name: None)
     assert refusal("wandb").endswith("not installed: pip install 'metaslac[wandb]'")
+
+
+@pytest.mark.parametrize("error", [TrackerFault("log in first"), ImportError("log in first")])
+def test_what_lets_nobody_in_is_refused_and_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refused(name: str, about: About, begun: str) -> Failing:
+        (about.directory / "wandb").mkdir()
+        assert (about.directory / "config.yaml").exists()
+        raise error
+
+    monkeypatch.setattr(trackers, "_open", refused)
+    monkeypatch.chdir(tmp_path)
+    command = ["meta-train", "--family=point_robot", "--preset=quick", "--track=wandb", "--quiet", *TINY]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 2
+    assert result.stderr == "metaslac: cannot track with wandb: log in first\n"
+    assert not list(tmp_path.iterdir())
 
 
 def records(data: bytes) -> Iterator[Event]:
