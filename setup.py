@@ -86,7 +86,7 @@ setup(
         "gymnasium[mujoco]>=1.1",
         "mujoco>=3.17,<4",  # dm_control 1.0.50 does not work with MuJoCo 4
         "dm_control>=1.0.50",
-        "click>=8.1",
+        "click>=8.2",
         "filelock>=4.2.4",  # whose soft locks know a process from a later one of its number
         "pyyaml",
         "tensorboardX",

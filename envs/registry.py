@@ -46,6 +46,12 @@ def make_family(
     return found(image_size, action_repeat, observation, frames)
 
 
+def check_name(name: str) -> None:
+    """Raise UnknownFamilyError for what can be no family's name, as make_family would; imports no package."""
+    if ":" not in name and name not in (*BUILT_IN, *_offered()[0]):
+        raise _unknown(name)
+
+
 def names_a_module(name: str) -> bool:
     """Whether `name` has the form module:attribute, so that making the family imports what it names."""
     return ":" in name and not name.startswith(SUITE_PREFIX)
@@ -74,10 +80,14 @@ def _family(name: str) -> type[Family]:
         return usable[name].load()
     if name in refused:
         raise FamilyError(refused[name])
-    known = (*BUILT_IN, *usable)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UnknownFamilyError:
+    known = family_names()
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UnknownFamilyError(f"unknown family {name!r}; the families are {', '.join(sorted(known))}{hint}")
+    return UnknownFamilyError(f"unknown family {name!r}; the families are {', '.join(known)}{hint}")
 
 
 def _built_in(name: str) -> type[Family]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from metaslac.config.schedule import LARGEST_SEED
 from metaslac.config.sections import caveat
+from metaslac.launchers import completion
 from metaslac.launchers.api import evaluation as api
 from metaslac.launchers.api.evaluation import CONTROLS
 from metaslac.launchers.options import (
@@ -42,6 +43,7 @@ def control_options(command: Command) -> Command:
         option = click.option(
             f"--{name}",
             type=UserPath(),
+            shell_complete=completion.runs,
             show_default="none",
             help=f"An evaluated run with task.inference={name}, to compare with.",
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from metaslac.config.sections import FamilyConfig
 from metaslac.errors import MetaslacError
+from metaslac.launchers import completion
 from metaslac.launchers.api.family import blamed_on, open_family
 from metaslac.launchers.media.marks import Marked
 from metaslac.launchers.media.picture import MOMENTS, Strip, check_picture_name, write_sheet
@@ -41,7 +42,13 @@ Flags = NDArray[np.bool_]
 @click.option(
     "--suite", is_flag=True, show_default="off", help="List the names of dm_control's suite instead."
 )
-@click.option("--show", metavar="NAME", show_default="none", help="Draw a contact sheet of a family instead.")
+@click.option(
+    "--show",
+    metavar="NAME",
+    shell_complete=completion.families,
+    show_default="none",
+    help="Draw a contact sheet of a family instead.",
+)
 @click.option("--out", type=UserPath(), show_default="none", help="Where --show writes its .png.")
 @click.option(
     "--tasks", type=click.IntRange(min=1), default=4, show_default=True, help="Tasks that --show draws."

@@ -15,6 +15,7 @@ import click
 
 from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
+from metaslac.launchers import completion
 from metaslac.launchers.api.exporting import evaluations_in, mean_returns
 from metaslac.launchers.options import UserPath
 from metaslac.launchers.outputs import check_writable, table, write_json
@@ -25,7 +26,7 @@ PROBLEMS_SHOWN = 5
 
 
 @click.command(short_help="Show what a checkpoint holds, and verify it.")
-@click.argument("directory", type=UserPath())
+@click.argument("directory", type=UserPath(), shell_complete=completion.agents)
 @click.option("--verify", is_flag=True, show_default="off", help="Read every file and compare its checksum.")
 @click.option(
     "--json",

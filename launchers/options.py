@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from metaslac.config.runtime import DEVICES, TRACKERS
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, nearest
+from metaslac.launchers import completion
 from metaslac.storage.files import user_path
 
 # named flag -> the setting it is short for
@@ -44,6 +45,25 @@ class UserPath(click.Path):
         return super().convert(user_path(value), param, ctx)
 
 
+class NearChoice(click.Choice[str]):
+    """A choice that says what was nearly chosen."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        """As of click, and the nearest."""
+        message = super().get_invalid_choice_message(value, ctx)
+        return f"{message.rstrip('.')}{nearest(str(value), map(str, self.choices))}"
+
+
+def preset_option(names: Iterable[str], **more: Any) -> Callable[[Command], Command]:
+    """--preset, one of these."""
+    return click.option("--preset", type=NearChoice(list(names)), **more)
+
+
+def family_name_option(**more: Any) -> Callable[[Command], Command]:
+    """--family, for a command that is told which."""
+    return click.option("--family", shell_complete=completion.families, **more)
+
+
 def checkpoint_option(command: Command) -> Command:
     """--checkpoint, for a command that needs a trained agent."""
     return _checkpoint(required=True)(command)
@@ -58,6 +78,7 @@ def _checkpoint(**more: Any) -> Callable[[Command], Command]:
     return click.option(
         "--checkpoint",
         type=UserPath(),
+        shell_complete=completion.agents,
         help="A checkpoint directory, or a run directory for its last one; or an exported agent: its "
         "directory, zoo:NAME of those shipped, hf:OWNER/NAME[@REVISION] of those on the Hub.",
         **more,
@@ -171,8 +192,7 @@ def drawing_options(command: Command) -> Command:
 
 def same_family_option(command: Command) -> Command:
     """--family, for a command whose checkpoint says which family it is."""
-    option = click.option(
-        "--family",
+    option = family_name_option(
         show_default="the checkpoint's",
         help="Only ever the checkpoint's own; needed where that is module:attribute, to allow the import.",
     )

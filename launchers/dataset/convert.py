@@ -13,7 +13,7 @@ import click
 from metaslac.config.sections import SPLITS
 from metaslac.errors import MetaslacError
 from metaslac.launchers.dataset.info import summary
-from metaslac.launchers.options import UserPath
+from metaslac.launchers.options import UserPath, family_name_option
 from metaslac.launchers.signals import interrupted_by_signals
 from metaslac.storage.files import check_unused
 
@@ -27,8 +27,7 @@ FORMATS = "metaslac", "minari", "npz"
 @click.argument("source", metavar="SRC", type=UserPath())
 @click.argument("out", type=UserPath())
 @click.option("--to", required=True, type=click.Choice(FORMATS), help="The format of OUT.")
-@click.option(
-    "--family",
+@family_name_option(
     show_default="what SRC says",
     help="Of episodes that do not say it, such as dmc:walker-walk.",
 )

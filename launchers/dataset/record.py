@@ -13,6 +13,7 @@ import click
 from metaslac.config.schedule import LARGEST_SEED
 from metaslac.config.sections import OBSERVATIONS, SPLITS, FamilyConfig
 from metaslac.errors import MetaslacError
+from metaslac.launchers import completion
 from metaslac.launchers.api import data_sets as api
 from metaslac.launchers.dataset.info import summary
 from metaslac.launchers.options import UserPath, device_options, same_family_option
@@ -25,6 +26,7 @@ USUAL = FamilyConfig()
 @click.option(
     "--checkpoint",
     type=UserPath(),
+    shell_complete=completion.agents,
     multiple=True,
     show_default="none",
     help="A checkpoint directory, a run directory for its last one, or an exported agent; it plays. May be "
@@ -33,6 +35,7 @@ USUAL = FamilyConfig()
 @click.option(
     "--random",
     metavar="FAMILY",
+    shell_complete=completion.families,
     show_default="none",
     help="Or the family in which random actions are played.",
 )

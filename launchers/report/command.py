@@ -14,6 +14,7 @@ import click
 
 from metaslac.config.sections import caveat
 from metaslac.errors import MetaslacError
+from metaslac.launchers import completion
 from metaslac.launchers.api.family import family_option
 from metaslac.launchers.api.given_context import GivenContext, check_context
 from metaslac.launchers.api.process import torch_threads
@@ -33,7 +34,14 @@ MOMENTS = 12  # frames of a reconstruction
 
 
 @click.command(short_help="One HTML page of what runs of a family came to.")
-@click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=UserPath())
+@click.argument(
+    "directories",
+    nargs=-1,
+    required=True,
+    metavar="DIR...",
+    type=UserPath(),
+    shell_complete=completion.runs,
+)
 @click.option("--out", required=True, type=UserPath(dir_okay=False), help="The .html file to write.")
 @click.option("--title", show_default="metaslac: FAMILY", help="Heading of the page.")
 @context_options

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from metaslac.launchers import completion
 from metaslac.launchers.adapt import adapt
 from metaslac.launchers.options import TakesParams, UserPath, device_options, params_option
 from metaslac.launchers.outputs import free_name
@@ -17,7 +18,7 @@ EPISODES = 3
 
 
 @click.command(cls=TakesParams, short_help="Watch a shipped agent adapt to a task of your choice.")
-@click.argument("name", metavar="[FAMILY]", default="point_robot")
+@click.argument("name", metavar="[FAMILY]", default="point_robot", shell_complete=completion.shipped)
 @click.option("--task", type=int, show_default="the first held-out one", help="Index of a held-out task.")
 @params_option
 @click.option(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import click
 
+from metaslac.launchers import completion
 from metaslac.launchers.api import exporting as api
 from metaslac.launchers.options import UserPath
 
 
 @click.command(short_help="Make a small, shareable agent of a run.")
-@click.argument("directory", type=UserPath())
+@click.argument("directory", type=UserPath(), shell_complete=completion.runs)
 @click.option(
     "--out",
     type=UserPath(),

@@ -24,7 +24,14 @@ from metaslac.launchers.api.family import configured_family, try_out
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on, refuse_ranks
 from metaslac.launchers.api.training import file_name
 from metaslac.launchers.errors import FAULT
-from metaslac.launchers.options import SETTINGS, UserPath, config_option, track_option
+from metaslac.launchers.options import (
+    SETTINGS,
+    UserPath,
+    config_option,
+    family_name_option,
+    preset_option,
+    track_option,
+)
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
 from metaslac.launchers.signals import Stop, stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Here, Job, Workers
@@ -48,12 +55,11 @@ DECIDED = {
 
 
 @click.command(short_help="Train and evaluate infer, oracle and blind with several seeds.")
-@click.option(
-    "--family", show_default=Config().family.name, help="As of meta-train; `metaslac families` lists them."
+@family_name_option(
+    show_default=Config().family.name, help="As of meta-train; `metaslac families` lists them."
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
+@preset_option(
+    PRESETS,
     default="default",
     show_default=True,
     help="Settings to start from; quick is sized for two CPU cores.",

@@ -12,21 +12,20 @@ import click
 from metaslac.config.presets import PRESETS
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
+from metaslac.launchers import completion
 from metaslac.launchers.api import training as api
-from metaslac.launchers.options import UserPath, config_option
+from metaslac.launchers.options import UserPath, config_option, family_name_option, preset_option
 from metaslac.launchers.signals import STOPPED, stop_requested
 from metaslac.launchers.training.shared import setting_options, settings_of, tell
 
 
 @click.command("meta-train", short_help="Meta-train an agent on a task family.")
-@click.option(
-    "--family",
+@family_name_option(
     show_default=Config().family.name,
     help="As listed by `metaslac families`, dmc:<domain>-<task>, or module:attribute of your own.",
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
+@preset_option(
+    PRESETS,
     show_default="default",
     help="Settings to start from; those called quick are sized for two CPU cores. slac has the schedule of "
     "SLAC's published code, 10,000 random decisions and 100,000 updates of the model alone; its published "
@@ -36,12 +35,14 @@ from metaslac.launchers.training.shared import setting_options, settings_of, tel
 @click.option(
     "--run-dir",
     type=UserPath(),
+    shell_complete=completion.runs,
     show_default="runs/FAMILY-PRESET-INFERENCE-sSEED",
     help="Where everything is written. A run that is there is gone on with.",
 )
 @click.option(
     "--resume",
     type=UserPath(),
+    shell_complete=completion.runs,
     show_default="none",
     help="Go on with the run in this run directory, with its settings. Only train.updates, runtime.* and "
     "checkpoint.* may be changed.",

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from metaslac.config.offline import ALGORITHMS, SIZES
+from metaslac.launchers import completion
 from metaslac.launchers.api import offline as api
-from metaslac.launchers.options import UserPath
+from metaslac.launchers.options import NearChoice, UserPath, family_name_option, preset_option
 from metaslac.launchers.signals import STOPPED, stop_requested
 from metaslac.launchers.training.shared import setting_options, settings_of, tell
 
@@ -22,15 +23,14 @@ from metaslac.launchers.training.shared import setting_options, settings_of, tel
 )
 @click.option(
     "--algorithm",
-    type=click.Choice(list(ALGORITHMS)),
+    type=NearChoice(list(ALGORITHMS)),
     show_default="lompo",
     help="lompo imagines half of what actor and critics learn from, with lower rewards where an ensemble of "
     "latent models disagrees; no-penalty is the same without that; actor-critic learns from the data alone, "
     "model-free so without a latent model; cloning copies the recorded actions.",
 )
-@click.option(
-    "--preset",
-    type=click.Choice(list(SIZES)),
+@preset_option(
+    SIZES,
     show_default="quick",
     help="Sizes to start from: quick is for two CPU cores; lompo has LOMPO's published numbers, where there "
     "are such settings.",
@@ -38,17 +38,19 @@ from metaslac.launchers.training.shared import setting_options, settings_of, tel
 @click.option(
     "--run-dir",
     type=UserPath(),
+    shell_complete=completion.runs,
     show_default="runs/FAMILY-ALGORITHM-PRESET-INFERENCE-sSEED",
     help="Where everything is written. A run that is there is gone on with.",
 )
 @click.option(
     "--resume",
     type=UserPath(),
+    shell_complete=completion.runs,
     show_default="none",
     help="Go on with the run in this run directory, with its settings. Only train.updates, runtime.* and "
     "checkpoint.* may be changed, and --dataset where it was moved.",
 )
-@click.option("--family", show_default="the data set's", help="Needed where that is module:attribute.")
+@family_name_option(show_default="the data set's", help="Needed where that is module:attribute.")
 @setting_options
 def offline_train(
     dataset: Path | None,

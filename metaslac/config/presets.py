@@ -17,7 +17,7 @@ from metaslac.config.sections import Config
 from metaslac.config.state_presets import STATE_FAMILIES, STATE_PRESETS
 from metaslac.config.text import Changes, apply_settings, with_values
 from metaslac.config.validation import validate
-from metaslac.errors import MetaslacError
+from metaslac.errors import MetaslacError, nearest
 
 # SLAC's critics on latents, at a size for two CPU cores.
 _SMALL: Settings = {
@@ -211,7 +211,9 @@ def resolve(preset: str, assignments: Changes) -> Config:
     Raises MetaslacError for an unknown preset or setting, or a value that cannot be.
     """
     if preset not in PRESETS:
-        raise MetaslacError(f"there is no preset {preset!r}: they are {', '.join(PRESETS)}")
+        raise MetaslacError(
+            f"there is no preset {preset!r}: they are {', '.join(PRESETS)}{nearest(preset, PRESETS)}"
+        )
     family = apply_settings(Config(), assignments).family.name
     config = with_values(Config(), PRESETS[preset])
     config = with_values(config, FAMILY_PRESETS.get((preset, family), {}))

@@ -71,6 +71,22 @@ def test_an_unknown_family_gets_the_list_and_the_nearest() -> None:
     assert "cheetah_vel" in line and "point_robot" in line and "did you mean" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["settings", "--family", "point_robt"], "point_robot"),
+        (["settings", "--preset", "quik"], "quick"),
+        (["meta-train", "--preset", "quik"], "quick"),
+        (["sweep", "--preset", "sac-pixel"], "sac-pixels"),
+        (["offline-train", "--algorithm", "lomp"], "lompo"),
+    ],
+)
+def test_a_name_that_is_nearly_right_gets_the_nearest(words: list[str], near: str) -> None:
+    result = CliRunner().invoke(cli, words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(f"; did you mean {near!r}?\n") and result.stderr.count("\n") == 1
+
+
 def test_an_unknown_setting_gets_the_nearest() -> None:
     line = refusal("meta-train", "--set", "train.update=3")
     assert line == "metaslac: unknown setting 'train.update'; did you mean 'train.updates'?"

@@ -327,17 +327,3 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(cli, ["meta-train"])
     assert result.exit_code == 130
     assert result.stderr.split() == ["metaslac:", "interrupted"]
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["fam"], ["families"]),
-        (["meta-train", "--task-inference", "o"], ["oracle"]),
-        (["dataset", ""], ["convert", "info", "record"]),
-    ],
-)
-def test_shells_complete_commands_options_and_choices(words: list[str], offered: list[str]) -> None:
-    typed = {"COMP_WORDS": "\n".join(["metaslac", *words]), "COMP_CWORD": str(len(words))}
-    asked = CliRunner(env={"_METASLAC_COMPLETE": "bash_complete", **typed}).invoke(cli, prog_name="metaslac")
-    assert [line.partition(",")[2] for line in asked.stdout.splitlines()] == offered
