@@ -48,7 +48,7 @@ MOMENTS = 12  # frames of a reconstruction
 @same_family_option
 @device_options
 def report(
-    directories: tuple[Path, ...],
+    directories: Sequence[Path],
     out: Path,
     title: str | None,
     context: Path | None,
@@ -59,9 +59,9 @@ def report(
 ) -> None:
     """Put runs of one family on one HTML page that needs no other file and no network.
 
-    DIR... are run directories, of agents that infer the task and of controls, any number of seeds each. All
-    must have been evaluated alike with `metaslac evaluate`, with that --context if one is given. Films and
-    pictures are of the first that infers.
+    DIR... are run directories, of agents that infer the task and of controls, any number of seeds each; files
+    among them are passed over. All must have been evaluated alike with `metaslac evaluate`, with that
+    --context if one is given. Films and pictures are of the first that infers.
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise MetaslacError(f"--out {out}: the name must end in .html")
@@ -71,7 +71,10 @@ def report(
     from metaslac.launchers.report.page import render
 
     check_context(context, context_episodes)
+    files, directories = _parted(directories)
     runs = read_runs(directories, given=context is not None)
+    if files:
+        click.echo(f"passed over, as no directories: {', '.join(map(str, files))}", err=True)
     with torch_threads(threads) as number:
         values = contents(runs, family, device, number, context, context_episodes or 1)
     page = render({"title": title or f"metaslac: {runs[0].about['family']}", **values}).encode()
@@ -81,6 +84,13 @@ def report(
     except OSError as error:
         raise MetaslacError(f"cannot write {out}: {error.strerror or error}") from None
     click.echo(f"{out}: {len(runs)} run{'s' * (len(runs) > 1)}, {len(page) / 1e6:.1f} MB")
+
+
+def _parted(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Plain files, as a shell's runs/* may have among others, and the others; of files alone none are."""
+    files = [path for path in paths if path.is_file()]
+    others = [path for path in paths if path not in files]
+    return (files, others) if others else ([], files)
 
 
 def contents(

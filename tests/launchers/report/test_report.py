@@ -277,7 +277,7 @@ def test_a_single_blind_run_has_a_page(tmp_path: Path) -> None:
     untrained_checkpoint(directory / "checkpoints/1", family, inference="blind")
     header = "update,env_steps,test/return_1,test/return_2,time/seconds"
     (directory / "progress.csv").write_text(f"{header}\n1,1,,,2.5\n")
-    evaluate(directory, "--no-training-tasks")
+    evaluate(directory, "--no-training-tasks", "--trials", "1")
     evaluation = json.loads((directory / "evaluation.json").read_text())
     (directory / "evaluation.json").write_text(json.dumps({**evaluation, "update": 0}))
     out = tmp_path / "alone.html"
@@ -288,7 +288,13 @@ def test_a_single_blind_run_has_a_page(tmp_path: Path) -> None:
     assert "there is no belief" in notes and "none explores" in notes and "No returns in progress" in notes
     assert "evaluation is of update 0; films and pictures are of its last checkpoint, update 1" in notes
     assert page.words["h1"] == ["metaslac: point_robot"]
+    assert "as it was evaluated in one trial: that all agents rise or dip together" in notes
     assert len(page.all("video")) == 4 * EPISODES
+
+
+def test_of_several_trials_nothing_is_said_of_the_one(page: Page) -> None:
+    notes = " ".join(page.words["p"])
+    assert "All runs have the same starts" in notes and "in one trial" not in notes
 
 
 def test_learning_says_which_tasks_it_is_of(page: Page, evaluated_run: Path, tmp_path: Path) -> None:

@@ -103,6 +103,18 @@ def test_other_bad_input_is_refused(evaluated_run: Path, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_files_among_the_directories_are_passed_over(evaluated_run: Path, tmp_path: Path) -> None:
+    film = tmp_path / "adapt.mp4"
+    film.touch()
+    out = tmp_path / "out.html"
+    asked = ("report", str(film), str(evaluated_run), "--out", str(out), *ONE_THREAD)
+    result = CliRunner().invoke(cli, asked)
+    assert (result.exit_code, result.stderr) == (0, f"passed over, as no directories: {film}\n")
+    out.unlink()
+    result = CliRunner().invoke(cli, ("report", str(film), "--out", str(out)))
+    assert result.exit_code == 2 and f"{film} is not a directory" in result.stderr and not out.exists()
+
+
 def test_rows_that_are_not_the_last_checkpoints_are_refused(evaluated_run: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(evaluated_run, tmp_path / "a run", symlinks=True))
     path, rows = other / "progress.csv", (other / "progress.csv").read_text()
