@@ -286,7 +286,7 @@ class TaskFamily(Family):
     frame_skip: int  # physics steps in a control step
     camera: str  # name of the camera that the agent sees through
     reads: tuple[str, ...] = ()  # fields of mujoco.MjData that State needs besides qpos and qvel
-    randomises: tuple[str, ...] = ()  # fields of mujoco.MjModel that differ between tasks
+    randomises: tuple[str, ...] = ()  # fields of mujoco.MjModel that differ between tasks, and are not drawn
 
     @abstractmethod
     def model(self) -> mujoco.MjModel:

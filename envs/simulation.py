@@ -32,6 +32,14 @@ SKIN_FIELDS = ("xpos", "xquat")
 FLEX_FIELDS = ("flexvert_xpos",)
 TENDON_FIELDS = ("ten_wrapadr", "ten_wrapnum", "ten_length", "wrap_obj", "wrap_xpos")
 
+# Of the model that pictures are drawn of, which is the same in all worlds: its sizes, colours and lens.
+_DRAWN = frozenset(
+    (
+        *("geom_type", "geom_size", "geom_rgba", "geom_matid", "geom_dataid"),
+        *("site_type", "site_size", "site_rgba", "site_matid"),
+        *("tendon_rgba", "tendon_width", "mat_rgba", "cam_fovy"),
+    )
+)
 _AT_POSITION = frozenset(
     (
         *PICTURE_FIELDS,
@@ -100,7 +108,8 @@ class Simulation:
             for each world.
 
     Raises:
-        FamilyError: MuJoCo has no such field, or does not compute it for this model.
+        FamilyError: MuJoCo has no such field, or does not compute it for this model; or worlds may not
+            differ in it, as pictures are drawn of one model.
     """
 
     def __init__(
@@ -225,6 +234,8 @@ def _check_fields(model: mujoco.MjModel, reads: Sequence[str], randomises: Seque
     for name in randomises:
         if name not in MODEL_FIELDS or name == "opt.timestep":
             raise FamilyError(f"randomises: {name!r} is no field of mujoco.MjModel that worlds can differ in")
+        if name in _DRAWN:
+            raise FamilyError(f"randomises: {name!r} is drawn, and pictures of all worlds are of one model")
 
 
 def _stage(reads: Sequence[str]) -> mujoco.mjtStage:

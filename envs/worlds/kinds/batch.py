@@ -25,6 +25,11 @@ class BatchWorlds:
 
     def __init__(self, family: TaskFamily, num_worlds: int, threads: int) -> None:
         model = family.model()
+        if not isinstance(model, mujoco.MjModel):
+            raise FamilyError(
+                f"{family.name}: model() must give a mujoco.MjModel, as mujoco.MjModel.from_xml_string(xml) "
+                f"does, not {type(model).__name__}"
+            )
         camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, family.camera)
         if camera < 0:
             raise FamilyError(f"{family.name}: the model has no camera called {family.camera!r}")

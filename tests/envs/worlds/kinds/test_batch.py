@@ -29,6 +29,7 @@ def play(**hooks: Any) -> None:
         ("dense_reward", np.array([0.0, np.inf, 0.0]), "odd: dense_reward is not finite"),
         ("terminated", np.zeros(2, dtype=bool), r"odd: terminated has shape \(2,\)"),
         ("state_observation", np.zeros((3, 1)), r"odd: state_observation has shape \(3, 1\)"),
+        ("model", "<mujoco/>", r"odd: model\(\) must give a mujoco.MjModel.*, not str$"),
         ("start_state", (np.full(2, np.nan), np.zeros(2)), "odd: start_state of task .* is not finite"),
         ("start_state", (np.zeros(3), np.zeros(2)), r"odd: start_state of task .* has shape \(3,\)"),
     ],
@@ -47,6 +48,7 @@ def test_what_hooks_return_is_checked(hook: str, returned: Any, said: str) -> No
         ({"reads": ("subtree_linvel",)}, "mjSENS_SUBTREELINVEL"),
         ({"reads": ("energy",)}, "does not compute 'energy' for this model$"),
         ({"randomises": ("body_weight",)}, "randomises: 'body_weight' is no field"),
+        ({"randomises": ("geom_size",)}, "randomises: 'geom_size' is drawn"),
         ({"randomises": ("opt.timestep",)}, "randomises: 'opt.timestep' is no field"),
     ],
 )
