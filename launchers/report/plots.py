@@ -14,7 +14,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
@@ -270,13 +269,11 @@ def _reference_lines(axes: Axes, references: Mapping[str, float]) -> None:
             name,
             (1, value),
             xycoords=axes.get_yaxis_transform(),
-            xytext=(0, 2),
+            xytext=(3, 0),  # beside the chart, where it covers no mark
             textcoords="offset points",
-            ha="right",
+            va="center",
             fontsize=7.5,
             color="#555555",
-            zorder=6,
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )
 
 
