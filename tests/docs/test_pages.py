@@ -21,6 +21,7 @@ from metaslac.launchers.cli import cli
 
 OWN_FAMILY = "import numpy as np\nfrom metaslac.envs import TaskFamily"
 GYMNASIUM_FAMILY = "import gymnasium\nimport numpy as np\n"  # run by tests/launchers/families
+META_WORLD = "import metaworld"  # likewise
 OWN_LOOP = "import gymnasium, metaslac"
 RLKIT = "import metaslac\nfrom metaslac.integrations.rlkit import"
 ENVIRONMENTS = "import gymnasium\nfrom metaslac import envs"  # run by tests/test_project.py
@@ -108,7 +109,7 @@ def test_every_command_is_one() -> None:
 
 
 def test_all_python_is_run_somewhere() -> None:
-    run = OWN_FAMILY, OWN_LOOP, ENVIRONMENTS, GYMNASIUM_FAMILY, RLKIT
+    run = OWN_FAMILY, OWN_LOOP, ENVIRONMENTS, GYMNASIUM_FAMILY, META_WORLD, RLKIT
     assert all(code.startswith(run) for _, code in blocks("python"))
 
 

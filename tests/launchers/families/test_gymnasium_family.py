@@ -125,3 +125,22 @@ def test_what_is_left_of_an_episode_is_refused(place: Path) -> None:
     (place / "faulty.py").write_text(left)
     line = refusal(*TRAIN, "--family", "faulty:Sliders", "--updates", "4", "--run-dir", "run")
     assert "nothing may be left of the last" in line
+
+
+def test_meta_world_of_the_page_plays_tasks_that_start_alike_and_differ_in_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("metaworld")
+    (tmp_path / "reach_of_docs.py").write_text(python_block("import metaworld"))
+    monkeypatch.syspath_prepend(tmp_path)
+    family = envs.make_family("reach_of_docs:Reach", image_size=32)
+    assert (len(family.train_tasks), len(family.test_tasks)) == (50, 50)
+    env = envs.make_vector_env(family, 2)
+    try:
+        first, _ = env.reset(seed=[3, 3], options={"task": [0, 60]})
+        again, _ = env.reset(seed=[3, 3], options={"task": [0, 60]})
+        np.testing.assert_array_equal(first, again)
+        rewards = env.step(np.zeros((2, 4)))[1]
+        assert np.isfinite(rewards).all() and rewards[0] != rewards[1]
+    finally:
+        env.close()
