@@ -19,7 +19,6 @@ from metaslac.config.runtime import DEVICES, trackers_in
 from metaslac.config.sections import TASK_INFERENCE, Config
 from metaslac.config.text import assignments_of, settings_in, values_of
 from metaslac.errors import MetaslacError
-from metaslac.launchers.api import memory
 from metaslac.launchers.api.family import configured_family, try_out
 from metaslac.launchers.api.process import choose_device, chosen_threads, draw_on, refuse_ranks
 from metaslac.launchers.api.training import file_name
@@ -35,13 +34,14 @@ from metaslac.launchers.options import (
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
 from metaslac.launchers.signals import Stop, stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Here, Job, Workers
+from metaslac.launchers.sweep.memory import check_asked_memory, check_memory_of
 from metaslac.launchers.sweep.plan import REPORT, Sweep, begun, check_out, is_trained
 from metaslac.launchers.sweep.slurm.jobs import OnSlurm
 from metaslac.launchers.sweep.slurm.resources import Resources, asked_resources, slurm_options
 from metaslac.launchers.sweep.view import Reader, View, results
 
 if TYPE_CHECKING:
-    from metaslac.envs.family import Family
+    pass
 
 MOST_SEEDS = 1000
 SLURM_THREADS = 2
@@ -255,39 +255,6 @@ def checked(plan: Sweep, asked: Collection[str], jobs: int, resources: Resources
     if fitted[0][1]:
         click.echo(fitted[0][1])
     return plan
-
-
-def check_memory_of(jobs: int, configs: Sequence[Config], family: Family) -> None:
-    """Raise MetaslacError if so many runs certainly do not fit into the CPU's memory together.
-
-    A replay takes its memory only as it fills, so that runs that begin together do not see each other.
-    """
-    import torch
-
-    from metaslac.learning.memory import check_memory, memory_need, size
-
-    device = torch.device("cpu")
-    available = memory.available_bytes(device)
-    config = max(configs, key=lambda config: memory_need(config, family, device).certain)
-    need = memory_need(config, family, device)
-    check_memory(need, available, config, device)
-    if available is not None and jobs * need.certain > available:
-        raise MetaslacError(
-            f"{jobs} runs side by side do not fit: each needs {size(need.certain)} and {size(available)} "
-            f"are available; lower --jobs to {available // need.certain}"
-        )
-
-
-def check_asked_memory(resources: Resources, configs: Sequence[Config], family: Family) -> None:
-    """Raise MetaslacError if a run on CPUs certainly does not fit into the memory that was asked for it."""
-    import torch
-
-    from metaslac.learning.memory import memory_need, size
-
-    asked = resources.memory_bytes()
-    need = max(memory_need(config, family, torch.device("cpu")).certain for config in configs)
-    if asked is not None and not resources.gpus and need > asked:
-        raise MetaslacError(f"--memory {resources.memory}: each run needs {size(need)}")
 
 
 def work(plan: Sweep, workers: Workers, quiet: bool) -> int:
