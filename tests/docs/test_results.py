@@ -17,7 +17,8 @@ from metaslac.evidence.evaluation_file import read_evaluation
     [
         *("point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params"),
         *("cheetah_vel/pearl", "cheetah_vel/offline", "point_robot/offline"),
-        *("cheetah_vel/long", "cheetah_dir/pearl", "walker_rand_params/pearl"),
+        *("cheetah_vel/long", "cheetah_dir", "cheetah_dir/pearl", "walker_rand_params/pearl"),
+        *("ant_dir/pearl", "hopper_rand_params/pearl"),
     ],
 )
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
@@ -28,7 +29,7 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
 @pytest.mark.parametrize(
     ("study", "rows"),
     [
-        ("overview", 4),
+        ("overview", 5),
         ("factors", 3),
         ("ablation", 2),
         ("drawing", 3),
