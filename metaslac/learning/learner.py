@@ -179,9 +179,8 @@ class Learner:
 
     def anneal(self, progress: float) -> None:
         """Set every Adam step for `progress` in [0, 1] of the updates: full, then falling by `lr_decay`."""
-        train = self.config.train
-        scale = falling(progress, train.lr_decay)
-        steps = {name: scale * getattr(train, f"lr_{name}") for name in self.optimizers}
+        scale = falling(progress, self.config.train.lr_decay)
+        steps = {name: scale * getattr(self.config.train, f"lr_{name}") for name in self.optimizers}
         set_steps(self.optimizers, steps)
 
     def anneal_pretraining(self, progress: float) -> None:
@@ -280,14 +279,15 @@ class Learner:
         return metrics
 
     def _actor_step(self, decisions: Decisions, m: Tensor) -> Metrics:
-        """Actor against the updated critics, then the temperature, then the targets."""
+        """Actor against the updated critics, with it the temperature, then the targets."""
         networks, config = self.networks, self.config.actor_critic
         noise = self.chance.normal(len(m), self.action_size)
         (loss, metrics), entropy = soft_policy(networks, config, decisions, m, noise)
-        self._descent.step("actor", loss, "actor")
-        if "alpha" in self.optimizers:
-            target = config.target_entropy * self.action_size
-            self._descent.step("temperature", temperature(networks.log_alpha, entropy, target), "alpha")
+        learns_alpha = "alpha" in self.optimizers
+        if learns_alpha:  # neither loss has a gradient for what the other moves
+            loss = loss + temperature(networks.log_alpha, entropy, config.target_entropy * self.action_size)
+        self._descent.step("actor", loss, "actor", *["alpha"] * learns_alpha)
+        if learns_alpha:
             metrics = {**metrics, "actor/alpha": networks.log_alpha.detach().exp()}
         self._move_target()
         return metrics

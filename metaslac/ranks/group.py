@@ -1,14 +1,16 @@
-"""Ranks that torchrun started, on one machine or several: sums on their devices, all else through gloo.
+"""Ranks that torchrun started, on one machine or several.
 
-What they say to each other is numbers and JSON; nothing is unpickled.
+Sums are made in memory that ranks of one machine share, and by gloo or NCCL where they are on several or on
+GPUs; all else is said through the first rank. It is numbers and JSON; nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -19,45 +21,49 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from metaslac.errors import MetaslacError
-from metaslac.ranks.environment import attempt, started_by_torchrun
+from metaslac.ranks.environment import attempt, local_ranks, started_by_torchrun
+from metaslac.ranks.heartbeat import Heartbeat
+from metaslac.ranks.meeting import LOOPBACK, Meeting
+from metaslac.ranks.memory import SharedMemory, shared_memory
 from metaslac.ranks.ranks import ALONE, RankLost, Ranks
+from metaslac.ranks.star import Star
 
-# How long a rank waits for the others: within an update, and where they may play, evaluate or write files.
-# TCP sends anew 51 s after a link was cut, and 25 s after: a link that comes back within 50 s is not noticed.
+# How long a rank that lives is waited for: within an update, and where it may play, evaluate or write files.
 QUICK, PATIENT = timedelta(seconds=55), timedelta(minutes=10)
 
 
 class Group(Ranks):
-    """The ranks of torch.distributed's default group.
+    """All ranks of a run, as one of them speaks to the others.
 
     Its methods raise RankLost where another has ended or does not answer in time.
+
+    Args:
+        rank, size: of the run.
+        star: through which ranks speak.
+        memory: in which tensors on CPUs are summed; None: torch.distributed's default group does it.
     """
 
-    def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self._quick = dist.new_group(timeout=QUICK)
+    def __init__(self, rank: int, size: int, star: Star, memory: SharedMemory | None) -> None:
+        self.rank, self.size = rank, size
+        self._star, self._memory = star, memory
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """As of Ranks."""
         with self._answered():
-            dist.all_reduce(tensor, group=self._quick)
+            if self._memory is not None and tensor.device.type == "cpu":
+                return self._memory.sum_(tensor)
+            dist.all_reduce(tensor)
         return tensor
 
     def agree(self, asked: bool) -> bool:
         """As of Ranks."""
-        return bool(self.sum_(torch.tensor(int(asked))))
+        with self._answered():
+            return b"y" in self._star.gather(b"y" if asked else b"n", QUICK.total_seconds())
 
     def gather(self, data: bytes) -> list[bytes]:
         """As of Ranks."""
-        sizes = torch.zeros(self.size, dtype=torch.long)
-        sizes[self.rank] = len(data)
         with self._answered():
-            dist.all_reduce(sizes)
-            padded = torch.zeros(int(sizes.max()), dtype=torch.uint8)
-            padded[: len(data)] = torch.frombuffer(bytearray(data or b"0"), dtype=torch.uint8)[: len(data)]
-            found = [torch.empty_like(padded) for _ in range(self.size)]
-            dist.all_gather(found, padded)
-        return [part.numpy().tobytes()[:size] for part, size in zip(found, sizes.tolist(), strict=True)]
+            return self._star.gather(data, PATIENT.total_seconds())
 
     def tell(self, value: Any) -> list[Any]:
         """As of Ranks."""
@@ -82,22 +88,45 @@ def joined() -> Iterator[Ranks]:
     if started_by_torchrun() == 1:
         yield ALONE
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    try:
-        store, rank, size = next(rendezvous("env://", timeout=PATIENT))
-        store = PrefixStore(attempt(), store)
-        dist.init_process_group(backend, timeout=PATIENT, store=store, rank=rank, world_size=size)
-        ranks = Group()
-    except (RuntimeError, ValueError) as error:
-        raise MetaslacError(f"the ranks of torchrun do not find each other: {_reason(error)}") from None
-    whole = False
-    try:
-        yield ranks
-        whole = True
-    finally:
-        if whole or backend == "gloo":  # NCCL may wait for ranks that are gone
+    with ExitStack() as ends:
+        try:
+            group = _join(ends)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise MetaslacError(f"the ranks of torchrun do not find each other: {_reason(error)}") from None
+        yield group
+
+
+def _join(ends: ExitStack) -> Group:
+    """What ends it all is pushed on `ends`."""
+    store, rank, size = next(rendezvous("env://", timeout=PATIENT))
+    store = PrefixStore(attempt(), store)
+    one_machine = local_ranks()[1] == size
+    host = LOOPBACK if one_machine else os.environ["MASTER_ADDR"]
+    meeting = Meeting(store, rank, size, host, PATIENT.total_seconds())
+    heartbeat = Heartbeat(meeting.peers("heartbeat"))
+    ends.callback(heartbeat.close)
+    star = Star(size, meeting.peers("star"), heartbeat.check)
+    ends.callback(star.close)
+
+    def quickly(data: bytes) -> list[bytes]:
+        return star.gather(data, QUICK.total_seconds())
+
+    memory = shared_memory(rank, size, quickly) if one_machine else None
+    cuda = torch.cuda.is_available()
+    if memory is None or cuda:
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(backend, timeout=QUICK, store=store, rank=rank, world_size=size)
+        ends.push(_leave(cuda))
+    return Group(rank, size, star, memory)
+
+
+def _leave(cuda: bool) -> Callable[..., None]:
+    def leave(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or not cuda:  # NCCL may wait for ranks that are gone
             with suppress(RuntimeError):
                 dist.destroy_process_group()
+
+    return leave
 
 
 def _reason(error: Exception) -> str:

@@ -50,10 +50,10 @@ def test_what_is_sent_is_the_weights_that_steps_move(tmp_path: Path) -> None:
     assert row["weights"]["actor"] == actor and row["weights"]["critic"] == critic
     steps = config.train.steps_per_batch + config.train.extra_steps
     reduces = [(one["whose"], one["numbers"]) for one in row["all_reduces"]]
-    assert len(reduces) == 3 * steps  # the model is at rest, its prediction goes with the critics
+    assert len(reduces) == 2 * steps  # the model is at rest, its prediction goes with the critics
     everything = critic + row["weights"]["model"] + row["weights"]["context"]
-    learning = [("critic", everything), ("actor", actor), ("temperature", 1)]
-    again = [("critic", critic), ("actor", actor), ("temperature", 1)]
+    learning = [("critic", everything), ("actor", actor + 1)]
+    again = [("critic", critic), ("actor", actor + 1)]
     assert reduces == learning * config.train.steps_per_batch + again * config.train.extra_steps
     sent = [4 * amount / 1e6 for amount in (sum(numbers for _, numbers in reduces), everything)]
     line = done.stdout.splitlines()[1].split()

@@ -6,10 +6,12 @@ function would be pickled into the sweep's directory and unpickled there by the 
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,8 @@ def submit(
         },
     )
     try:
-        job = executor._submit_command(_command(folder, runs))
+        with redirect_stderr(io.StringIO()):  # submitit prints what sbatch says, and raises it as well
+            job = executor._submit_command(_command(folder, runs))
     except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError, OSError) as error:
         raise MetaslacError(f"sbatch: {' '.join(str(error).split())}") from None
     return [f"{job.job_id}_{index}" for index in range(len(runs))]

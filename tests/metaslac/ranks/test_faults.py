@@ -85,7 +85,6 @@ def test_a_rank_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest
     codes = fork_ranks(2, broken, tmp_path / "run", hang, 4, timeout=20)
     assert codes == [FAULT, -signal.SIGKILL]  # the test's own
     assert "does not answer" in (tmp_path / "run" / "said-0").read_text()
-    assert timedelta(seconds=60) > group.QUICK
 
 
 def lost_early(ranks: Ranks, run_dir: Path) -> None:

@@ -90,10 +90,13 @@ def test_what_is_not_asked_for_is_left_to_the_cluster(
     assert not {"partition", "time", "mem", "gpus-per-node", "wckey", "account"} & found.keys()
 
 
-def test_sbatch_says_no(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sbatch_says_no_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake_slurm(tmp_path / "bin", monkeypatch, "echo 'sbatch: error: no such account' >&2; exit 1")
     with pytest.raises(MetaslacError, match=r"^sbatch: .*no such account"):
         submit(tmp_path, "x", ["infer-s0"], Resources(), 1, 1)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
