@@ -40,7 +40,8 @@ def stop_requested() -> Iterator[Stop]:
     """Whether one of SIGNALS has come since; a second one ends the process at once, with 128 + its number.
 
     The same once more within SECONDS_OF_ECHO is taken for the first, and under torchrun any within
-    SECONDS_TO_SEND_ON.
+    SECONDS_TO_SEND_ON. There they are ignored afterwards: one that is sent on late, or because another
+    process has died, does not end this one before it has said what became of the training.
     """
     stop, came, torchrun = Stop(), 0.0, signals_come_twice()
 
@@ -65,7 +66,7 @@ def stop_requested() -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if torchrun else handler)
 
 
 @contextmanager

@@ -73,7 +73,8 @@ class TaskBelief(NamedTuple):
 
     def evidence(self, prior_factor: bool) -> TaskBelief:
         """The product of what was observed alone, without the factor N(0, I) of `prior`."""
-        prior = TaskBelief.prior(*self.shift.shape, prior_factor, self.shift.device)
+        batch, size = self.shift.shape
+        prior = TaskBelief.prior(batch, size, prior_factor, self.shift.device)
         return TaskBelief(self.precision - prior.precision, self.shift)
 
     @property
