@@ -76,12 +76,11 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"task.context_min": 4, "task.context_max": 3, "task.context_segments": 2, "task.context_length": 3},
     {"task.context_max": 7, "task.context_segments": 2, "task.context_length": 3},
     *[{"train.windows": 3, "train.steps_per_batch": 2}, {"train.windows": 2, "train.steps_per_batch": 10**9}],
-    {"train.windows": 4, "train.model_windows": 5},
+    *[{"train.windows": 4, "train.model_windows": 5}, {"task.size": 0, "task.inference": "infer"}],
     {**IN_EPISODES, "replay.episodes_per_task": 1, "train.prior_episodes": 1, "train.posterior_episodes": 1},
     {**IN_EPISODES, "replay.episodes_per_task": 3, "train.initial_episodes": 4},
     {"family.name": FEW_POINTS, "replay.decisions_per_task": 20, "train.initial_decisions": 21},
     {"evaluation.episodes": 1, "evaluation.exploration_episodes": 2},
-    {"task.size": 0, "task.inference": "infer"},
     {"model.elbo_weight": 0.0, "actor_critic.critic_input": "latent"},
     {"model.elbo_weight": 0.0, "actor_critic.critic_input": "features", "actor_critic.actor_input": "latent"},
     {"family.observation": "state", "model.elbo_weight": 1.0},
@@ -90,6 +89,7 @@ NO_COMPANIONS: list[dict[str, Any]] = [
     {"train.encoder_from_critic": True, "train.pretrain_updates": 1},
     {"train.encoder_from_critic": True, "actor_critic.critic_input": "state"},
     {"task.inference": "infer", "task.factor_rank": 1, "task.prior_factor": False},
+    {"task.inference": "infer", "task.prior_beliefs": 1, "train.tasks_per_update": 2},
     {"model.heads": 2, "model.kind": "vae"},
     {"imagination.share": 0.5, "actor_critic.actor_input": "features"},
     {"train.cloning": True, "actor_critic.deterministic": True},
@@ -201,7 +201,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.windows": windows,
         "train.model_windows": rng.randint(1, windows),
         **{"train.prior_episodes": prior, "train.posterior_episodes": posterior},
-        "train.initial_episodes": initial,
+        **{"task.prior_beliefs": rng.choice([0, 0, 40]), "train.initial_episodes": initial},
         "train.initial_decisions": rng.choice([0, rng.randint(1, 20 * kept)]),
         "replay.episodes_per_task": kept,
         "replay.decisions_per_task": rng.choice([0, 1_000 * kept]),  # for any family's episodes
@@ -212,8 +212,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.pretrain_updates": rng.randint(0, 1),
         "actor_critic.actor_input": rng.choice(ACTOR_INPUTS if elbo else ["features"]),
         **{"family.observation": "pixels", "train.encoder_from_critic": False},
-        "train.random_shift": rng.randint(0, 2),
-        **{"model.kind": rng.choice(LATENT_KINDS), "model.heads": 1},
+        **{"model.kind": rng.choice(LATENT_KINDS), "model.heads": 1, "train.random_shift": rng.randint(0, 2)},
         **{"imagination.share": 0.0, "imagination.penalty": "none"},
         **rng.choice([{**OWN, "train.cloning": True}, {**OWN, "actor_critic.deterministic": True}, OWN]),
         **rng.choice([{}, {}, {}, imagined, {**on_features, **from_critics}, {**on_features, **on_states}]),
@@ -252,7 +251,8 @@ def refused(name: str) -> list[str]:
     if kind is int:
         beyond = [limits["low"] - 1, limits["high"] + 1, -(10**30), 10**30, 10**4_000]
         return [*NO_INT, *map(str, beyond)]
-    texts = [*NO_FLOAT, "nan", "-nan", "inf", "-inf", "Infinity", "1e999", "-1e-300", "-1", "9" * 5_000]
+    texts = [*NO_FLOAT, "nan", "-nan", "inf", "-inf", "Infinity", "1e999", "9" * 5_000]
+    texts += ["-1e-300", "-1"] if 0 in (limits["above"], limits["low"]) else [str(limits["low"] - 1)]
     texts += ["0", "-0.0", "1e-400"] * (limits["above"] is not None)
     return texts + ["1.0000000000000002"] * (limits["high"] == 1)
 
