@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -39,9 +39,6 @@ from metaslac.launchers.sweep.plan import REPORT, Sweep, begun, check_out, is_tr
 from metaslac.launchers.sweep.slurm.jobs import OnSlurm
 from metaslac.launchers.sweep.slurm.resources import Resources, asked_resources, slurm_options
 from metaslac.launchers.sweep.view import Reader, View, results
-
-if TYPE_CHECKING:
-    pass
 
 MOST_SEEDS = 1000
 SLURM_THREADS = 2

@@ -145,7 +145,7 @@ PEARL_QUICK: Settings = {
     "checkpoint.every": 1_000,
 }
 
-# What bodies of many joints need beyond it (walker_rand_params, blind: 286 without, above 400 with).
+# What bodies of many joints need beyond it (walker_rand_params, blind: 286 without, 483 with).
 _WIDE: Settings = {
     "family.action_repeat": 2,
     "actor_critic.standardise": True,

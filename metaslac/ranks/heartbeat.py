@@ -28,9 +28,8 @@ class Heartbeat:
 
     def __init__(self, peers: Mapping[int, socket.socket]) -> None:
         self._peers = peers
-        self._silent = dict.fromkeys(
-            peers, 0.0
-        )  # seconds; those in which this process was stopped do not count
+        # Seconds in which nothing was heard of each; those in which this process was stopped do not count.
+        self._silent = dict.fromkeys(peers, 0.0)
         self._lost = ""
         self._ended = threading.Event()
         for peer in peers.values():

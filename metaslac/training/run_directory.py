@@ -166,13 +166,16 @@ def cleared_if_refused(run_dir: Path, made: Sequence[Path]) -> Iterator[None]:
     """Within, a new run begins; where it is refused before it has, all that it wrote is deleted again.
 
     For a directory that is locked and had nothing in it. `made` are those that were made for it, as of
-    `not_there`. What stops a training that has begun, a TrainingFault, leaves everything.
+    `not_there`. What stops a training that has begun, a TrainingFault, leaves everything; and where there is
+    a checkpoint, nothing is ever deleted.
     """
     try:
         yield
     except TrainingFault:
         raise
     except MetaslacError:
+        if checkpoints_in(run_dir / CHECKPOINTS):
+            raise
         with suppress(OSError):  # such as a tracker's own process that is still writing
             for entry in run_dir.iterdir():
                 if entry.is_dir() and not entry.is_symlink():

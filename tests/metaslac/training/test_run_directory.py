@@ -273,3 +273,14 @@ def test_a_new_run_that_is_refused_leaves_what_was_there_before(tmp_path: Path, 
     with pytest.raises(TrainingFault):
         begin(TrainingFault("the disk is full"))
     assert (run_dir / "config.yaml").exists()
+
+
+def test_where_there_is_a_checkpoint_nothing_is_deleted(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    refused = pytest.raises(MetaslacError, match="whatever it is")
+    with refused, locked(run_dir), cleared_if_refused(run_dir, [run_dir]):
+        start_run_directory(run_dir, CONFIG, {})
+        save_checkpoint(run_dir / "checkpoints" / "00000001", {}, CONFIG, {**FACTS, "update": 1})
+        raise MetaslacError("whatever it is")
+    assert last_checkpoint(run_dir) is not None
+    assert (run_dir / "config.yaml").exists()
