@@ -18,7 +18,8 @@ from metaslac.storage.manifest import TASKS_OF_DATA
 
 if TYPE_CHECKING:
     from metaslac.acting.adaptation import Given, TaskAdaptation
-    from metaslac.acting.agent import Agent, Drawing
+    from metaslac.acting.agent import Agent
+    from metaslac.acting.inference import Drawing
     from metaslac.config.sections import Config
     from metaslac.envs import Task
     from metaslac.envs.family import Family

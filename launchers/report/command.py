@@ -110,7 +110,7 @@ def contents(
             f"{shown.directory} was given {shown.about['context']}, and {context} is {given.words}"
         )
 
-    from metaslac.acting.agent import Drawing
+    from metaslac.acting.inference import Drawing
     from metaslac.launchers.api.reading import read_beliefs
     from metaslac.launchers.media.filming import Filming, ways_of_acting
     from metaslac.launchers.media.video import caption, spread

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.acting.adaptation import mean_width
-from metaslac.acting.agent import Drawing, networks_from_checkpoint
+from metaslac.acting.agent import networks_from_checkpoint
 from metaslac.acting.filmed import watched
+from metaslac.acting.inference import Drawing
 from metaslac.acting.rollout import TrialEpisode, play, rng_of, run_trial
 from metaslac.envs import make_vector_env
 from metaslac.evidence import reconstruction

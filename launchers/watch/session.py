@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from metaslac.acting.agent import Drawing
+from metaslac.acting.inference import Drawing
 from metaslac.acting.rollout import reset, rng_of
 from metaslac.launchers.media.data_uris import png
 from metaslac.launchers.media.film import drawn

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.agent import ONCE, Agent, Drawing
+from metaslac.acting.agent import Agent
+from metaslac.acting.inference import ONCE, Drawing
 from metaslac.acting.rollout import Task, VectorEnv, run_trial
 from metaslac.config.validation import check_seed
 from metaslac.ranks.ranks import Ranks

@@ -8,18 +8,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from metaslac.acting.inference import ONCE, Drawing, TaskInference, Transitions, check_finite
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
 from metaslac.networks.actor_critic import Actor, History
 from metaslac.networks.blocks import Gaussian
-from metaslac.networks.context_encoder import ContextEncoder, TaskBelief
+from metaslac.networks.context_encoder import ContextEncoder
 from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_models.base import LatentModel
 from metaslac.networks.meta_slac import MetaSLAC, TaskParams
@@ -31,15 +32,6 @@ Frames = NDArray[Any]  # pictures as uint8, or states as float64
 # An episode as it was seen: n + 1 frames, n actions, n rewards.
 Shown = tuple[Frames, NDArray[np.float32], NDArray[np.float32]]
 
-
-class Drawing(NamedTuple):
-    """How m is drawn from the belief while acting."""
-
-    every: int = 0  # decisions after which it is drawn anew; 0 is once an episode, PEARL's posterior sampling
-    mean_below: float = 0.0  # mean standard deviation of m under which its mean is taken and not a sample
-
-
-ONCE = Drawing()
 
 LEARNING_ONLY = tuple(f"latent_model.{part}." for part in ("decoder", "reward", "z1_prior", "z_prior"))
 
@@ -73,7 +65,8 @@ class Agent:
         self._actor = actor
         self._task_params = task_params
         self._latent_model = latent_model  # None if the actor sees no latents
-        self._task_prior = task_prior  # None if it is N(0, I)
+        self._task_prior = task_prior
+        self._inference = TaskInference(config.task, context_encoder, task_prior)
 
     @classmethod
     def from_networks(cls, config: Config, networks: MetaSLAC, action_size: int, num_params: int) -> Agent:
@@ -147,9 +140,9 @@ class Agent:
             if params is None:
                 raise MetaslacError("an agent trained with task.inference=oracle needs the task's parameters")
             given = torch.as_tensor(params, dtype=torch.float32, device=self.device)
-            _check_finite(f"m of the task's parameters {params[0].tolist()}", self._task_params(given))
+            check_finite(f"m of the task's parameters {params[0].tolist()}", self._task_params(given))
             self._params = given
-        self._belief = TaskBelief.prior(slots, self.task_size, self.config.task.prior_factor, self.device)
+        self._inference.begin(slots, self.device)
 
     @torch.no_grad()
     def begin_episode(
@@ -188,7 +181,7 @@ class Agent:
         action = (
             policy.mean.tanh() if deterministic else self._actor.play(policy, self._noise(self.action_size))
         )
-        _check_finite("an action", action)
+        check_finite("an action", action)
         return action.cpu().numpy()
 
     @torch.no_grad()
@@ -208,11 +201,8 @@ class Agent:
         a = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
         if self.config.task.inference == "infer":
             r = torch.as_tensor(rewards, dtype=torch.float32, device=self.device)
-            weight = None if active is None else torch.as_tensor(active, device=self.device)[:, None]
-            factors = self._context_encoder(f[:, None], a[:, None], r[:, None], f_next[:, None])
-            belief = self._belief.update(factors, weight)
-            _check_finite(f"the belief after a reward of {np.abs(rewards).max():g}", *belief.gaussian)
-            self._belief = belief
+            slots = None if active is None else torch.as_tensor(active, device=self.device)
+            self._inference.observe((f[:, None], a[:, None], r[:, None], f_next[:, None]), slots)
             self._decisions += 1
             if self._drawing.every and self._decisions % self._drawing.every == 0:
                 self.m = self._drawn()
@@ -226,40 +216,24 @@ class Agent:
         """
         if self.config.task.inference != "infer":
             return
-        beliefs = []
-        for slot, episodes in enumerate(given):
-            belief = TaskBelief(*(part[slot, None] for part in self._belief))
-            for frames, actions, rewards in episodes:
-                f = self._encode(frames)[None]
-                a, r = (torch.from_numpy(part).to(self.device)[None] for part in (actions, rewards))
-                belief = belief.update(self._context_encoder(f[:, :-1], a, r, f[:, 1:]))
-            beliefs.append(belief)
-        after = TaskBelief(*map(torch.cat, zip(*beliefs, strict=True)))
-        _check_finite("the belief after the episodes given", *after.gaussian)
-        self._belief = after
+        self._inference.take_in([[self._transitions(episode) for episode in episodes] for episodes in given])
 
     @property
     def belief(self) -> Gaussian:
         """Mean and standard deviation of m given everything observed since begin_task(), (N, M)."""
-        return self._belief.gaussian
+        return self._inference.belief
 
     def _drawn(self, explore: bool = False) -> Tensor:
-        """m (N, M) of the prior, to `explore`; else of the belief, its mean on slots where that is narrow."""
-        if self._task_prior is not None:
-            m = self._task_prior.draw(self._evidence(explore), self._noise(self.task_size + 1))
-        else:
-            noise = self._noise(self.task_size)
-            m = noise if explore else self._belief.sample(noise)
-        if explore or not self._drawing.mean_below:
-            return m
-        mean, std = self._belief.gaussian
-        return torch.where(std.mean(1, keepdim=True) < self._drawing.mean_below, mean, m)
+        """m (N, M) of the prior, to `explore`; else of the belief."""
+        noise = self._noise(self._inference.noise_size)
+        return self._inference.draw(noise, explore, self._drawing.mean_below)
 
-    def _evidence(self, explore: bool) -> TaskBelief:
-        """What was observed of every slot's task, or nothing, to `explore`."""
-        prior_factor = self.config.task.prior_factor
-        none = TaskBelief.prior(len(self._rngs), self.task_size, prior_factor, self.device)
-        return (none if explore else self._belief).evidence(prior_factor)
+    def _transitions(self, episode: Shown) -> Transitions:
+        """Those of a whole episode, N = 1."""
+        frames, actions, rewards = episode
+        f = self._encode(frames)[None]
+        a, r = (torch.from_numpy(part).to(self.device)[None] for part in (actions, rewards))
+        return f[:, :-1], a, r, f[:, 1:]
 
     def _filtered(self, deterministic: bool) -> Tensor | None:
         """z (N, Z) of the newest frame, filtered over the history; None if the actor sees none."""
@@ -278,12 +252,6 @@ class Agent:
         """Standard normal noise (N, *shape), each slot's from its own generator."""
         rows = np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in self._rngs])
         return torch.from_numpy(rows).to(self.device)
-
-
-def _check_finite(what: str, *values: Tensor) -> None:
-    """Raise MetaslacError unless all of it is: what is made of finite numbers need not be."""
-    if not torch.stack([value.isfinite().all() for value in values]).all():
-        raise MetaslacError(f"{what} is not finite: it is too far from all that this agent was trained on")
 
 
 def load_agent(path: Path, device: torch.device) -> Agent:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from metaslac.acting.agent import ONCE, Agent, Drawing
+from metaslac.acting.agent import Agent
+from metaslac.acting.inference import ONCE, Drawing
 from metaslac.acting.rollout import Key, Task, VectorEnv, run_random, run_trial
 from metaslac.replay.experience import Episode
 

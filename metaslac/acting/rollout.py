@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from metaslac.acting.agent import ONCE, Agent, Drawing, Frames
+from metaslac.acting.agent import Agent, Frames
+from metaslac.acting.inference import ONCE, Drawing
 from metaslac.replay.experience import Episode
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from metaslac.acting.agent import Agent, Drawing, Frames, load_agent
+from metaslac.acting.agent import Agent, Frames, load_agent
+from metaslac.acting.inference import Drawing
 from metaslac.config.runtime import DEVICES
 from metaslac.config.sections import Config
 from metaslac.config.validation import check_seed

@@ -152,6 +152,13 @@ class TaskConfig:
         low=0,
         older=0,
     )
+    reward_std: float = setting(
+        0.0,
+        "standard deviation of the rewards of a context told from m, which train the context encoder too; "
+        "those that are observed then weigh prior_beliefs, in place of the factors; 0 is without",
+        low=0,
+        older=0.0,
+    )
     gradient: str = setting(
         "both", "what trains the context encoder: the critic, the model, or both", choices=TASK_GRADIENT
     )

@@ -205,13 +205,14 @@ PEARL_QUICK_FAMILIES: Mapping[str, Settings] = {
         "evaluation.trials": 2,
     },
     # Most transitions tell only where no reward is, and a half circle is searched: factors that are not
-    # diagonal, m among beliefs of training tasks, drawn twice an episode, and at first many random actions
-    # that are held, for contexts in which somebody found the goal.
+    # diagonal, m among beliefs of training tasks by the rewards that each foretells, drawn twice an episode,
+    # and at first many random actions that are held, for contexts in which somebody found the goal.
     "sparse_point_robot": {
         **_context(400),
         "task.factor_rank": 2,
         "task.prior_factor": True,
-        "task.prior_beliefs": 64,
+        "task.prior_beliefs": 256,
+        "task.reward_std": 0.2,
         "task.kl_weight": 0.1,
         "task.context_min": 40,
         "task.context_max": 200,

@@ -90,6 +90,8 @@ def _check_together(config: Config) -> None:
             "task.prior_factor=false needs task.factor_rank=0: without the prior, a product of a few factors "
             "of low rank is no distribution"
         )
+    if task.reward_std and not task.prior_beliefs:
+        raise MetaslacError("task.reward_std is for weighing task.prior_beliefs, of which there are 0")
     if config.learns_prior and task.prior_beliefs < train.tasks_per_update:
         raise MetaslacError(
             f"task.prior_beliefs ({task.prior_beliefs}) must be 0, or at least train.tasks_per_update "

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaslac.acting.adaptation import ADAPTATION_STREAM
-from metaslac.acting.agent import Agent, Drawing
+from metaslac.acting.agent import Agent
+from metaslac.acting.inference import Drawing
 from metaslac.acting.rollout import Task, VectorEnv, rng_of, run_trial
 from metaslac.config.sections import Config
 from metaslac.evidence.reconstruction import RECONSTRUCTION_STREAM, reconstructed

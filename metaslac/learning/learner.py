@@ -35,7 +35,6 @@ from metaslac.learning.objectives import (
     reward_from_features,
     soft_bellman,
     soft_policy,
-    task_kl,
     temperature,
 )
 from metaslac.learning.optimizers import (
@@ -145,7 +144,7 @@ class Learner:
             belief = self.task.believe(transitions)
             seen = self._see(features(part), some(batch.windows, part), self.task.draw(belief, params))
             decisions, m, told = self._decisions(seen, len(params))
-            metrics |= told | self._learn(decisions, m, seen, belief)
+            metrics |= told | self._learn(decisions, m, seen, self.task.loss(belief, transitions))
             beliefs.append(fixed(belief))
             decided.append(decisions)
         return metrics | self._extra_steps(decided, beliefs, params)
@@ -173,7 +172,10 @@ class Learner:
                 m = self.task.draw(belief, params)
             seen = self._see(windows.f, windows, m, self.networks.sees_latents)
             decisions, m, told = self._decisions(seen, len(params))
-            told |= self._learn(decisions, m, seen, belief) if learns else self._learn_again(decisions, m)
+            if learns:
+                told |= self._learn(decisions, m, seen, self.task.loss(belief, transitions))
+            else:
+                told |= self._learn_again(decisions, m)
             metrics |= told
         return metrics
 
@@ -218,8 +220,9 @@ class Learner:
         loss = sum((part.value for part in losses[1:]), losses[0].value)
         metrics = {name: value for part in losses for name, value in part.parts.items()}
         metrics["model/loss"] = loss.detach()
-        if belief is not None and self._model_trains_m:
-            loss = loss + self.config.task.kl_weight * task_kl(belief).value
+        of_task = self.task.loss(belief, transitions) if self._model_trains_m else None
+        if of_task is not None:
+            loss = loss + of_task.value
         self._descent.step("model", loss, "model", *["context"] * self._model_trains_m)
         return metrics
 
@@ -229,11 +232,11 @@ class Learner:
             return seen.decisions(), seen.m, {}
         return self._imagination.beside(seen, tasks)
 
-    def _learn(self, decisions: Decisions, m: Tensor, seen: Seen, belief: TaskBelief | None) -> Metrics:
+    def _learn(self, decisions: Decisions, m: Tensor, seen: Seen, of_task: Loss | None) -> Metrics:
         """One step of critics and actor, or of one that clones, and of all that learns with them."""
         if self.config.train.cloning:
-            return self._cloning_step(decisions, m, seen, belief)
-        told = self._critic_step(decisions, m, seen, belief)
+            return self._cloning_step(decisions, m, seen, of_task)
+        told = self._critic_step(decisions, m, seen, of_task)
         return told | self._actor_step(decisions, m.detach())
 
     def _learn_again(self, decisions: Decisions, m: Tensor) -> Metrics:
@@ -246,28 +249,25 @@ class Learner:
         self._descent.step("critic", loss, "critic")
         return told | self._actor_step(decisions, m)
 
-    def _critic_step(self, decisions: Decisions, m: Tensor, seen: Seen, belief: TaskBelief | None) -> Metrics:
+    def _critic_step(self, decisions: Decisions, m: Tensor, seen: Seen, of_task: Loss | None) -> Metrics:
         """One step down the soft Bellman error of decisions, and what goes with it."""
         loss = self._bellman(decisions, m if self._critic_trains_m else m.detach())
-        return self._step_of_all("critic", loss, seen, belief)
+        return self._step_of_all("critic", loss, seen, of_task)
 
-    def _cloning_step(
-        self, decisions: Decisions, m: Tensor, seen: Seen, belief: TaskBelief | None
-    ) -> Metrics:
+    def _cloning_step(self, decisions: Decisions, m: Tensor, seen: Seen, of_task: Loss | None) -> Metrics:
         """One step down -log pi of decisions, and what goes with it: the actor is in the critics' place."""
         loss = cloning(self.networks, decisions, m if self._critic_trains_m else m.detach())
-        return self._step_of_all("actor", loss, seen, belief)
+        return self._step_of_all("actor", loss, seen, of_task)
 
-    def _step_of_all(self, whose: str, of_decisions: Loss, seen: Seen, belief: TaskBelief | None) -> Metrics:
+    def _step_of_all(self, whose: str, of_decisions: Loss, seen: Seen, of_task: Loss | None) -> Metrics:
         """One step down a loss of decisions, and what their windows predict if that is asked.
 
         Both train q(m | c), as `task.gradient` says; the prediction also trains the model's own heads of
         rewards and next latents, whatever m is. Features that have a gradient train the encoder.
         """
         loss, metrics = of_decisions
-        if belief is not None:
-            kl = task_kl(belief)
-            loss, metrics = loss + self.config.task.kl_weight * kl.value, metrics | kl.parts
+        if of_task is not None:
+            loss, metrics = loss + of_task.value, metrics | of_task.parts
         to_model, model = seen._replace(m=self._to_model(seen.m)), self.networks.latent_model
         if self._predicts and model is not None and seen.posterior is not None:
             loss = loss + prediction(model, to_model)

@@ -14,6 +14,7 @@ from metaslac.config.sections import TaskConfig
 from metaslac.learning.batch import Transitions
 from metaslac.learning.encoding import Encoding
 from metaslac.learning.generators import Chance
+from metaslac.learning.objectives import Loss, task_kl
 from metaslac.networks.context_encoder import TaskBelief
 from metaslac.networks.meta_slac import MetaSLAC
 from metaslac.replay.experience import Context
@@ -27,6 +28,9 @@ class TaskVariable(Protocol):
 
     def believe(self, transitions: Transitions | None) -> TaskBelief | None:
         """A belief of each of K tasks from some of their transitions, anew at every call."""
+
+    def loss(self, belief: TaskBelief | None, transitions: Transitions | None) -> Loss | None:
+        """What the belief itself is to be like, beside what is learned with it."""
 
     def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
         """m (K, M), for a belief and true task parameters (K, P)."""
@@ -42,7 +46,10 @@ class Inferred:
         self._chance = chance
 
     def read(self, context: Context) -> Transitions:
-        """The transitions of the context, features without gradient."""
+        """The transitions of the context, features without gradient.
+
+        Where acting draws m among beliefs of training tasks, those from all of the context are remembered.
+        """
         f = context.f  # (K, S, N + 1, F)
         if f is None:
             assert context.frames is not None
@@ -50,7 +57,11 @@ class Inferred:
         valid = context.valid if context.repeated is None else context.valid & ~context.repeated
         parts = f[:, :, :-1], context.a, context.r, f[:, :, 1:], valid
         f, a, r, f_next, valid = (part.flatten(1, 2) for part in parts)
-        return Transitions(f, a, r, f_next, valid, context.distinct)
+        transitions = Transitions(f, a, r, f_next, valid, context.distinct)
+        if self._networks.task_prior is not None:
+            with torch.no_grad():
+                self._networks.task_prior.take_in(self._belief(transitions, valid).gaussian.mean)
+        return transitions
 
     def believe(self, transitions: Transitions | None) -> TaskBelief:
         """q(m | c) of every task, from a random number of its context transitions.
@@ -60,22 +71,38 @@ class Inferred:
         """
         assert transitions is not None
         config, valid, chance = self._config, transitions.valid, self._chance
-        tasks, device = len(valid), valid.device
-        most = chance.whole(config.context_min, config.context_max, tasks, 1)
+        most = chance.whole(config.context_min, config.context_max, len(valid), 1)
         most = most.minimum(transitions.distinct[:, None])
         scores = chance.uniform(*valid.shape).masked_fill(~valid, 2.0)
         chosen = (scores.argsort(1).argsort(1) < most) & valid
-        factors = self._networks.context_encoder(*transitions[:4])
-        prior = TaskBelief.prior(tasks, config.size, config.prior_factor, device)
-        if self._networks.task_prior is not None:
-            with torch.no_grad():
-                self._networks.task_prior.take_in(prior.update(factors, valid).gaussian.mean)
-        return prior.update(factors, chosen)
+        return self._belief(transitions, chosen)
+
+    def loss(self, belief: TaskBelief | None, transitions: Transitions | None) -> Loss:
+        """kl_weight KL(q(m | c) || N(0, I)), and where rewards weigh hypotheses, -log p(r | m) of m ~ q(m | c).
+
+        The latter is the mean over all transitions of the context, also those that q has not seen.
+        """
+        assert belief is not None and transitions is not None
+        value, parts = task_kl(belief)
+        value = self._config.kl_weight * value
+        prior = self._networks.task_prior
+        if prior is None or prior.reward is None:
+            return Loss(value, parts)
+        valid = transitions.valid
+        m = belief.sample(self._chance.normal(*belief.shift.shape))[:, None].expand(-1, valid.shape[1], -1)
+        told = prior.reward.log_likelihood(*transitions[:4], m) * valid
+        error = -(told.sum(1) / valid.sum(1).clamp_min(1)).mean()
+        return Loss(value + error, {**parts, "task/reward": error.detach()})
 
     def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
         """A sample of the belief."""
         assert belief is not None
         return belief.sample(self._chance.normal(*belief.shift.shape))
+
+    def _belief(self, transitions: Transitions, chosen: Tensor) -> TaskBelief:
+        """That of each task from those transitions that are chosen, (K, C)."""
+        prior = TaskBelief.prior(len(chosen), self._config.size, self._config.prior_factor, chosen.device)
+        return prior.update(self._networks.context_encoder(*transitions[:4]), chosen)
 
 
 class Told:
@@ -88,6 +115,9 @@ class Told:
         """Nothing."""
 
     def believe(self, transitions: Transitions | None) -> None:
+        """Nothing."""
+
+    def loss(self, belief: TaskBelief | None, transitions: Transitions | None) -> None:
         """Nothing."""
 
     def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
@@ -106,6 +136,9 @@ class Unknown:
         """Nothing."""
 
     def believe(self, transitions: Transitions | None) -> None:
+        """Nothing."""
+
+    def loss(self, belief: TaskBelief | None, transitions: Transitions | None) -> None:
         """Nothing."""
 
     def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from metaslac.networks.feature_heads import FeatureReward, InverseModel, LastAct
 from metaslac.networks.images import ImageEncoder
 from metaslac.networks.latent_models.make import make_latent_model
 from metaslac.networks.states import StateEncoder
-from metaslac.networks.task_prior import TaskPrior
+from metaslac.networks.task_prior import ContextReward, TaskPrior
 
 
 class TaskParams(nn.Module):
@@ -89,7 +89,7 @@ class MetaSLAC(nn.Module):
             config.task.factor_rank,
             config.task.next_observation,
         )
-        self.task_prior = TaskPrior(config.task.prior_beliefs, size) if config.learns_prior else None
+        self.task_prior = make_task_prior(config, f_size, action_size) if config.learns_prior else None
         self.task_params = TaskParams(num_params, config.task.hidden_size, size)
         self.actor = Actor(model.window, f_size, action_size, size, actor_critic, latent_size)
         self.sight = Sight(actor_critic, model.window, f_size, action_size, latent_size, state_size)
@@ -123,8 +123,19 @@ class MetaSLAC(nn.Module):
 
     def task_parameters(self, inference: str) -> list[nn.Parameter]:
         """The weights that make m: the oracle's, or those of inference."""
-        maker = self.task_params if inference == "oracle" else self.context_encoder
-        return list(maker.parameters())
+        if inference == "oracle":
+            return list(self.task_params.parameters())
+        parts = self.context_encoder, self.task_prior
+        return [parameter for part in parts if part is not None for parameter in part.parameters()]
+
+
+def make_task_prior(config: Config, feature_size: int, action_size: int) -> TaskPrior:
+    """What m is drawn among while acting, weighed by rewards if these are told."""
+    task = config.task
+    sizes = feature_size, action_size, task.size, task.hidden_size
+    return TaskPrior(
+        task.prior_beliefs, task.size, ContextReward(*sizes, task.reward_std) if task.reward_std else None
+    )
 
 
 def feature_size(config: Config, state_size: int) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from metaslac.acting.agent import Agent, Drawing
+from metaslac.acting.agent import Agent
+from metaslac.acting.inference import Drawing
 from metaslac.acting.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
 from metaslac.config.limits import random_decisions
 from metaslac.config.sections import Config

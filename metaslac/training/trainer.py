@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from metaslac.acting.adaptation import TaskAdaptation, adapt
-from metaslac.acting.agent import Agent, Drawing, load_weights
+from metaslac.acting.agent import Agent, load_weights
+from metaslac.acting.inference import Drawing
 from metaslac.acting.rollout import Task, VectorEnv
 from metaslac.config.limits import episodes_kept, state_size
 from metaslac.config.sections import Config

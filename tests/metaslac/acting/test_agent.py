@@ -93,7 +93,7 @@ def test_exploration_samples_the_prior_and_later_episodes_the_belief() -> None:
     agent.begin_episode(frames, [rng_of(7)], explore=True)
     assert torch.equal(agent.m, noise)
     agent.begin_episode(frames, [rng_of(7)])
-    factor = torch.linalg.cholesky(agent._belief.precision[0])
+    factor = torch.linalg.cholesky(agent._inference._known.belief.precision[0])
     spread = torch.linalg.solve(factor.T, noise[0].double()).float()
     torch.testing.assert_close(agent.m[0], agent.belief.mean[0] + spread)
 

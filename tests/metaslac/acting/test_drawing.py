@@ -11,7 +11,8 @@ import torch
 from fakes import CPU, FRAME, FakeFamily, begun, make_agent, observed, tiny_config
 from torch.distributions import MultivariateNormal
 
-from metaslac.acting.agent import ONCE, Agent, Drawing
+from metaslac.acting.agent import Agent
+from metaslac.acting.inference import ONCE, Drawing
 from metaslac.acting.rollout import rng_of, run_trial
 from metaslac.acting.single_task import SingleTaskAgent, drawing_of
 from metaslac.config.sections import Config
@@ -32,7 +33,7 @@ def trace(drawing: Drawing, explore: bool = False, steps: int = 6, slots: int = 
     for step in range(steps + 1):
         if step:
             agent.observe(np.full((slots, 1), 0.1 * step, np.float32), np.full(slots, -0.2 * step), frames)
-        seen.append({"m": agent.m.clone(), "belief": agent._belief})
+        seen.append({"m": agent.m.clone(), "belief": agent._inference._known.belief})
     return seen
 
 
@@ -74,10 +75,11 @@ def test_among_beliefs_of_training_tasks_evidence_decides_and_exploring_knows_no
         agent.begin_episode(frames, [rng_of(7, slot) for slot in range(2)], explore, Drawing(2))
         rngs = [rng_of(7, slot) for slot in range(2)]
         noise = torch.stack([torch.from_numpy(rng.standard_normal(3, dtype=np.float32)) for rng in rngs])
-        belief = agent._belief
+        belief = agent._inference._known.belief
         evidence = TaskBelief(belief.precision - torch.eye(2), belief.shift)
         nothing = TaskBelief(torch.zeros(2, 2, 2), torch.zeros(2, 2))
-        assert torch.allclose(agent.m, prior.draw(nothing if explore else evidence, noise))
+        among = prior.hypotheses(2)
+        assert torch.allclose(agent.m, prior.draw(among, nothing if explore else evidence, noise))
         for _ in range(3):
             agent.observe(np.full((2, 1), 0.3, np.float32), np.full(2, -0.2), frames)
 

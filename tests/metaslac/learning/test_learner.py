@@ -96,9 +96,10 @@ def test_actor_critic_steps_reach_of_the_model_its_reward_and_prior_heads_alone(
     batch = make_batch(learner.config)
     f = learner.networks.encoder(batch.windows.frames).detach()
     before = snapshot(learner)
-    belief = learner.task.believe(learner.task.read(batch.context))
+    transitions = learner.task.read(batch.context)
+    belief = learner.task.believe(transitions)
     seen = learner._see(f, batch.windows, learner.task.draw(belief, batch.params))
-    learner._critic_step(seen.decisions(), seen.m, seen, belief)
+    learner._critic_step(seen.decisions(), seen.m, seen, learner.task.loss(belief, transitions))
     learner._actor_step(seen.decisions(), seen.m.detach())
     after = learner.networks.state_dict()
     moved = {".".join(name.split(".")[:2]) for name in before if not torch.equal(before[name], after[name])}
