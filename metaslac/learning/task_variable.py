@@ -33,16 +33,21 @@ class TaskVariable(Protocol):
 
 
 class Inferred:
-    """m ~ q(m | c), reparameterised."""
+    """m ~ q(m | c), reparameterised.
+
+    Where acting draws m among beliefs of training tasks, the first of each context is remembered for that.
+    """
 
     def __init__(self, networks: MetaSLAC, config: TaskConfig, encode: Encoding, chance: Chance) -> None:
         self._networks = networks
         self._config = config
         self._encode = encode
         self._chance = chance
+        self._remembers = False  # the next belief
 
     def read(self, context: Context) -> Transitions:
         """The transitions of the context, features without gradient."""
+        self._remembers = self._networks.task_prior is not None
         f = context.f  # (K, S, N + 1, F)
         if f is None:
             assert context.frames is not None
@@ -67,15 +72,21 @@ class Inferred:
         chosen = (scores.argsort(1).argsort(1) < most) & valid
         factors = self._networks.context_encoder(*transitions[:4])
         prior = TaskBelief.prior(tasks, config.size, config.prior_factor, device)
-        if self._networks.task_prior is not None:
-            with torch.no_grad():
-                self._networks.task_prior.take_in(prior.update(factors, valid).gaussian.mean)
+        if self._remembers:
+            self._remember(prior.update(factors, valid))
         return prior.update(factors, chosen)
 
     def draw(self, belief: TaskBelief | None, params: Tensor) -> Tensor:
         """A sample of the belief."""
         assert belief is not None
         return belief.sample(self._chance.normal(*belief.shift.shape))
+
+    @torch.no_grad()
+    def _remember(self, belief: TaskBelief) -> None:
+        """Once a context: beliefs of one update are alike, and would stand for as many tasks."""
+        assert self._networks.task_prior is not None
+        self._networks.task_prior.take_in(belief.gaussian.mean)
+        self._remembers = False
 
 
 class Told:

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from fakes import make_learner, tiny_config
+from fakes import make_batch, make_learner, tiny_config
 
 from metaslac.config.text import with_values
-from metaslac.learning.batch import Transitions
 from metaslac.networks.context_encoder import TaskBelief
+from metaslac.replay.experience import Context
 
 TASKS, COUNT, FEATURES = 2, 6, 8
 CPU = torch.device("cpu")
@@ -26,9 +26,17 @@ def test_beliefs_from_all_valid_transitions_are_remembered(size: int) -> None:
     seen = []
     for _ in range(3):
         valid = torch.rand(TASKS, COUNT, generator=generator) < 0.7
-        f_size = config.model.feature_size
-        parts = normal(TASKS, COUNT, f_size), normal(TASKS, COUNT, 1), normal(TASKS, COUNT)
-        transitions = Transitions(*parts, normal(TASKS, COUNT, f_size), valid, valid.sum(1))
+        transitions = learner.task.read(
+            Context(
+                None,
+                a=normal(TASKS, COUNT, 1, 1),
+                r=normal(TASKS, COUNT, 1),
+                valid=valid[..., None],
+                distinct=valid.sum(1),
+                f=normal(TASKS, COUNT, 2, config.model.feature_size),
+            )
+        )
+        assert transitions is not None
         drawn_from = learner.task.believe(transitions)
         assert drawn_from is not None
         for task in range(TASKS):
@@ -42,6 +50,19 @@ def test_beliefs_from_all_valid_transitions_are_remembered(size: int) -> None:
     last = torch.stack(seen[-min(size, len(seen)) :])
     nearest = torch.cdist(last, prior.means).amin(1)
     assert nearest.max() < 1e-5
+
+
+@pytest.mark.parametrize("pretrains", [False, True])
+def test_an_update_leaves_one_belief_of_each_of_its_tasks(pretrains: bool) -> None:
+    """However many steps it infers m for: all of them are of the same tasks and contexts."""
+    settings = {"task.prior_beliefs": 20, "train.steps_per_batch": 4, "train.extra_steps": 2}
+    config = with_values(tiny_config(), settings)
+    learner, batch = make_learner(config), make_batch(config)
+    prior = learner.networks.task_prior
+    assert prior is not None
+    for updates in (1, 2):
+        (learner.pretrain if pretrains else learner.update)(batch)
+        assert int(prior.seen) == updates * config.train.tasks_per_update
 
 
 @pytest.mark.parametrize("inference", ["oracle", "blind"])
