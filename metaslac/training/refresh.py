@@ -34,6 +34,7 @@ class Refresh:
         if not is_due(progress.updates, train.refresh_first) or progress.refreshed == progress.updates:
             return
         learner, kept = self._trainer.learner, self._trainer.kept
+        learner.anneal(progress.updates / train.updates)  # for the context encoder, which learns too
         kept.pause()
         while progress.refreshing < train.refresh_updates:
             self._between()

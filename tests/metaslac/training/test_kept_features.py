@@ -30,6 +30,7 @@ from metaslac.training.trainer import MetaTrainer
 
 LATENTS = {"model.elbo_weight": 1.0, "actor_critic.critic_input": "latent_features"}
 REFRESHED = {"train.refresh_first": 2, "train.refresh_updates": 3}
+FALLING = {**REFRESHED, "train.lr_decay": 1.0}
 STATES = {"actor_critic.critic_input": "state"}
 
 
@@ -160,7 +161,9 @@ def test_every_step_has_windows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "values", [{}, LATENTS, STATES, REFRESHED], ids=["features", "latents", "state", "refreshed"]
+    "values",
+    [{}, LATENTS, STATES, REFRESHED, FALLING],
+    ids=["features", "latents", "state", "refreshed", "refreshed_while_steps_fall"],
 )
 def test_stops_change_nothing(tmp_path: Path, values: dict[str, Any]) -> None:
     config = resting(**values)
