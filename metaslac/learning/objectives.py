@@ -122,11 +122,11 @@ def reward_from_features(networks: MetaSLAC, config: ModelConfig) -> Objective |
 
 
 def prediction(model: LatentModel, seen: Seen) -> Tensor:
-    """The part of the negative ELBO that m predicts, rewards and next latents; it needs no pixels."""
+    """The part of the weighted negative ELBO that m predicts, rewards and next latents, without pixels."""
     windows, posterior = seen.windows, seen.posterior
     assert posterior is not None
     loss, _ = model.prediction_loss(windows.a, windows.r, seen.m, posterior, windows.restart, windows.valid)
-    return loss
+    return model.config.elbo_weight * loss
 
 
 def task_kl(belief: TaskBelief) -> Loss:

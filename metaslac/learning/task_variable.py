@@ -78,7 +78,7 @@ class Inferred:
         return self._belief(transitions, chosen)
 
     def loss(self, belief: TaskBelief | None, transitions: Transitions | None) -> Loss:
-        """kl_weight KL(q(m | c) || N(0, I)), and where rewards weigh hypotheses, -log p(r | m) of m ~ q(m | c).
+        """kl_weight KL(q(m | c) || N(0, I)), and where rewards weigh hypotheses, -log p(r | m), m ~ q(m | c).
 
         The latter is the mean over all transitions of the context, also those that q has not seen.
         """

@@ -41,9 +41,10 @@ class TaskParams(nn.Module):
         """Standardise by the training tasks' params (N, P); one that never differs is only centred."""
         if not params.numel():  # tasks that nothing tells apart; torch warns that they have no spread
             return
+        differs = params.amax(0) > params.amin(0)  # a mean is rounded, and so is the deviation from it
         std = params.std(0, correction=0)
-        self.mean.copy_(params.mean(0))
-        self.std.copy_(torch.where(std > 0, std, torch.ones_like(std)))
+        self.mean.copy_(torch.where(differs, params.mean(0), params[0]))
+        self.std.copy_(torch.where(differs, std, torch.ones_like(std)))
 
     def forward(self, params: Tensor) -> Tensor:
         """m (..., M) of true parameters (..., P)."""

@@ -90,7 +90,7 @@ class Training(ABC):
             log.warning,
             trainer.shard,
         )
-        self.refresh = Refresh(trainer, self.updates, log, self.between)
+        self.refresh = Refresh(trainer, self.updates, self.saver, log, self.between)
         self._stop = stop
 
     def run(self, make_env: MakeEnv) -> None:

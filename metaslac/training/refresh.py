@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metaslac.training.log.run_log import RunLog
+from metaslac.training.saving import Saver
 from metaslac.training.trainer import Trainer
 from metaslac.training.updates import Updates
 
@@ -18,13 +19,17 @@ class Refresh:
     Args:
         trainer: of the run.
         updates: makes the encoder's.
+        saver: is to save them, should the run be stopped in between.
         log: is told of each refresh, and how far it moved the features.
         between: called where the state is whole; it may raise, and the refresh is then gone on with later.
     """
 
-    def __init__(self, trainer: Trainer, updates: Updates, log: RunLog, between: Callable[[], None]) -> None:
+    def __init__(
+        self, trainer: Trainer, updates: Updates, saver: Saver, log: RunLog, between: Callable[[], None]
+    ) -> None:
         self._trainer = trainer
         self._updates = updates
+        self._saver = saver
         self._log = log
         self._between = between
 
@@ -34,12 +39,14 @@ class Refresh:
         if not is_due(progress.updates, train.refresh_first) or progress.refreshed == progress.updates:
             return
         learner, kept = self._trainer.learner, self._trainer.kept
+        learner.anneal(progress.updates / train.updates)  # for the context encoder, which learns too
         kept.pause()
         while progress.refreshing < train.refresh_updates:
             self._between()
             learner.anneal_refresh(progress.refreshing / train.refresh_updates)
             metrics = self._updates.make(learner.pretrain, train.pretrain_windows)
             progress.refreshing += 1
+            self._saver.behind = True
         progress.refreshed, progress.refreshing = progress.updates, 0
         drift = kept.begin(afresh=True)
         loss = self._updates.numbers(metrics)["model/loss"]

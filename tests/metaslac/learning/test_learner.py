@@ -109,6 +109,20 @@ def test_actor_critic_steps_reach_of_the_model_its_reward_and_prior_heads_alone(
     }
 
 
+def test_predictions_beside_the_critics_have_the_weight_of_the_elbo() -> None:
+    gradients = []
+    for weight in (1.0, 10.0):
+        config = with_values(tiny_config(gradient="model", kl_weight=0.0), {"model.elbo_weight": weight})
+        learner = make_learner(with_values(config, {"train.steps_per_batch": 1}))
+        for optimizer in learner.optimizers.values():
+            optimizer.param_groups[0]["lr"] = 0.0
+        learner.update(make_batch(config))  # its last step that context learns from is the critics'
+        gradients.append([part.grad for part in learner.networks.context_encoder.parameters()])
+    for one, ten in zip(*gradients, strict=True):
+        assert one is not None and one.abs().max() > 0
+        torch.testing.assert_close(10 * one, ten)
+
+
 def test_the_kl_pulls_beliefs_towards_the_prior() -> None:
     kls = []
     for weight in (0.0, 100.0):

@@ -33,3 +33,11 @@ def test_where_tasks_do_not_differ_parameters_are_centred_and_nothing_is_warned_
         torch.set_warn_always(always)
     assert shown.mean.tolist() == [2.5] * size and shown.std.tolist() == [1.0] * size
     assert shown(params).shape == (tasks, 3)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 123.456])
+def test_a_parameter_that_never_differs_is_centred_however_its_mean_is_rounded(value: float) -> None:
+    shown = TaskParams(1, 8, 3)
+    for tasks in (7, 40, 1_000):
+        shown.fit(torch.full((tasks, 1), value))
+        assert shown.std.item() == 1.0 and shown.mean.item() == torch.tensor(value).item()

@@ -25,11 +25,12 @@ from metaslac.replay.experience import FEATURE_TYPE
 from metaslac.replay.recorded import RecordedExperience
 from metaslac.storage.checkpoint import load_checkpoint
 from metaslac.training.kept_features import KeptFeatures
-from metaslac.training.refresh import is_due
+from metaslac.training.refresh import Refresh, is_due
 from metaslac.training.trainer import MetaTrainer
 
 LATENTS = {"model.elbo_weight": 1.0, "actor_critic.critic_input": "latent_features"}
 REFRESHED = {"train.refresh_first": 2, "train.refresh_updates": 3}
+FALLING = {**REFRESHED, "train.lr_decay": 1.0}
 STATES = {"actor_critic.critic_input": "state"}
 
 
@@ -160,7 +161,9 @@ def test_every_step_has_windows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize(
-    "values", [{}, LATENTS, STATES, REFRESHED], ids=["features", "latents", "state", "refreshed"]
+    "values",
+    [{}, LATENTS, STATES, REFRESHED, FALLING],
+    ids=["features", "latents", "state", "refreshed", "refreshed_while_steps_fall"],
 )
 def test_stops_change_nothing(tmp_path: Path, values: dict[str, Any]) -> None:
     config = resting(**values)
@@ -188,6 +191,32 @@ def test_a_refresh_trains_the_encoder_on_and_makes_all_anew(tmp_path: Path) -> N
             f = trainer.learner.networks.encoder(replay.episode_frames(place, count))
         assert torch.equal(replay.features[place : place + count], f.to(FEATURE_TYPE))
     assert not torch.equal(*weights)
+
+
+def test_of_a_refresh_that_is_stopped_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins right after a checkpoint, and the run is stopped after three of its updates."""
+    within = 0
+    original = Refresh.if_due
+
+    def counting(refresh: Refresh) -> None:
+        nonlocal within
+        within = 1
+        original(refresh)
+        within = 0
+
+    def stop() -> bool:
+        nonlocal within
+        within += within > 0
+        return within == 5
+
+    monkeypatch.setattr(Refresh, "if_due", counting)
+    config = resting(**{"train.refresh_first": 2, "train.refresh_updates": 5, "checkpoint.every": 2})
+    assert not train(tmp_path, stop, config, StackedFamily)
+    trainer = MetaTrainer(config, StackedFamily(uneven=True, terminates=True), CPU)
+    trainer.resume(load_checkpoint(tmp_path))
+    assert (trainer.progress.updates, trainer.progress.refreshing) == (2, 3)
 
 
 def test_statistics_are_of_the_features_since_the_refresh() -> None:
