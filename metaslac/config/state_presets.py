@@ -220,7 +220,7 @@ PEARL_QUICK_FAMILIES: Mapping[str, Settings] = {
         "actor_critic.alpha_init": 0.1,
         "replay.episodes_per_task": 400,
         "replay.context_episodes": 400,
-        "train.updates": 6_000,
+        "train.updates": 4_000,
         "train.initial_episodes": 150,
         "train.random_hold": 20,
         "train.tasks_per_visit": 20,
