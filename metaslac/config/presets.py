@@ -86,6 +86,19 @@ PRESETS: Mapping[str, Settings] = {
     **STATE_PRESETS,
 }
 
+# Random actions fall after some ten steps, so contexts are of short segments and first episodes many.
+_FALLS: Settings = {
+    "family.action_repeat": 2,
+    "model.reward_std": 0.3,
+    "task.context_length": 3,
+    "task.context_min": 3,
+    "task.context_max": 24,
+    "actor_critic.reward_scale": 1.0,
+    "actor_critic.alpha_init": 0.3,
+    "train.lr_alpha": 1e-4,
+    "evaluation.episodes": 2,
+}
+
 _LATENT_FAMILIES: dict[str, Settings] = {
     "point_robot": {
         "train.updates": 2_000,
@@ -136,25 +149,16 @@ _LATENT_FAMILIES: dict[str, Settings] = {
         "train.lr_alpha": 1e-4,
         "evaluation.episodes": 2,
     },
-    # Random actions fall after some ten steps, so contexts are of short segments and first episodes many.
     "walker_rand_params": {
-        "family.action_repeat": 2,
+        **_FALLS,
         "model.inverse_weight": 100.0,
-        "model.reward_std": 0.3,
-        "task.context_length": 3,
-        "task.context_min": 3,
-        "task.context_max": 24,
         "actor_critic.gamma": 0.97,
-        "actor_critic.reward_scale": 1.0,
-        "actor_critic.alpha_init": 0.3,
         "replay.episodes_per_task": 100,
         "train.initial_episodes": 10,
         "train.tasks_per_visit": 20,
         "train.updates_per_visit": 20,
         "train.windows": 32,
         "train.extra_steps": 16,
-        "train.lr_alpha": 1e-4,
-        "evaluation.episodes": 2,
     },
 }
 
@@ -178,6 +182,23 @@ _FEATURE_FAMILIES: dict[str, Settings] = {
         "replay.episodes_per_task": 60,
         "train.updates": 8_000,
         "train.tasks_per_visit": 10,
+        "evaluation.every": 1_000,
+    },
+    # An encoder that rests has seen only falls, so it is trained again; walkers that fall bring little, so
+    # visits are often; and steps of 0.03 s take four features to show how fast a joint moves.
+    "walker_rand_params": {
+        **_FEATURES,
+        **_FALLS,
+        "model.window": 4,
+        "task.kl_weight": 0.5,
+        "actor_critic.gamma": 0.98,
+        "actor_critic.target_entropy": -0.5,
+        "replay.episodes_per_task": 150,
+        "train.updates": 10_000,
+        "train.initial_episodes": 5,
+        "train.refresh_first": 500,
+        "train.tasks_per_visit": 10,
+        "train.updates_per_visit": 40,
         "evaluation.every": 1_000,
     },
     # Two tasks must play what elsewhere a hundred do, or the encoder sees four episodes before it rests.
