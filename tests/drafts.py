@@ -24,8 +24,7 @@ TINY: dict[str, Any] = {
     **dict.fromkeys([f"model.{name}_size" for name in ("feature", "hidden")], 4),
     **dict.fromkeys(["task.hidden_size", "actor_critic.hidden_size"], 4),
     **dict.fromkeys(["replay.context_episodes", "train.tasks_per_visit", "train.tasks_per_update"], 1),
-    "runtime.device": "cpu",
-    **dict.fromkeys(["runtime.threads", "runtime.log_every"], 1),
+    **{"runtime.device": "cpu", "runtime.threads": 1, "runtime.log_every": 1},
 }
 
 # What is no value of a type.
@@ -166,7 +165,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
     episodes, inference = rng.randint(1, 2), rng.choice(["infer", "oracle", "blind"])
     rank, frames, elbo = rng.choice([0, 1, 3]), rng.randint(1, 3), float(rng.randint(0, 1))
     freeze, inputs = rng.random() < 0.5, ["features", "state", "latent", "latent_features"]
-    kept = max(initial, prior + posterior) + rng.randint(0, 1)
+    kept, beliefs = max(initial, prior + posterior) + rng.randint(0, 1), rng.choice([0, 0, 40])
     on_features = {
         **{**WITHOUT_PIXELS, "family.frames": frames, "actor_critic.actor_input": "features"},
         **{"train.refresh_first": 0, "train.predict_with_critics": True},
@@ -201,7 +200,8 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.windows": windows,
         "train.model_windows": rng.randint(1, windows),
         **{"train.prior_episodes": prior, "train.posterior_episodes": posterior},
-        **{"task.prior_beliefs": rng.choice([0, 0, 40]), "train.initial_episodes": initial},
+        **{"task.prior_beliefs": beliefs, "task.reward_std": float(rng.choice([0, beliefs]))},
+        "train.initial_episodes": initial,
         "train.initial_decisions": rng.choice([0, rng.randint(1, 20 * kept)]),
         "replay.episodes_per_task": kept,
         "replay.decisions_per_task": rng.choice([0, 1_000 * kept]),  # for any family's episodes

@@ -151,14 +151,15 @@ class Shapes:
         return self.filter(windows) + decoder + image + max(3 * image, predictions)
 
     def context(self) -> int:
-        """Kept for the belief: the transitions' features, and all layers of the context encoder."""
+        """Kept for the belief: the transitions' features, and all layers of what infers and foretells."""
         features, task = self.feature_size, self.config.task
         hidden = task.hidden_size
         inputs = (1 + task.next_observation) * features + self.step - self.task_size + 1
         size, rank = self.task_size, task.factor_rank
         # Outputs of the encoder and the factors in double precision, bounded, and weighted or not.
         factors = rank * (size + 1) * (FLOAT + 4 * DOUBLE) if rank else size * (size + 1) * 4 * DOUBLE
-        return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size) + factors)
+        foretold = 2 * features + self.step + 2 * hidden + 4 if task.reward_std else 0
+        return self.transitions * (FLOAT * (2 * inputs + 3 * hidden + 2 * size + foretold) + factors)
 
     def filter(self, windows: int) -> int:
         """Kept by the filter: all conditionals but those of predictions, and the samples."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import CPU, FRAME, FakeFamily, begun, make_agent, observed, tiny_config
+from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from metaslac.acting.agent import Agent
@@ -82,6 +83,41 @@ def test_among_beliefs_of_training_tasks_evidence_decides_and_exploring_knows_no
         assert torch.allclose(agent.m, prior.draw(among, nothing if explore else evidence, noise))
         for _ in range(3):
             agent.observe(np.full((2, 1), 0.3, np.float32), np.full(2, -0.2), frames)
+
+
+def test_rewards_observed_or_given_say_which_belief_of_a_training_task_it_is() -> None:
+    """Of a network that foretells r = m_1, whatever is seen: the draws, and those of an agent that is given."""
+    settings = {"task.prior_beliefs": 4, "task.reward_std": 0.1}
+    agent = make_agent(with_values(tiny_config(), settings))
+    prior = agent.networks["task_prior"]
+    assert isinstance(prior, TaskPrior) and prior.reward is not None
+
+    def foretells_m(f: Tensor, a: Tensor, r: Tensor, f_next: Tensor, m: Tensor) -> Tensor:
+        assert f.shape[:-1] == a.shape[:-1] == f_next.shape[:-1] == m.shape[:-1]
+        return -0.5 * ((r - m[..., 0]) / 0.1).square()
+
+    prior.reward.log_likelihood = foretells_m
+    prior.take_in(torch.tensor([[1.0, 2.0], [-1.0, 0.0], [3.0, -2.0]]))
+    frames, actions = np.stack([FRAME, FRAME]), np.full((2, 1), 0.3, np.float32)
+    agent.begin_task(2)
+    agent.begin_episode(frames, [rng_of(7, slot) for slot in range(2)], True, Drawing(2))
+    assert all(any(torch.equal(m, mean) for mean in prior.means[:3]) for m in agent.m)
+    agent.observe(actions, np.array([3.0, -1.0]), frames)
+    agent.observe(actions, np.array([3.0, 1.0]), frames, active=np.array([True, False]))
+    assert agent.m.tolist() == [[3.0, -2.0], [-1.0, 0.0]]
+    other = make_agent(with_values(tiny_config(), settings))
+    other.networks.load_state_dict(agent.networks.state_dict())
+    reward = other.networks["task_prior"].reward
+    reward.log_likelihood = foretells_m
+    other.begin_task(2)
+    shown = frames[:1].repeat(2, 0), actions[:1], np.array([1.0], np.float32)
+    other.take_in([[], [shown]])
+    explored = []
+    for slot_seed in range(20):
+        other.begin_episode(frames, [rng_of(slot_seed, slot) for slot in range(2)])
+        explored.append(other.m[0, 0].item())
+        assert other.m[1].tolist() == [1.0, 2.0]
+    assert set(explored) == {1.0, -1.0, 3.0}
 
 
 @pytest.mark.parametrize("every", [0, 1])

@@ -86,6 +86,7 @@ def test_a_bad_assignment_is_one_clear_line(assignment: str, expected: str) -> N
         (["task.gradient=none"], "task.gradient"),
         (["task.size=0"], "task.size"),
         (["task.prior_factor=false"], "task.factor_rank=0"),
+        (["task.reward_std=0.1"], "task.prior_beliefs, of which there are 0"),
         (["task.context_min=0"], "task.context_min"),
         (["task.context_min=129"], "task.context_max"),
         (["task.context_max=129"], "task.context_segments"),

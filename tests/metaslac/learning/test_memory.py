@@ -109,6 +109,13 @@ SIZES = {
     "many heads": with_values(QUICK, {**ROLLED_OUT, "model.heads": 64}),
     "mostly pre-training": with_values(QUICK, {"train.pretrain_windows": 32}),
     "large contexts": with_values(QUICK, {"task.context_segments": 32, "task.hidden_size": 1024}),
+    "large contexts, whose rewards are foretold": with_values(
+        Config(),
+        {
+            **STATE_PRESETS["pearl-quick"],
+            **{"task.context_segments": 400, "task.prior_beliefs": 16, "task.reward_std": 0.1},
+        },
+    ),
 }
 
 
@@ -206,8 +213,13 @@ def weights_held(learner: Learner) -> int:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"model.heads": 3}, {"train.cloning": True}, {"actor_critic.deterministic": True}],
-    ids=["ensemble", "cloning", "deterministic"],
+    [
+        {"model.heads": 3},
+        {"train.cloning": True},
+        {"actor_critic.deterministic": True},
+        {"task.prior_beliefs": 5, "task.reward_std": 0.1},
+    ],
+    ids=["ensemble", "cloning", "deterministic", "rewards of contexts"],
 )
 def test_weights_are_those_of_a_learner_that_has_more_or_fewer_of_them(settings: dict[str, Any]) -> None:
     config = with_values(tiny_config(), settings)
