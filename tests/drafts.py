@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from metaslac.config.imagination import PENALTIES
-from metaslac.config.sections import ACTOR_INPUTS, ENSEMBLES, LATENT_KINDS, Config
+from metaslac.config.sections import ACTOR_INPUTS, ENSEMBLES, LATENT_KINDS, SEQUENTIAL, Config
 from metaslac.config.validation import WITHOUT_PIXELS
 from metaslac.launchers.options import SETTINGS
 
@@ -168,7 +168,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
     kept, beliefs = max(initial, prior + posterior) + rng.randint(0, 1), rng.choice([0, 0, 40])
     on_features = {
         **{**WITHOUT_PIXELS, "family.frames": frames, "actor_critic.actor_input": "features"},
-        **{"train.refresh_first": 0, "train.predict_with_critics": True},
+        **{"train.refresh_first": 0, "train.predict_with_critics": True, "model.feature_reward_weight": 0.0},
     }
     imagined = {
         **{"model.elbo_weight": 1.0, "model.kind": rng.choice(ENSEMBLES), "model.heads": 2},
@@ -176,16 +176,17 @@ def companions(rng: random.Random) -> dict[str, Any]:
         **{"imagination.share": 0.5, "imagination.penalty": rng.choice(PENALTIES), "train.cloning": False},
         **{"train.freeze_encoder": False, "train.refresh_first": 0},
     }
+    gradient, kind = rng.choice(["both", "critic", "model"]), rng.choice(LATENT_KINDS)
+    told = 1.0 if gradient == "model" and (freeze or not elbo or kind not in SEQUENTIAL) else 0.0
     from_critics = {"task.gradient": rng.choice(["both", "critic"]), "train.encoder_from_critic": True}
-    on_states = {"family.observation": "state", "family.frames": 1}
+    on_states = {"family.observation": "state", "family.frames": 1, "model.feature_reward_weight": 1.0}
     return {
         "family.frames": frames,
         "model.elbo_weight": elbo,
         "model.inverse_weight": 1.0 - elbo,
         "model.last_action_weight": rng.random() if frames > 1 else 0.0,
-        **dict.fromkeys(["model.contrast_weight", "model.feature_reward_weight"], 0.0),
+        **{"model.contrast_weight": 0.0, "model.feature_reward_weight": told, "task.gradient": gradient},
         "actor_critic.critic_input": rng.choice(inputs if elbo else inputs[:2]),
-        "task.gradient": rng.choice(["both", "critic", "model"]),
         "train.predict_with_critics": freeze or rng.random() < 0.5,
         "train.freeze_encoder": freeze,
         "train.refresh_first": rng.randint(0, 1) if freeze else 0,
@@ -195,8 +196,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "task.factor_rank": rank,
         "task.prior_factor": rng.random() < 0.5 or (inference == "infer" and rank > 0),
         "task.size": rng.randint(1 if inference == "infer" else 0, 3),
-        "train.steps_per_batch": batches,
-        "train.extra_steps": rng.randint(0, 2),
+        **{"train.steps_per_batch": batches, "train.extra_steps": rng.randint(0, 2)},
         "train.windows": windows,
         "train.model_windows": rng.randint(1, windows),
         **{"train.prior_episodes": prior, "train.posterior_episodes": posterior},
@@ -212,7 +212,7 @@ def companions(rng: random.Random) -> dict[str, Any]:
         "train.pretrain_updates": rng.randint(0, 1),
         "actor_critic.actor_input": rng.choice(ACTOR_INPUTS if elbo else ["features"]),
         **{"family.observation": "pixels", "train.encoder_from_critic": False},
-        **{"model.kind": rng.choice(LATENT_KINDS), "model.heads": 1, "train.random_shift": rng.randint(0, 2)},
+        **{"model.kind": kind, "model.heads": 1, "train.random_shift": rng.randint(0, 2)},
         **{"imagination.share": 0.0, "imagination.penalty": "none"},
         **rng.choice([{**OWN, "train.cloning": True}, {**OWN, "actor_critic.deterministic": True}, OWN]),
         **rng.choice([{}, {}, {}, imagined, {**on_features, **from_critics}, {**on_features, **on_states}]),

@@ -125,6 +125,7 @@ def _check_together(config: Config) -> None:
             "model.elbo_weight=0 needs inverse_weight, last_action_weight, contrast_weight or "
             "feature_reward_weight above 0, or train.encoder_from_critic: nothing else trains the encoder"
         )
+    _check_task_gradient(config)
     learned_before = model.elbo_weight and train.pretrain_updates  # by a latent model that then rests
     if config.keeps_features and not train.predict_with_critics and not learned_before:
         raise MetaslacError(
@@ -162,6 +163,26 @@ def _check_together(config: Config) -> None:
         raise MetaslacError(
             f"evaluation.exploration_episodes ({evaluation.exploration_episodes}) must not exceed "
             f"evaluation.episodes ({evaluation.episodes})"
+        )
+
+
+def _check_task_gradient(config: Config) -> None:
+    """Raise MetaslacError where the model alone is to train q(m | c), and learns nothing that m tells."""
+    task, model, actor_critic = config.task, config.model, config.actor_critic
+    if task.gradient != "model" or task.inference != "infer":
+        return
+    latents_tell = model.elbo_weight and (model.kind in SEQUENTIAL or model.reward_weight)
+    if not model.feature_reward_weight and not latents_tell:
+        raise MetaslacError(
+            "task.gradient=model needs model.feature_reward_weight above 0, or a latent model whose rewards "
+            "or next latents m tells: else m learns from its KL alone"
+        )
+    latents_seen = actor_critic.actor_input == "latent" or actor_critic.critic_input.startswith("latent")
+    learns_on = config.keeps_features and config.train.predict_with_critics
+    if learns_on and not model.feature_reward_weight and not latents_seen:
+        raise MetaslacError(
+            "task.gradient=model with train.freeze_encoder needs model.feature_reward_weight above 0, actor "
+            "or critics on latents, or train.predict_with_critics=false: else m learns from its KL alone"
         )
 
 

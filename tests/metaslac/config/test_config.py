@@ -24,6 +24,8 @@ from metaslac.config.text import (
 from metaslac.config.validation import validate
 from metaslac.errors import MetaslacError
 
+UNTOLD = ["task.gradient=model", "actor_critic.critic_input=features"]
+
 
 def one_line(error: pytest.ExceptionInfo[MetaslacError]) -> str:
     message = str(error.value)
@@ -108,6 +110,9 @@ def test_a_bad_assignment_is_one_clear_line(assignment: str, expected: str) -> N
             ],
             "actor_critic.actor_input=latent needs model.elbo_weight",
         ),
+        ([*UNTOLD, "model.elbo_weight=0", "model.inverse_weight=1"], "task.gradient=model needs"),
+        ([*UNTOLD, "model.kind=vae", "model.reward_weight=0"], "rewards or next latents m tells"),
+        ([*UNTOLD, "train.freeze_encoder=true"], "with train.freeze_encoder needs"),
         (["train.refresh_first=100"], "train.freeze_encoder"),
         (["train.updates=0"], "train.updates"),
         (["train.windows=33"], "multiple of train.steps_per_batch"),
@@ -131,6 +136,22 @@ def test_values_that_cannot_be_are_refused_by_name(assignments: list[str], named
 )
 def test_the_ends_of_ranges_are_allowed(assignment: str) -> None:
     validate(apply_settings(Config(), [assignment]))
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        UNTOLD,
+        [*UNTOLD, "model.kind=vae"],
+        [*UNTOLD, "model.reward_weight=0"],
+        [*UNTOLD, "train.freeze_encoder=true", "model.feature_reward_weight=1"],
+        [*UNTOLD, "train.freeze_encoder=true", "actor_critic.actor_input=latent"],
+        [*UNTOLD, "train.freeze_encoder=true", "train.predict_with_critics=false"],
+        [*UNTOLD, "train.freeze_encoder=true", "task.inference=blind"],
+    ],
+)
+def test_the_model_alone_may_train_m_where_m_tells_it_something(assignments: list[str]) -> None:
+    validate(apply_settings(Config(), assignments))
 
 
 def test_task_size_zero_is_allowed_without_inference() -> None:
