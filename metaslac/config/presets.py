@@ -194,7 +194,7 @@ _FEATURE_FAMILIES: dict[str, Settings] = {
         "actor_critic.gamma": 0.98,
         "actor_critic.target_entropy": -0.5,
         "replay.episodes_per_task": 150,
-        "train.updates": 10_000,
+        "train.updates": 6_000,
         "train.initial_episodes": 5,
         "train.refresh_first": 500,
         "train.tasks_per_visit": 10,
