@@ -1,6 +1,6 @@
 """The numbers of a report, ready to be read: runs, returns, what became of the gap, settings.
 
-The statistics are metaslac/evaluation.py's.
+The statistics are metaslac/evidence/evaluation.py's.
 """
 
 from __future__ import annotations

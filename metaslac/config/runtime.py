@@ -30,7 +30,9 @@ class RuntimeConfig:
     threads: int = count(
         0, "CPU threads; 0 takes as many as affinity, CPU quota and OMP_NUM_THREADS allow", low=0
     )
-    worlds: int = count(16, "most environments stepped side by side")
+    worlds: int = count(
+        16, "most environments to evaluate in, side by side; to play in there is one a task of a visit"
+    )
     log_every: int = count(50, "updates between rows of progress.csv")
     track: str = setting(
         "",

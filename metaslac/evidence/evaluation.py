@@ -126,6 +126,9 @@ def bootstrap(
     Args:
         groups: returns (runs, tasks, trials, episodes) each, of the same tasks and episodes.
         statistic: of the resampled groups, each (runs x tasks x trials, episodes), a value per episode.
+
+    Raises:
+        ValueError: they are of other numbers of tasks or episodes.
     """
     low, high = np.percentile(_resampled(groups, statistic, seed, resamples), LEVEL, axis=0)
     return low, high
@@ -135,6 +138,8 @@ def _resampled(
     groups: Sequence[Returns], statistic: Statistic, seed: int, resamples: int
 ) -> NDArray[np.float64]:
     """The statistic of every resample, (resamples, episodes)."""
+    if len({(returns.shape[1], returns.shape[3]) for returns in groups}) > 1:
+        raise ValueError("returns that are compared must be of the same tasks and episodes")
     rng = np.random.default_rng(np.random.SeedSequence((seed, BOOTSTRAP_STREAM)))
     tasks, episodes = groups[0].shape[1], groups[0].shape[-1]
     statistics = []
@@ -160,8 +165,8 @@ def _compare(
         return statistic([returns.mean(0) for returns in drawn])
 
     groups = [_with_runs(returns) for returns in groups]
-    value = of_returns([returns.reshape(-1, returns.shape[-1]) for returns in groups])
     found = _resampled(groups, of_returns, seed, resamples)
+    value = of_returns([returns.reshape(-1, returns.shape[-1]) for returns in groups])
     rows = []
     for e in range(len(value)):
         defined = found[np.isfinite(found[:, e]), e]

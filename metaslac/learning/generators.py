@@ -1,4 +1,4 @@
-"""torch's random generators: seeds that no two streams share, states to save, numbers to draw."""
+"""torch's random generators: seeds for streams, states to save, numbers to draw."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE_SHAPES = ((5056,), (16,))  # of torch's generators on a CPU and on CUDA
 
 
 def torch_seed(seed: int, stream: int) -> int:
-    """A seed for torch that no other seed and stream share."""
+    """A seed for torch, 32 bits mixed of both: another seed or stream has the same by one chance in 2^32."""
     return int(np.random.SeedSequence((seed, stream)).generate_state(1, np.uint32)[0])
 
 

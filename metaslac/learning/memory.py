@@ -25,7 +25,7 @@ from metaslac.ranks.sharding import Shard, dealt
 from metaslac.replay.task_replay import replay_bytes
 
 # Of the estimate of activations, what is needed for certain: the estimate is within a fifth of the tensors
-# of updates (tests/metaslac/test_memory.py), but not measured on every device and version of torch.
+# of updates (tests/metaslac/learning/test_memory.py), but not measured on every device and version of torch.
 CERTAIN = 0.7
 
 WEIGHT_SETTINGS = (

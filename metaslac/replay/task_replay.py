@@ -32,7 +32,8 @@ class TaskReplay(Experience):
     end of the ring, it begins at the start. What is in its way is forgotten, whole episodes, oldest first.
 
     The context pool of a task is its newest marked episodes that together hold at least
-    `context_episodes * episode_steps` transitions, or all marked ones while they hold fewer.
+    `context_episodes * episode_steps` transitions, or all marked ones while they hold fewer. Where later
+    episodes have left none that is marked, it is the newest of those.
 
     Args:
         num_tasks: how many training tasks.
@@ -190,7 +191,7 @@ class TaskReplay(Experience):
             if entry.marked:
                 rows.append(entry.row)
                 steps += entry.length
-        return rows
+        return rows or [entry.row for entry in list(self.stored[task])[-1:]]
 
 
 def replay_bytes(

@@ -18,7 +18,7 @@ from metaslac.ranks.sharding import WHOLE, Shard
 from metaslac.replay.experience import FEATURE_TYPE, Experience
 
 Moments = tuple[float, Tensor, Tensor]  # how many values, their mean, their squared deviations
-Taken = tuple[int, list[Moments]]  # of an episode: the number of its task, and what each standard takes in
+Taken = tuple[int, list[Moments]]  # of an episode: what it is sorted by, and what each standard takes in
 
 
 class KeptFeatures:
@@ -64,6 +64,7 @@ class KeptFeatures:
         self._before, self._replay.features = self._replay.features, None
 
     def _added(self, place: int, count: int) -> None:
+        """An episode was stored; those of a rank stay in their order, sorted as if of its first task."""
         self._waiting.append((0, self._take(place, count, self._learner.networks.standardised())))
 
     def _settle(self) -> None:
@@ -72,7 +73,7 @@ class KeptFeatures:
         self._merge(self._learner.networks.standardised(), waiting)
 
     def _merge(self, standards: list[Standardise], taken: list[Taken]) -> None:
-        """Take in moments of episodes of all ranks, in the order of all their tasks."""
+        """Take in moments of episodes of all ranks, in one order on all of them."""
         if not standards:
             return
         ranks = self._shard.ranks
@@ -108,7 +109,7 @@ class KeptFeatures:
 
 
 def flat(task: int, parts: list[Moments]) -> Tensor:
-    """The moments of an episode and the number of its task as one row of numbers."""
+    """The moments of an episode and the number of a task as one row of numbers."""
     numbers = [torch.cat((mean.new_tensor([n]), mean, squares)) for n, mean, squares in parts]
     return torch.cat([numbers[0].new_tensor([task]), *numbers])
 

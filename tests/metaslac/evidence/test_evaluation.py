@@ -75,6 +75,14 @@ def test_summaries_are_per_episode_and_reproducible() -> None:
     np.testing.assert_allclose(second.mean, returns[:, :, 1].mean())
 
 
+@pytest.mark.parametrize("other", [(1, 6, 3, 2), (1, 4, 3, 1), (1, 4, 3, 3)])
+def test_returns_of_other_tasks_or_episodes_are_not_compared(other: tuple[int, ...]) -> None:
+    one, two = np.zeros((2, 4, 5, 2)), np.zeros(other)
+    for first, second in ((one, two), (two, one)):
+        with pytest.raises(ValueError, match="must be of the same tasks and episodes"):
+            difference(first, second, resamples=10)
+
+
 # rliable 1.2.0 (arch 7.2.0, numpy 2.4.6, pandas 2): library.get_interval_estimates(..., method="percentile",
 # task_bootstrap=True, reps=50_000, random_state=RandomState(0)) of metrics.aggregate_iqm and _mean of
 # default_rng(7).normal(size=(5, 12)) + linspace(-2, 3, 12), five runs of twelve tasks.
