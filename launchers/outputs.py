@@ -10,8 +10,11 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import click
 
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
@@ -43,6 +46,12 @@ def make_room(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def tell(text: str, err: bool = False) -> None:
+    """Print lines, if there is still someone to read them: what is left to do is done all the same."""
+    with suppress(OSError):
+        click.echo(text, err=err)
 
 
 def free_name(path: Path) -> Path:
