@@ -9,8 +9,9 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,23 @@ def tell(text: str, err: bool = False) -> None:
     """Print lines, if there is still someone to read them: what is left to do is done all the same."""
     with suppress(OSError):
         click.echo(text, err=err)
+
+
+@contextmanager
+def scratch_space(beside: Path) -> Iterator[None]:
+    """Within, temporary files go where they do or, on a machine without a place for them, beside this file.
+
+    Those of libraries too: matplotlib cannot be imported without.
+    """
+    before, there = tempfile.tempdir, (each for each in beside.absolute().parents if each.is_dir())
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        tempfile.tempdir = str(next(there))
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def free_name(path: Path) -> Path:

@@ -9,6 +9,7 @@ import dataclasses
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,12 +71,24 @@ def export(
         check_agent(source)
         address = hub.upload(source, push_to_hub or "", private)
         return Exported(None, address, evaluations_in(source))
-    with tempfile.TemporaryDirectory() as temporary:
-        made = path or Path(temporary) / "agent"
+    with nullcontext(path) if path is not None else _passing() as made:
         evaluations = _export(source, made)
         if push_to_hub is not None:
             address = hub.upload(made, push_to_hub, private)
     return Exported(path, address, evaluations)
+
+
+@contextmanager
+def _passing() -> Iterator[Path]:
+    """Within, a place for an agent that only the Hub is to have."""
+    try:
+        temporary = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise MetaslacError(
+            f"no directory for temporary files ({error.strerror}); --out DIR says where the agent goes first"
+        ) from None
+    with temporary as folder:
+        yield Path(folder) / "agent"
 
 
 def evaluations_in(directory: Path) -> dict[str, Evaluation]:
