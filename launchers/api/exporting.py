@@ -163,13 +163,28 @@ def _evaluations_of(checkpoint: Checkpoint, source: Path) -> dict[str, Evaluatio
     files = {name: evaluation_at(source, split, given) for name, split, given in _evaluation_kinds()}
     found = {name: read_evaluation(file) for name, file in files.items() if file.is_file()}
     for name, evaluation in found.items():
-        for entry in ("family", "task_hash", "update", "env_steps"):
-            if (have := evaluation.about[entry]) != (want := checkpoint.manifest[entry]):
-                raise MetaslacError(
-                    f"{files[name]} is of another agent than {checkpoint.path}: its {entry} is {have}, not "
-                    f"{want}; evaluate it again, or move the file away"
-                )
+        if differs := _other_agent(evaluation.about, checkpoint):
+            raise MetaslacError(
+                f"{files[name]} is of another agent than {checkpoint.path}: {differs}; evaluate it again, or "
+                "move the file away"
+            )
     return found
+
+
+def _other_agent(about: Mapping[str, Any], checkpoint: Checkpoint) -> str:
+    """What an evaluation says of its agent that is not so of a checkpoint, in words; empty if all is."""
+    from metaslac.config.text import differences, from_dict, listed
+
+    for entry in ("family", "task_hash", "update", "env_steps"):
+        if (have := about[entry]) != (want := checkpoint.manifest[entry]):
+            return f"its {entry} is {have}, not {want}"
+    trained = checkpoint.config
+    # Where a run computes and what it keeps makes it no other one.
+    evaluated = dataclasses.replace(
+        from_dict(about["settings"]), runtime=trained.runtime, checkpoint=trained.checkpoint
+    )
+    different = differences(evaluated, trained)
+    return f"they differ in {listed(different)}" if different else ""
 
 
 def _evaluation_kinds() -> Iterator[tuple[str, str, bool]]:
