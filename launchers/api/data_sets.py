@@ -216,13 +216,14 @@ def _common(sources: Sequence[Source], paths: Sequence[Path], design: Design) ->
 
 def _write(sources: Sequence[Source], writer: DataSetWriter, once: bool) -> None:
     """Write what all sources play; with `once`, what was played alike only the first time."""
-    from tqdm import tqdm
-
     from metaslac.replay.data_set import RecordedTask
+    from metaslac.training.log.progress_bar import ProgressBar
 
     total = sum(source.episodes for source in sources)
     met: set[tuple[int, bytes]] = set()
-    with tqdm(total=total, unit=" episodes", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None) as bar:
+    with ProgressBar(
+        total=total, unit=" episodes", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None
+    ) as bar:
         for source in sources:
             for task, episode in source.play():
                 bar.update()
