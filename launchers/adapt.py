@@ -38,7 +38,7 @@ from metaslac.launchers.options import (
     params_option,
     same_family_option,
 )
-from metaslac.launchers.outputs import check_writable, make_room, table, write_json
+from metaslac.launchers.outputs import check_writable, make_room, table, tell, write_json
 
 if TYPE_CHECKING:
     from metaslac.envs.family import Family
@@ -144,20 +144,20 @@ def adapt(
         filming=filming,
     )
     report = _report(adapted, checkpoint)
-    click.echo(_as_table(adapted.family, report, adapted.infers))
+    tell(_as_table(adapted.family, report, adapted.infers))
     if words := caveat(adapted.family.observation, adapted.privileged):
-        click.echo(words)
+        tell(words)
     if json_path is not None:
         write_json(json_path, report)
-        click.echo(f"the table as JSON: {json_path}")
+        tell(f"the table as JSON: {json_path}")
     if video is not None:
         make_room(video)
         write_video(video, _reels(adapted, filming, MOST_TILES, size))
-        click.echo(f"video: {video}")
+        tell(f"video: {video}")
     if picture is not None:
         make_room(picture)
         write_picture(picture, _reels(adapted, filming, MOST_ROWS, size))
-        click.echo(f"picture: {picture}")
+        tell(f"picture: {picture}")
 
 
 def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:

@@ -9,9 +9,13 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import click
 
 from metaslac.errors import MetaslacError
 from metaslac.storage.files import write_atomically
@@ -43,6 +47,29 @@ def make_room(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MetaslacError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def tell(text: str, err: bool = False) -> None:
+    """Print lines, if there is still someone to read them: what is left to do is done all the same."""
+    with suppress(OSError):
+        click.echo(text, err=err)
+
+
+@contextmanager
+def scratch_space(beside: Path) -> Iterator[None]:
+    """Within, temporary files go where they do or, on a machine without a place for them, beside this file.
+
+    Those of libraries too: matplotlib cannot be imported without.
+    """
+    before, there = tempfile.tempdir, (each for each in beside.absolute().parents if each.is_dir())
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        tempfile.tempdir = str(next(there))
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def free_name(path: Path) -> Path:

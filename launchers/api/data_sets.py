@@ -5,9 +5,12 @@ Who plays is sources.py's; what a data set is stands in metaslac/replay/data_set
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from metaslac.config.sections import SPLITS
 from metaslac.config.validation import check_seed
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from metaslac.envs.family import Family
     from metaslac.replay.data_set import About, DataSet
     from metaslac.replay.data_writer import DataSetWriter
+    from metaslac.replay.experience import Episode
 
 
 def record(
@@ -58,7 +62,7 @@ def record(
         split: tasks that are played: "train", "validation" or "test".
         seed: of all that is random.
         stages: of each run, in place of its last checkpoint those after so many updates, each a source.
-        from_replay: take the episodes that are in the runs' replays, and play nothing.
+        from_replay: take the episodes that are in the runs' replays, each once, and play nothing.
         trial_episodes: in every trial.
         deterministic: whether agents act on the mean of their policy, and not on a sample of it.
         states: whether the simulator's states are recorded beside pictures.
@@ -111,7 +115,7 @@ def record(
         sources = [agent_source(path, number, design) for number, path in enumerate(_staged(paths, stages))]
     about = _common(sources, paths, design)
     with torch_threads(threads), written_data_set(out, about) as writer:
-        _write(sources, writer)
+        _write(sources, writer, once=from_replay)
     return open_data_set(out, verify=False)
 
 
@@ -210,14 +214,26 @@ def _common(sources: Sequence[Source], paths: Sequence[Path], design: Design) ->
     return abouts[0]
 
 
-def _write(sources: Sequence[Source], writer: DataSetWriter) -> None:
-    from tqdm import tqdm
-
+def _write(sources: Sequence[Source], writer: DataSetWriter, once: bool) -> None:
+    """Write what all sources play; with `once`, what was played alike only the first time."""
     from metaslac.replay.data_set import RecordedTask
+    from metaslac.training.log.progress_bar import ProgressBar
 
     total = sum(source.episodes for source in sources)
-    with tqdm(total=total, unit=" episodes", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None) as bar:
+    met: set[tuple[int, bytes]] = set()
+    with ProgressBar(
+        total=total, unit=" episodes", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None
+    ) as bar:
         for source in sources:
             for task, episode in source.play():
-                writer.add(RecordedTask(task.index, tuple(map(float, task.params))), episode, source.said)
                 bar.update()
+                if once and (this := (task.index, _digest(episode))) in met:
+                    continue  # of replays of one run, or of runs of one seed; evidence of it counts once
+                if once:
+                    met.add(this)
+                writer.add(RecordedTask(task.index, tuple(map(float, task.params))), episode, source.said)
+
+
+def _digest(episode: Episode) -> bytes:
+    played = (episode.frames, episode.actions, episode.rewards)
+    return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in played)).digest()

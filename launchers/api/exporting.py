@@ -9,6 +9,7 @@ import dataclasses
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,12 +71,24 @@ def export(
         check_agent(source)
         address = hub.upload(source, push_to_hub or "", private)
         return Exported(None, address, evaluations_in(source))
-    with tempfile.TemporaryDirectory() as temporary:
-        made = path or Path(temporary) / "agent"
+    with nullcontext(path) if path is not None else _passing() as made:
         evaluations = _export(source, made)
         if push_to_hub is not None:
             address = hub.upload(made, push_to_hub, private)
     return Exported(path, address, evaluations)
+
+
+@contextmanager
+def _passing() -> Iterator[Path]:
+    """Within, a place for an agent that only the Hub is to have."""
+    try:
+        temporary = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise MetaslacError(
+            f"no directory for temporary files ({error.strerror}); --out DIR says where the agent goes first"
+        ) from None
+    with temporary as folder:
+        yield Path(folder) / "agent"
 
 
 def evaluations_in(directory: Path) -> dict[str, Evaluation]:
@@ -150,13 +163,28 @@ def _evaluations_of(checkpoint: Checkpoint, source: Path) -> dict[str, Evaluatio
     files = {name: evaluation_at(source, split, given) for name, split, given in _evaluation_kinds()}
     found = {name: read_evaluation(file) for name, file in files.items() if file.is_file()}
     for name, evaluation in found.items():
-        for entry in ("family", "task_hash", "update", "env_steps"):
-            if (have := evaluation.about[entry]) != (want := checkpoint.manifest[entry]):
-                raise MetaslacError(
-                    f"{files[name]} is of another agent than {checkpoint.path}: its {entry} is {have}, not "
-                    f"{want}; evaluate it again, or move the file away"
-                )
+        if differs := _other_agent(evaluation.about, checkpoint):
+            raise MetaslacError(
+                f"{files[name]} is of another agent than {checkpoint.path}: {differs}; evaluate it again, or "
+                "move the file away"
+            )
     return found
+
+
+def _other_agent(about: Mapping[str, Any], checkpoint: Checkpoint) -> str:
+    """What an evaluation says of its agent that is not so of a checkpoint, in words; empty if all is."""
+    from metaslac.config.text import differences, from_dict, listed
+
+    for entry in ("family", "task_hash", "update", "env_steps"):
+        if (have := about[entry]) != (want := checkpoint.manifest[entry]):
+            return f"its {entry} is {have}, not {want}"
+    trained = checkpoint.config
+    # Where a run computes and what it keeps makes it no other one.
+    evaluated = dataclasses.replace(
+        from_dict(about["settings"]), runtime=trained.runtime, checkpoint=trained.checkpoint
+    )
+    different = differences(evaluated, trained)
+    return f"they differ in {listed(different)}" if different else ""
 
 
 def _evaluation_kinds() -> Iterator[tuple[str, str, bool]]:

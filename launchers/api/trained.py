@@ -108,15 +108,14 @@ def play(
     With `given`, as of adapt, nothing is explored: the first episode acts on what that tells.
     If they take long, a terminal shows how far they are.
     """
-    from tqdm import tqdm
-
     from metaslac.acting.adaptation import adapt, slots_for
     from metaslac.acting.filmed import watched
     from metaslac.envs import make_vector_env
+    from metaslac.training.log.progress_bar import ProgressBar
 
     jobs = len(tasks) * trials
     worlds = slots_for(jobs, trained.config.runtime.worlds)
-    bar = tqdm(total=jobs, unit=" trials", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None)
+    bar = ProgressBar(total=jobs, unit=" trials", leave=False, delay=SECONDS_BEFORE_A_BAR, disable=None)
     with (
         torch_threads(trained.threads),
         bar,

@@ -5,6 +5,7 @@ What was filmed is decided by the command; frames come as uint8 arrays.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -130,15 +131,29 @@ def write_frames(path: Path, pictures: Iterator[Frames], rate: int = FRAMES_PER_
             ffmpeg_log_level="error",
         )
         writer.send(None)
-        writer.send(first.tobytes())
-        for picture in pictures:
+        sent = 0
+        for picture in itertools.chain([first], pictures):
             writer.send(picture.tobytes())
+            sent += 1
         writer.close()
+        _check_whole(temporary, sent)
         os.replace(temporary, path)
     except OSError as error:
         raise MetaslacError(f"cannot write {path}: {' '.join(str(error).split())}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_whole(path: Path, pictures: int) -> None:
+    """Raise OSError unless a film has so many; how ffmpeg ended nobody tells."""
+    import imageio_ffmpeg
+
+    try:
+        found = imageio_ffmpeg.count_frames_and_secs(str(path))[0]
+    except RuntimeError:  # it cannot be read at all
+        found = 0
+    if found != pictures:
+        raise OSError(f"ffmpeg has written {found} of {pictures} pictures")
 
 
 def caption(names: Sequence[str], values: Sequence[float]) -> str:

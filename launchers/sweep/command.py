@@ -7,7 +7,6 @@ view.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from metaslac.launchers.options import (
     preset_option,
     track_option,
 )
+from metaslac.launchers.outputs import tell
 from metaslac.launchers.signals import STOPPED as STOPPED_CODE
 from metaslac.launchers.signals import Stop, stop_requested
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, Here, Job, Workers
@@ -308,9 +308,3 @@ def write_report(plan: Sweep, work: Sequence[Job], workers: Workers, stop: Stop,
 def counted(number: int, noun: str) -> str:
     """1 run, 2 runs."""
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def tell(text: str, err: bool = False) -> None:
-    """Print lines, if there is still someone to read them."""
-    with suppress(OSError):
-        click.echo(text, err=err)

@@ -21,6 +21,7 @@ import pytest
 import torch
 from reports import ONE_THREAD, refusal, run
 from runs import TINY, assert_equal, rows
+from scripts import run_program
 
 import metaslac
 from metaslac.acting.adaptation import adapt as run_adaptation
@@ -30,6 +31,8 @@ from metaslac.evidence.evaluation_file import read_evaluation
 from metaslac.launchers.api.process import tf32_allowed
 
 SETTINGS = [argument.removeprefix("--set=") for argument in TINY]
+
+LEAST = [*SETTINGS, "train.updates=1", "runtime.threads=1", "runtime.device=cpu"]
 
 
 def ignore(line: str) -> None:
@@ -134,13 +137,17 @@ def play_a_suite_task() -> None:
         env.step(np.zeros((1, 1)))
 
 
-@pytest.mark.parametrize("name", ["load", "adapt", "evaluate", "meta_train", "worlds"])
+CALLS = ["load", "adapt", "evaluate", "meta_train", "worlds", "record", "export", "offline_train"]
+
+
+@pytest.mark.parametrize("name", CALLS)
 def test_no_call_moves_what_is_the_whole_process(
     trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    data = tmp_path / "data"
+
     def train() -> None:
-        settings = [*SETTINGS, "train.updates=1", "runtime.threads=1", "runtime.device=cpu"]
-        metaslac.meta_train("point_robot", "quick", tmp_path / "run", settings=settings, quiet=True)
+        metaslac.meta_train("point_robot", "quick", tmp_path / "run", settings=LEAST, quiet=True)
 
     calls: dict[str, Callable[[], object]] = {
         "load": lambda: metaslac.load(trained[0]),
@@ -155,7 +162,14 @@ def test_no_call_moves_what_is_the_whole_process(
         ),
         "meta_train": train,
         "worlds": play_a_suite_task,
+        "record": lambda: metaslac.record(data, random="point_robot", episodes=1, image_size=32, threads=1),
+        "export": lambda: metaslac.export(trained[0], tmp_path / "agent"),
+        "offline_train": lambda: metaslac.offline_train(
+            data, run_dir=tmp_path / "off", settings=LEAST, quiet=True, tell=ignore
+        ),
     }
+    if name == "offline_train":
+        calls["record"]()
     seeds: list[int] = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
     before = torch.get_num_threads()
@@ -166,6 +180,16 @@ def test_no_call_moves_what_is_the_whole_process(
         assert global_state() == state and not seeds
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_program_may_say_how_it_starts_processes_after_a_call() -> None:
+    """And finds no thread that it has not started."""
+    program = "import metaslac, multiprocessing, sys, threading\n"
+    program += "metaslac.adapt('zoo:point_robot', task=80, episodes=1, threads=1)\n"
+    program += "multiprocessing.set_start_method('spawn'); print(threading.enumerate())"
+    done = run_program(program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[<_MainThread") and done.stdout.count("<") == 1
 
 
 @pytest.mark.parametrize("before", [True, False])

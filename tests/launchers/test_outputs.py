@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,21 @@ def test_a_free_name_is_one_of_nothing_that_is_there(tmp_path: Path) -> None:
     film.touch()
     (tmp_path / "demo-2.mp4").symlink_to("nowhere")
     assert free_name(film) == tmp_path / "demo-3.mp4"
+
+
+def test_what_was_asked_for_is_written_though_nobody_reads_what_is_said(tmp_path: Path) -> None:
+    """As under `| head -n 1`, where the reader goes before the last line."""
+    files = {
+        flag: tmp_path / name for flag, name in (("json", "a.json"), ("video", "a.gif"), ("picture", "a.png"))
+    }
+    command = [sys.executable, "-m", "metaslac", "adapt", "--checkpoint", "zoo:point_robot", "--task", "80"]
+    command += ["--episodes", "1", "--plain", "--threads", "1"]
+    command += [f"--{flag}={path}" for flag, path in files.items()]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=300
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(path.is_file() for path in files.values())

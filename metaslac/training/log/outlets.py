@@ -10,14 +10,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
 
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
-from tqdm import tqdm
 
 from metaslac.storage.files import write_atomically
+from metaslac.training.log.progress_bar import ProgressBar
 
 EVENT_FILES = "events.out.tfevents.*"
 SECONDS_BETWEEN_LINES = 30.0
@@ -109,13 +108,13 @@ class Bar:
 
     def __init__(self) -> None:
         self._phase = ""
-        self._bar: tqdm[NoReturn] | None = None
+        self._bar: ProgressBar | None = None
 
     def show(self, phase: str, done: int, total: int, text: Mapping[str, str]) -> None:
         if self._bar is None or phase != self._phase:
             self.close()
             self._phase = phase
-            self._bar = tqdm(
+            self._bar = ProgressBar(
                 total=total,
                 initial=done,
                 desc=phase if phase == PRETRAINING else None,
@@ -129,7 +128,7 @@ class Bar:
         self._bar.update(done - self._bar.n) if done != self._bar.n else self._bar.refresh()
 
     def line(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        ProgressBar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:

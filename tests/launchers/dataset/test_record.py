@@ -18,7 +18,6 @@ import torch
 from helpers import recorded
 from helpers.recorded import PIXELS, STACKED, write
 from reports import ONE_THREAD, ROOT, refusal, run
-from runs import TINY
 
 import metaslac
 from metaslac.acting.agent import load_agent
@@ -35,18 +34,6 @@ from metaslac.training.state import restore_replay
 from metaslac.training.trainer import new_replay
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def staged_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of four updates whose checkpoints of updates 2 and 4 are kept."""
-    path = tmp_path_factory.mktemp("runs") / "infer"
-    run(
-        *["meta-train", "--family", "point_robot", "--preset", "quick", *ONE_THREAD, "--quiet"],
-        *["--updates", "4", "--run-dir", str(path), *TINY],
-        *["--set=checkpoint.every=2", "--set=checkpoint.keep=9", "--set=evaluation.every=9"],
-    )
-    return path
 
 
 def config_of(path: Path) -> Config:
@@ -141,6 +128,23 @@ def test_what_is_in_a_replay_is_taken_as_it_is(tmp_path: Path, staged_run: Path)
     for number, (task, stored) in enumerate(enumerate(last)):
         place = replay.place(task, stored.offset)
         np.testing.assert_array_equal(newest.episode(number).frames[0], replay.frames[place].numpy())
+
+
+def test_what_several_replays_have_is_taken_once(tmp_path: Path, staged_run: Path) -> None:
+    """As of stages of one run; a belief would count it as often as it is there."""
+    last = record(tmp_path / "last", "--checkpoint", str(staged_run), "--from-replay")
+    both = record(tmp_path / "both", "--checkpoint", str(staged_run), "--from-replay", "--stages", "2,4")
+    twice = ["--checkpoint", str(staged_run)] * 2
+    assert len(record(tmp_path / "again", *twice, "--from-replay").episodes) == len(last.episodes)
+    played = [
+        [
+            (data.episodes[number, 0], data.episode(number).actions.tobytes())
+            for number in range(len(data.episodes))
+        ]
+        for data in (last, both)
+    ]
+    assert len(set(played[1])) == len(played[1]) and set(played[1]) == set(played[0])
+    assert set(both.episodes[:, 4].tolist()) == {0, 1}
 
 
 def test_a_call_does_what_the_command_does(tmp_path: Path, staged_run: Path) -> None:

@@ -213,3 +213,29 @@ def test_doctor_says_it_too() -> None:
     done = python("-m", "metaslac", "doctor", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="active")
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("threads ")]
     assert line.split(maxsplit=1)[1] == "1: OMP_NUM_THREADS=1; OMP_WAIT_POLICY=active"
+
+
+WITHOUT_A_TEMPORARY_PLACE = """
+import errno, os, sys, tempfile
+
+def nowhere():
+    raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+tempfile._get_default_tempdir = nowhere
+os.environ["HOME"] = "/proc/nowhere"
+from metaslac.launchers.cli import main
+main()
+"""
+
+
+def test_reports_and_agents_are_made_on_a_machine_without_a_place_for_temporary_files(
+    evaluated_run: Path, tmp_path: Path
+) -> None:
+    """Such as a container whose only writable place is the one for results."""
+    run = str(evaluated_run)
+    python("-c", WITHOUT_A_TEMPORARY_PLACE, "export", run, "--out", str(tmp_path / "agent"))
+    out = tmp_path / "new" / "report.html"
+    python("-c", WITHOUT_A_TEMPORARY_PLACE, "report", run, "--out", str(out), "--threads", "1")
+    assert b"data:video/mp4" in out.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent", "new"]
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]

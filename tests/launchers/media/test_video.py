@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -51,6 +53,25 @@ def test_a_video_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(MetaslacError, match="no codec"):
         write_video(tmp_path / "out.mp4", [clip()])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_whose_end_ffmpeg_could_not_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes all pictures, fails at its end, and says so to nobody but the terminal."""
+    write_video(tmp_path / "whole.mp4", [clip()])
+    most = (tmp_path / "whole.mp4").stat().st_size // 2
+    within = "import os, resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    within += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); "
+    within += "os.execv(sys.argv[1], sys.argv[1:])"
+    ffmpeg = tmp_path / "ffmpeg"
+    words = sys.executable, "-c", within, imageio_ffmpeg.get_ffmpeg_exe()
+    ffmpeg.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    ffmpeg.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(ffmpeg))
+    with pytest.raises(MetaslacError, match="cannot write .*out.mp4: ffmpeg has written 0 of 28 pictures"):
+        write_video(tmp_path / "out.mp4", [clip()])
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.mp4", "ffmpeg"}
 
 
 def test_a_gif_shows_every_picture_as_long_as_it_lasts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from checkpoints import put
 from click.testing import CliRunner
 from fakes import untrained_checkpoint
-from reports import ONE_THREAD, here, refusal
+from reports import ONE_THREAD, changed, here, refusal
 from runs import STOPPABLE
 
 import metaslac
@@ -205,3 +205,11 @@ def test_a_checkpoint_may_be_of_any_stage(evaluated_run: Path, tmp_path: Path) -
     here("export", str(checkpoint), "--out", str(tmp_path / "agent"))
     assert "It was exported without an evaluation." in (tmp_path / "agent" / "README.md").read_text()
     assert load_checkpoint(tmp_path / "agent").manifest["update"] == int(checkpoint.name.partition("-")[0])
+
+
+def test_an_evaluation_of_a_run_that_differs_in_a_setting_alone_is_refused(evaluated_run: Path) -> None:
+    """Such as one of another seed that was copied along: it has made as many updates and steps."""
+    run = changed(evaluated_run, "infer", 8, lambda returns: returns)
+    said = refusal("export", str(run), "--out", str(run.with_name("agent-8")))
+    assert "evaluation.json is of another agent than" in said and "they differ in train.seed (8, 0)" in said
+    assert not run.with_name("agent-8").exists()
