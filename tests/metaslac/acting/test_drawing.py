@@ -86,7 +86,7 @@ def test_among_beliefs_of_training_tasks_evidence_decides_and_exploring_knows_no
 
 
 def test_rewards_observed_or_given_say_which_belief_of_a_training_task_it_is() -> None:
-    """Of a network that foretells r = m_1, whatever is seen: the draws, and those of an agent that is given."""
+    """Of a network that foretells r = m_1, whatever is seen."""
     settings = {"task.prior_beliefs": 4, "task.reward_std": 0.1}
     agent = make_agent(with_values(tiny_config(), settings))
     prior = agent.networks["task_prior"]
