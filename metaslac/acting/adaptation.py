@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metaslac.acting.agent import Agent
 from metaslac.acting.inference import ONCE, Drawing
-from metaslac.acting.rollout import Task, VectorEnv, run_trial
+from metaslac.acting.rollout import Task, VectorEnv, filled, run_trial
 from metaslac.config.validation import check_seed
 from metaslac.ranks.ranks import Ranks
 from metaslac.replay.experience import Episode
@@ -82,8 +82,7 @@ def adapt(
     results = []
     for start in range(0, len(jobs), env.num_envs):
         chunk = jobs[start : start + env.num_envs]
-        # The last chunk may be short: slots left over replay its first job and are dropped by zip.
-        slots = chunk + chunk[:1] * (env.num_envs - len(chunk))
+        slots = filled(chunk, env.num_envs)  # the last chunk may be short
         keys = [
             [(seed, stream, task.index, trial, episode) for task, trial in slots]
             for episode in range(episodes)

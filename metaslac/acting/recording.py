@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from metaslac.acting.agent import Agent
 from metaslac.acting.inference import ONCE, Drawing
-from metaslac.acting.rollout import Key, Task, VectorEnv, run_random, run_trial
+from metaslac.acting.rollout import Key, Task, VectorEnv, filled, run_random, run_trial
 from metaslac.replay.experience import Episode
 
 RECORDING_STREAM = 11
@@ -74,4 +74,4 @@ def _rounds(jobs: Sequence[Job], worlds: int) -> Iterator[tuple[Sequence[Job], S
     """So many jobs at a time, and what every world plays: the first again where there are fewer."""
     for start in range(0, len(jobs), worlds):
         chunk = jobs[start : start + worlds]
-        yield chunk, [*chunk, *[chunk[0]] * (worlds - len(chunk))]
+        yield chunk, filled(chunk, worlds)

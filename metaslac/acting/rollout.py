@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from metaslac.acting.agent import Agent, Frames
 from metaslac.acting.inference import ONCE, Drawing
 from metaslac.replay.experience import Episode
+
+Item = TypeVar("Item")
 
 
 class Task(Protocol):
@@ -138,6 +140,11 @@ def run_trial(
             within = np.array(kept, dtype=np.float32).reshape(len(kept), 2, agent.task_size)
             trials[slot].append(TrialEpisode(episode, mean[slot], std[slot], within[:, 0], within[:, 1]))
     return trials
+
+
+def filled(jobs: Sequence[Item], slots: int) -> list[Item]:
+    """`jobs`, and the first of them again for every slot left over; what comes of those is dropped."""
+    return [*jobs, *[jobs[0]] * (slots - len(jobs))]
 
 
 def run_random(

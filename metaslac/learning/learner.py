@@ -77,7 +77,7 @@ class Learner:
         self.task = task_variable(self.networks, config.task, self.encode, self.chance)
         train, networks = config.train, self.networks
         learning = {
-            "model": networks.model_parameters(),  # none, where states are observed
+            "model": networks.model_parameters(),  # of states, none but a head of rewards
             "context": networks.task_parameters(config.task.inference),
             "critic": [] if train.cloning else list(networks.critic.parameters()),
             "actor": list(networks.actor.parameters()),
@@ -89,7 +89,7 @@ class Learner:
             if parameters
         }
         self._descent = Descent(self.optimizers, device, shard)
-        self._model = ["model"] if "model" in self.optimizers else []
+        self._of_model = ["model"] if "model" in self.optimizers else []
         self._model_objectives = model_objectives(networks, config, self.encode, shard)
         self._feature_reward = reward_from_features(networks, config.model)
         learns_m = config.task.inference != "blind"
@@ -275,7 +275,7 @@ class Learner:
             told = self._feature_reward(to_model)
             loss, metrics = loss + told.value, metrics | told.parts
         trains_m = self._critic_trains_m or (self._predicts and self._model_trains_m)
-        self._descent.step(whose, loss, whose, *self._model, *["context"] * trains_m)
+        self._descent.step(whose, loss, whose, *self._of_model, *["context"] * trains_m)
         return metrics
 
     def _actor_step(self, decisions: Decisions, m: Tensor) -> Metrics:

@@ -77,6 +77,12 @@ class GaussianHead(nn.Module):
         return Gaussian(mean, F.softplus(raw) + self.std_floor)
 
 
+def of_one_number(p: Gaussian, std: float) -> Gaussian:
+    """A Gaussian (..., 1) as one (...), of a fixed standard deviation; of its own where that is 0."""
+    mean, own = p.mean.squeeze(-1), p.std.squeeze(-1)
+    return Gaussian(mean, torch.full_like(own, std) if std else own)
+
+
 def conv_depths(image_size: int, base_depth: int) -> tuple[int, ...]:
     """Output channels of the stride-2 convolutions that take an image down to 4 x 4."""
     return tuple(base_depth * 2**level for level in range((image_size // 4).bit_length() - 1))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from metaslac.config.sections import ModelConfig
-from metaslac.networks.blocks import Gaussian, GaussianHead, mlp
+from metaslac.networks.blocks import Gaussian, GaussianHead, mlp, of_one_number
 
 TEMPERATURE = 0.1  # of contrasts between features of unit length
 
@@ -90,9 +90,7 @@ class FeatureReward(nn.Module):
     def forward(self, f: Tensor, a: Tensor, m: Tensor) -> Gaussian:
         """Of windows f (B, T, F) and a (B, T-1, A), m (B, M): (B, T-1)."""
         m = self.task_scale * m[:, None].expand(-1, a.shape[1], -1)
-        mean, std = self.head(f[:, :-1], a, f[:, 1:], m)
-        mean, std = mean.squeeze(-1), std.squeeze(-1)
-        return Gaussian(mean, torch.full_like(std, self.std) if self.std else std)
+        return of_one_number(self.head(f[:, :-1], a, f[:, 1:], m), self.std)
 
     def loss(self, f: Tensor, a: Tensor, r: Tensor, m: Tensor, valid: Tensor) -> Tensor:
         """-log p(r), summed over time and mean over windows; r (B, T-1), valid (B, T) bool."""

@@ -94,7 +94,7 @@ class Shard(NamedTuple):
 WHOLE = Shard()
 
 
-class Scaled(torch.autograd.Function):
+class GatheredRows(torch.autograd.Function):
     """Rows of all ranks; a row's gradient is that of the mean over tasks of all ranks' losses."""
 
     @staticmethod
@@ -119,7 +119,7 @@ def rows_of_all(shard: Shard, share: Share, rows: Tensor) -> tuple[Tensor, int]:
     """
     if share.size == share.total:
         return rows, 0
-    gathered: Tensor = Scaled.apply(rows, shard, share)  # type: ignore[no-untyped-call]
+    gathered: Tensor = GatheredRows.apply(rows, shard, share)  # type: ignore[no-untyped-call]
     return gathered, len(rows) // share.size * share.first
 
 

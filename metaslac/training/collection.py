@@ -7,11 +7,11 @@ background.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from metaslac.acting.agent import Agent
 from metaslac.acting.inference import Drawing
-from metaslac.acting.rollout import Key, Task, VectorEnv, rng_of, run_random, run_trial
+from metaslac.acting.rollout import Key, Task, VectorEnv, filled, rng_of, run_random, run_trial
 from metaslac.config.limits import random_decisions
 from metaslac.config.sections import Config
 from metaslac.errors import MetaslacError
@@ -24,8 +24,6 @@ VISIT_STREAM = 3
 
 MOST_TRIALS = 8  # on a task in one visit
 MOST_FAILURES = 20  # random episodes of a task, one after the other, of which nothing can be kept
-
-Item = TypeVar("Item")
 
 
 class Tally(NamedTuple):
@@ -259,8 +257,3 @@ class Collector:
         episode = numbers[task.index]
         numbers[task.index] += 1
         return self.config.train.seed, COLLECTION_STREAM, task.index, episode
-
-
-def filled(jobs: Sequence[Item], size: int) -> list[Item]:
-    """`jobs`, and the first of them again for every slot left over; those are played and dropped."""
-    return [*jobs, *[jobs[0]] * (size - len(jobs))]

@@ -18,7 +18,8 @@ from metaslac.evidence.evaluation_file import read_evaluation
         *("point_robot", "reacher_goal", "cheetah_vel", "walker_rand_params"),
         *("cheetah_vel/pearl", "cheetah_vel/offline", "point_robot/offline", "point_robot/ranks"),
         *("cheetah_vel/long", "cheetah_dir", "cheetah_dir/pearl", "walker_rand_params/pearl"),
-        *("ant_dir/pearl", "hopper_rand_params/pearl", "sparse_point_robot/pearl", "sparse_point_robot/factors"),
+        *("ant_dir/pearl", "hopper_rand_params/pearl", "sparse_point_robot/pearl"),
+        "sparse_point_robot/factors",
     ],
 )
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from metaslac.config.sections import ModelConfig
-from metaslac.networks.blocks import Gaussian, GaussianHead
+from metaslac.networks.blocks import Gaussian, GaussianHead, of_one_number
 from metaslac.networks.images import ImageDecoder, pixels
 from metaslac.networks.latent_models.conditionals import Distribution, divergence
 from metaslac.networks.latent_models.ensemble import GaussianHeads, of_head
@@ -170,6 +170,4 @@ class LatentModel(nn.Module, ABC):
         """p(r_t | z_t, a_t, z_{t+1}, m) for consecutive latents z (B, T, Z): (B, T-1)."""
         steps = a.shape[1]
         p = self.reward(z[:, :-1], a, z[:, 1:], m[:, None].expand(-1, steps, -1))
-        mean, std = p.mean.squeeze(-1), p.std.squeeze(-1)
-        fixed = self.config.reward_std
-        return Gaussian(mean, torch.full_like(std, fixed) if fixed else std)
+        return of_one_number(p, self.config.reward_std)
