@@ -5,6 +5,10 @@ Each subcommand lives in a file of its own; errors become one line in `errors.py
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
+
 import click
 
 from metaslac.launchers.adapt import adapt
@@ -61,4 +65,12 @@ for command in (
 def main() -> None:
     """The entry point of the installed command."""
     keep_large_blocks()
+    _say_any_name()
     cli(prog_name="metaslac")
+
+
+def _say_any_name() -> None:
+    """Have a name that the output's encoding has no letters for said as it is in bytes, or with marks."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "replace")

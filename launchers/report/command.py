@@ -21,7 +21,7 @@ from metaslac.launchers.api.process import torch_threads
 from metaslac.launchers.api.trained import load_trained
 from metaslac.launchers.options import UserPath, context_options, device_options, same_family_option
 from metaslac.launchers.outputs import check_writable, make_room, scratch_space
-from metaslac.storage.files import write_atomically
+from metaslac.storage.files import utf8, write_atomically
 from metaslac.training.log.columns import CALLED, Split
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def report(
         click.echo(f"passed over, as no directories: {', '.join(map(str, files))}", err=True)
     with scratch_space(out), torch_threads(threads) as number:
         values = contents(runs, family, device, number, context, context_episodes or 1)
-    page = render({"title": title or f"metaslac: {runs[0].about['family']}", **values}).encode()
+    page = utf8(render({"title": title or f"metaslac: {runs[0].about['family']}", **values}))
     make_room(out)
     try:
         write_atomically(out, page)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from metaslac.errors import MetaslacError
 from metaslac.launchers.outputs import check_writable, free_name, write_json
+from metaslac.storage.named import ZOO
 
 
 def test_json_holds_nothing_that_json_cannot_say(tmp_path: Path) -> None:
@@ -57,3 +59,16 @@ def test_what_was_asked_for_is_written_though_nobody_reads_what_is_said(tmp_path
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(path.is_file() for path in files.values())
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-8", b"caf\xe9\xd1\x8f"), ("latin-1", b"caf??")])
+def test_a_name_that_cannot_be_written_in_the_terminals_letters_is_said_all_the_same(
+    tmp_path: Path, encoding: str, said: bytes
+) -> None:
+    """One byte of it is Latin-1's, and one letter is Cyrillic."""
+    agent = shutil.copytree(ZOO / "point_robot", tmp_path / os.fsdecode(b"caf\xe9\xd1\x8f"))
+    command = [sys.executable, "-m", "metaslac", "inspect", str(agent)]
+    environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=300)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines()[0].endswith(said)
