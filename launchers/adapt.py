@@ -25,7 +25,7 @@ from metaslac.launchers.media.video import (
     Clip,
     Reel,
     caption,
-    check_video_name,
+    check_video,
     spread,
     write_video,
 )
@@ -125,7 +125,7 @@ def adapt(
     check_writable(json_path)
     check_writable(video)
     check_writable(picture)
-    check_video_name(video)
+    check_video(video)
     check_picture_name(picture)
     filmed = bool(video or picture)
     filming = Filming(size, MOST_TILES if video else MOST_ROWS) if filmed and not plain else None

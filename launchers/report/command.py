@@ -67,6 +67,7 @@ def report(
         raise MetaslacError(f"--out {out}: the name must end in .html")
     check_writable(out)
 
+    from metaslac.launchers.media.video import why_no_films
     from metaslac.launchers.report.gather import read_runs
     from metaslac.launchers.report.page import render
 
@@ -75,6 +76,8 @@ def report(
     runs = read_runs(directories, given=context is not None)
     if files:
         click.echo(f"passed over, as no directories: {', '.join(map(str, files))}", err=True)
+    if why := why_no_films():
+        click.echo(f"pictures in place of films: {why}", err=True)
     with scratch_space(out), torch_threads(threads) as number:
         values = contents(runs, family, device, number, context, context_episodes or 1)
     page = utf8(render({"title": title or f"metaslac: {runs[0].about['family']}", **values}))
