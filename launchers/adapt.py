@@ -5,6 +5,7 @@ The work is in api/adaptation.py; statistics over trials are `metaslac evaluate`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from metaslac.launchers.media.video import (
     Clip,
     Reel,
     caption,
-    check_video_name,
+    check_video,
     spread,
     write_video,
 )
@@ -123,9 +124,10 @@ def adapt(
     if size % CODEC_STEP:
         raise MetaslacError(f"--size {size}: must be a multiple of {CODEC_STEP}")
     check_writable(json_path)
+    _check_no_other_result(json_path)
     check_writable(video)
     check_writable(picture)
-    check_video_name(video)
+    check_video(video)
     check_picture_name(picture)
     filmed = bool(video or picture)
     filming = Filming(size, MOST_TILES if video else MOST_ROWS) if filmed and not plain else None
@@ -158,6 +160,20 @@ def adapt(
         make_room(picture)
         write_picture(picture, _reels(adapted, filming, MOST_ROWS, size))
         tell(f"picture: {picture}")
+
+
+def _check_no_other_result(path: Path | None) -> None:
+    """Raise MetaslacError if a file is there that is no table of this command's: it may have taken hours."""
+    if path is None or not path.exists():
+        return
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not (isinstance(found, dict) and "mean_returns" in found):
+        raise MetaslacError(
+            f"--json {path}: what is there is not a table of adapt's; choose another name, or delete it"
+        )
 
 
 def _report(adapted: Adapted, checkpoint: Path) -> dict[str, Any]:

@@ -5,6 +5,11 @@ Each subcommand lives in a file of its own; errors become one line in `errors.py
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
+import sys
+
 import click
 
 from metaslac.launchers.adapt import adapt
@@ -61,4 +66,27 @@ for command in (
 def main() -> None:
     """The entry point of the installed command."""
     keep_large_blocks()
+    _open_what_is_closed()
+    _say_any_name()
     cli(prog_name="metaslac")
+
+
+def _open_what_is_closed() -> None:
+    """Give a process that was started without standard files such as lead nowhere, as init does.
+
+    Else the next files to be opened would have their numbers, and what a library prints would be in them.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def _say_any_name() -> None:
+    """Have a name that the output's encoding has no letters for said as it is in bytes, or with marks."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "replace")

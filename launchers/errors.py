@@ -7,6 +7,7 @@ keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from metaslac.ranks.ranks import ToldElsewhere
 FAULT = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+NO_ROOM = errno.ENOSPC, errno.EDQUOT  # of a file that the output goes to; other files say which they are
 
 
 class OneLineErrors(click.Group):
@@ -45,6 +47,10 @@ class OneLineErrors(click.Group):
             _leave("interrupted", INTERRUPTED)
         except click.ClickException as error:
             _leave(error.format_message(), BAD_INPUT)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _leave(f"cannot write all that was to be said: {error.strerror}", FAULT)
         except ValueError as error:
             if not _meant_for_the_user(error):
                 raise

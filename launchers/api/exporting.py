@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metaslac.errors import MetaslacError
-from metaslac.storage.files import check_unused, user_path
+from metaslac.storage.files import check_unused, user_path, utf8
 
 if TYPE_CHECKING:
     from metaslac.config.sections import Config
@@ -129,7 +129,7 @@ def _export(source: Path, out: Path) -> dict[str, Evaluation]:
     }
     text = card(config, facts, list(evaluations.values()), agent.observation_shape)
     files = {name: to_bytes(evaluation) for name, evaluation in evaluations.items()}
-    save_agent(out, agent.acting_weights(), config, facts, {CARD: text.encode(), **files})
+    save_agent(out, agent.acting_weights(), config, facts, {CARD: utf8(text), **files})
     return evaluations
 
 

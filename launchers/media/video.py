@@ -8,9 +8,10 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -93,6 +94,30 @@ def check_video_name(path: Path | None) -> None:
     """Raise MetaslacError unless the file would be an .mp4 or a .gif; None is fine."""
     if path is not None and path.suffix.lower() not in (".mp4", ".gif"):
         raise MetaslacError(f"--video {path}: the name must end in .mp4 or .gif")
+
+
+def check_video(path: Path | None) -> None:
+    """Raise MetaslacError unless such a file can be written: an .mp4 takes ffmpeg. None is fine."""
+    check_video_name(path)
+    if path is not None and path.suffix.lower() == ".mp4" and (why := why_no_films()):
+        raise MetaslacError(
+            f"--video {path}: {why}; install ffmpeg, name it in IMAGEIO_FFMPEG_EXE, or ask for a .gif"
+        )
+
+
+@lru_cache
+def why_no_films() -> str:
+    """Why there is no ffmpeg to make an .mp4 with, in words; empty if there is one."""
+    import imageio_ffmpeg
+
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+        done = subprocess.run([program, "-version"], capture_output=True, check=False, timeout=60)
+    except RuntimeError:
+        return "no ffmpeg was found"
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"ffmpeg cannot be run ({' '.join(str(error).split())})"
+    return f"{program} does not work as ffmpeg" if done.returncode else ""
 
 
 def write_video(path: Path, reels: Sequence[Reel]) -> None:

@@ -21,7 +21,7 @@ from metaslac.launchers.api.process import torch_threads
 from metaslac.launchers.api.trained import load_trained
 from metaslac.launchers.options import UserPath, context_options, device_options, same_family_option
 from metaslac.launchers.outputs import check_writable, make_room, scratch_space
-from metaslac.storage.files import write_atomically
+from metaslac.storage.files import utf8, write_atomically
 from metaslac.training.log.columns import CALLED, Split
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def report(
         raise MetaslacError(f"--out {out}: the name must end in .html")
     check_writable(out)
 
+    from metaslac.launchers.media.video import why_no_films
     from metaslac.launchers.report.gather import read_runs
     from metaslac.launchers.report.page import render
 
@@ -75,9 +76,11 @@ def report(
     runs = read_runs(directories, given=context is not None)
     if files:
         click.echo(f"passed over, as no directories: {', '.join(map(str, files))}", err=True)
+    if why := why_no_films():
+        click.echo(f"pictures in place of films: {why}", err=True)
     with scratch_space(out), torch_threads(threads) as number:
         values = contents(runs, family, device, number, context, context_episodes or 1)
-    page = render({"title": title or f"metaslac: {runs[0].about['family']}", **values}).encode()
+    page = utf8(render({"title": title or f"metaslac: {runs[0].about['family']}", **values}))
     make_room(out)
     try:
         write_atomically(out, page)

@@ -16,7 +16,14 @@ from metaslac.evidence.reconstruction import Sheet
 from metaslac.launchers.media.data_uris import data_uri, png
 from metaslac.launchers.media.film import Film as Reel
 from metaslac.launchers.media.filming import Filming
-from metaslac.launchers.media.video import HOLD, Frames, caption, frames_per_second, write_frames
+from metaslac.launchers.media.video import (
+    HOLD,
+    Frames,
+    caption,
+    frames_per_second,
+    why_no_films,
+    write_frames,
+)
 from metaslac.launchers.report.recordings import (
     Sample,
     Trial,
@@ -34,8 +41,8 @@ MOST_FRAMES = 250  # of a film; of longer episodes, one in so many
 class Film:
     """An episode as a film."""
 
-    source: str
-    poster: str  # its first frame
+    source: str  # empty where none can be made
+    poster: str  # its first frame; without a film its last
     words: str  # for those who cannot see it
     episode_return: float
 
@@ -82,7 +89,7 @@ class Exploration:
 def film_rows(
     trials: Sequence[Trial], filming: Filming, infers: bool, names: Sequence[str], step: int
 ) -> list[FilmRow]:
-    """A film of every episode of every trial, one frame in `step`."""
+    """A film of every episode of every trial, one frame in `step`; without ffmpeg its last picture alone."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         return [
@@ -106,8 +113,8 @@ def _films(path: Path, trial: Trial, filming: Filming, infers: bool, step: int) 
     )
     return [
         Film(
-            _film(path, reel, episode, step),
-            png(reel.tile(episode, 0)),
+            "" if why_no_films() else _film(path, reel, episode, step),
+            png(reel.tile(episode, reel.lengths[episode] - 1 if why_no_films() else 0)),
             f"Episode {episode + 1} on task {trial.task.index}, return {number(earned)}",
             earned,
         )

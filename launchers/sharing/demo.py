@@ -11,6 +11,7 @@ import click
 
 from metaslac.launchers import completion
 from metaslac.launchers.adapt import adapt
+from metaslac.launchers.media.video import why_no_films
 from metaslac.launchers.options import TakesParams, UserPath, device_options, params_option
 from metaslac.launchers.outputs import free_name
 
@@ -32,7 +33,7 @@ EPISODES = 3
 @click.option(
     "--video",
     type=UserPath(dir_okay=False),
-    show_default="demo-FAMILY.mp4, here, or with a number where that is there",
+    show_default="demo-FAMILY.mp4, here, or with a number where that is there; .gif without ffmpeg",
     help="Where the video goes.",
 )
 @device_options
@@ -67,7 +68,7 @@ def demo(
         task_index=task,
         params=params,
         seed=seed,
-        video=video or free_name(Path(f"demo-{name}.mp4")),
+        video=video or free_name(Path(f"demo-{name}.{'gif' if why_no_films() else 'mp4'}")),
         device=device,
         threads=threads,
     )

@@ -5,6 +5,7 @@ A single process of them is child.py; what the jobs are for is the business of t
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -150,8 +151,8 @@ class Jobs:
                 continue
             job.state = step.name
             try:
-                with job.log.open("a") as log:
-                    log.write(f"{COMMAND}metaslac {shlex.join(step.arguments)}\n")
+                with job.log.open("ab") as log:
+                    log.write(os.fsencode(f"{COMMAND}metaslac {shlex.join(step.arguments)}\n"))
                 process = start_child(step.arguments, job.log, stdin, self.threads, self.held)
             except OSError as error:
                 job.state, job.fault = FAILED, f"{step.name} does not start: {error.strerror or error}"

@@ -26,8 +26,11 @@ SECONDS_BETWEEN_DRAWINGS = 0.7
 SECONDS_BETWEEN_LINES = 60.0
 ROWS_FOR_RATE = 10
 TAIL_BYTES = 4096
+MOST_PACES = 2  # one of pre-training, one of the updates after it
 
 PRETRAINING = re.compile(rb"pre-training (\d+/\d+)")
+# What a training says once in each of its phases, of how long it will take.
+PACE = re.compile(rb"^(pre-training|updates left): \d.*$", re.MULTILINE)
 
 
 class Progress(NamedTuple):
@@ -47,6 +50,10 @@ class Reader:
     run: Run
     _seen: tuple[tuple[int, int], ...] = ()
     _progress: Progress = Progress()
+    _log_before: int = 0  # bytes, of what earlier calls have left
+
+    def __post_init__(self) -> None:
+        self._log_before = _version(self.run.log)[1]
 
     def progress(self) -> Progress:
         """As of now; what cannot be read is taken for not there yet."""
@@ -56,6 +63,11 @@ class Reader:
             self._seen = seen
             self._progress = _read(rows, log)
         return self._progress
+
+    def pace(self) -> dict[str, str]:
+        """What it has said of how long it will take, by phase."""
+        said = _tail(self.run.log, self._log_before)
+        return {found[1].decode(): found[0].decode(errors="replace") for found in PACE.finditer(said)}
 
     def left(self) -> int:
         """Updates to make."""
@@ -76,6 +88,8 @@ class View:
     _height: int = 0
     _stopping: bool = False
     _states: dict[str, str] = field(default_factory=dict)
+    _paced: dict[str, str] = field(default_factory=dict)  # phase -> what was told of how long it takes
+    _listened: float = 0.0
 
     def __post_init__(self) -> None:
         self._states = {job.name: WAITING for job in self.jobs}
@@ -88,6 +102,7 @@ class View:
         if self.stop() and not self._stopping:
             self._stopping, self._height = True, 0  # who noticed has printed below the table
         with suppress(OSError):  # the terminal may be gone
+            self._tell_pace()
             if self.quiet or not self._redraws:
                 self._print(changed)
             elif time.monotonic() - self._last >= SECONDS_BETWEEN_DRAWINGS:
@@ -113,6 +128,19 @@ class View:
             for job in self.jobs:
                 if job.runs and job not in changed:
                     self._line(self._sentence(job))
+
+    def _tell_pace(self) -> None:
+        """Tell how long the first of the runs will take, as soon as it has said so."""
+        if self.quiet or time.monotonic() - self._listened < SECONDS_BETWEEN_DRAWINGS:
+            return
+        self._listened = time.monotonic()
+        for job in self.jobs:
+            if job.state == TRAINING and len(self._paced) < MOST_PACES:
+                for phase, line in self._reader(job).pace().items():
+                    if phase not in self._paced:
+                        self._paced[phase] = line
+                        self.close()  # what is redrawn comes below
+                        self._line(f"{job.name} {line}")
 
     def _line(self, text: str) -> None:
         print(text, file=self.screen, flush=True)
@@ -247,13 +275,18 @@ def _called(readers: Sequence[Reader]) -> str:
 
 
 def _pretraining(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            found = PRETRAINING.findall(file.read())
-    except OSError:
-        return ""
+    found = PRETRAINING.findall(_tail(log))
     return found[-1].decode() if found else ""
+
+
+def _tail(path: Path, start: int = 0) -> bytes:
+    """The end of a file, not before `start`; empty if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(start, path.stat().st_size - TAIL_BYTES))
+            return file.read()
+    except OSError:
+        return b""
 
 
 def _version(path: Path) -> tuple[int, int]:

@@ -152,6 +152,15 @@ def resolve_offline(algorithm: str, preset: str, recorded: Mapping[str, Any], ch
     return config
 
 
+def algorithm_of(config: Config) -> str:
+    """Which of ALGORITHMS a configuration is of, told by what the others have not."""
+    if config.train.cloning:
+        return "cloning"
+    if config.imagination.share:
+        return "no-penalty" if config.imagination.penalty == "none" else "lompo"
+    return "model-free" if config.train.encoder_from_critic else "actor-critic"
+
+
 def check_recorded(config: Config, recorded: Mapping[str, Any], remedy: str) -> None:
     """Raise MetaslacError, with a remedy, for a setting that is not what the data set was recorded with."""
     for name in RECORDED:

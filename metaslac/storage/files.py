@@ -37,6 +37,11 @@ def user_path(written: str | os.PathLike[str]) -> Path:
     return path.absolute() if first.startswith("~") or (":" in first and text.startswith("./")) else path
 
 
+def utf8(text: str) -> bytes:
+    """Text for people that may name files, as UTF-8; bytes of a name that are no text become U+FFFD."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` beside `path`, flush it to disk, then rename it into place."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")

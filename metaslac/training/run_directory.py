@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from metaslac.config.offline import algorithm_of
 from metaslac.config.sections import Config
 from metaslac.config.text import differences, from_yaml, listed, to_dict, to_yaml
 from metaslac.errors import MetaslacError, TrainingFault
@@ -61,7 +62,8 @@ def start_run_directory(run_dir: Path, config: Config, extra: Mapping[str, Any],
     The latter also has `algorithm` and `seed` at its top, the names by which viskit tells runs apart. `note`
     is a line about the process, a comment of config.yaml.
     """
-    grouped = {"algorithm": f"metaslac-{config.task.inference}", "seed": config.train.seed}
+    learns = f"{algorithm_of(config)}-" if config.offline else ""
+    grouped = {"algorithm": f"metaslac-{learns}{config.task.inference}", "seed": config.train.seed}
     about = {"versions": library_versions(), "commit": source_commit()}
     variant = {**grouped, **to_dict(config), **about, **extra}
     try:

@@ -119,6 +119,17 @@ def test_another_evaluation_is_not_lost(trained: tuple[Path, Path], tmp_path: Pa
     assert read_evaluation(out).about["trials"] == 1
 
 
+def test_adapt_loses_no_evaluation_either(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "evaluation.json"
+    metaslac.evaluate(trained[1], trials=1, episodes=1, out=out, training_tasks=False, threads=1)
+    adapt = ["adapt", "--checkpoint", str(trained[1]), "--task", "85", *ONE_THREAD, "--json"]
+    kept = out.read_bytes()
+    assert "what is there is not a table of adapt's; choose another name" in refusal(*adapt, str(out))
+    assert out.read_bytes() == kept
+    for _ in range(2):  # its own table may be made again
+        run(*adapt, str(tmp_path / "table.json"))
+
+
 def global_state() -> list[Any]:
     """Whatever of the process belongs to the program that calls."""
     flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32

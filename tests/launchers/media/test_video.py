@@ -18,8 +18,10 @@ from metaslac.launchers.media.video import (
     HOLD,
     PICTURE,
     Clip,
+    check_video,
     frames_per_second,
     spread,
+    why_no_films,
     write_video,
 )
 
@@ -72,6 +74,38 @@ def test_a_video_whose_end_ffmpeg_could_not_write_leaves_nothing(
     with pytest.raises(MetaslacError, match="cannot write .*out.mp4: ffmpeg has written 0 of 28 pictures"):
         write_video(tmp_path / "out.mp4", [clip()])
     assert {path.name for path in tmp_path.iterdir()} == {"whole.mp4", "ffmpeg"}
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("/nowhere/ffmpeg", r"ffmpeg cannot be run \(.*No such file"),
+        ("/bin/false", "/bin/false does not work as ffmpeg"),
+        (None, "no ffmpeg was found"),
+    ],
+)
+def test_without_ffmpeg_a_film_is_refused_before_it_is_played(
+    monkeypatch: pytest.MonkeyPatch, program: str | None, why: str
+) -> None:
+    def not_found() -> str:
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    why_no_films.cache_clear()
+    try:
+        check_video(Path("a.mp4"))
+        why_no_films.cache_clear()
+        if program is None:
+            monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", not_found)
+        else:
+            monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program)
+        with pytest.raises(
+            MetaslacError, match=f"--video a.mp4: {why}.*; install ffmpeg, name it in IMAGEIO"
+        ):
+            check_video(Path("a.mp4"))
+        check_video(Path("a.gif"))
+        check_video(None)
+    finally:
+        why_no_films.cache_clear()
 
 
 def test_a_gif_shows_every_picture_as_long_as_it_lasts(tmp_path: Path) -> None:

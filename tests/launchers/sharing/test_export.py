@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -190,6 +191,17 @@ def test_a_run_that_is_not_finished_or_not_whole_is_refused(evaluated_run: Path,
     put(last / "model.safetensors", bytes(data))
     assert "its checksum does not match" in refusal("export", str(copy), "--out", out)
     assert not (tmp_path / "agent").exists()
+
+
+def test_a_run_whose_name_is_no_text_has_a_card_and_a_page(evaluated_run: Path, tmp_path: Path) -> None:
+    """As of a directory that was named in Latin-1."""
+    run = shutil.copytree(evaluated_run, tmp_path / os.fsdecode(b"caf\xe9"), symlinks=True)
+    how = {"episodes": 2, "trials": 2, "threads": 1}
+    metaslac.evaluate(run, overwrite=True, **how)
+    metaslac.export(run, tmp_path / "agent")
+    here("report", str(run), "--out", str(tmp_path / "page.html"), *ONE_THREAD)
+    for page in (tmp_path / "agent" / "README.md", tmp_path / "page.html"):
+        assert "caf\ufffd" in page.read_text(encoding="utf-8")
 
 
 def test_an_evaluation_of_other_weights_is_refused(evaluated_run: Path, tmp_path: Path) -> None:

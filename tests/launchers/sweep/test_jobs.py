@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from metaslac.launchers.sweep.jobs import DONE, FAILED, STOPPED, WAITING, Job, Jobs, Step
@@ -24,6 +25,14 @@ def test_a_job_that_fails_stops_no_other(tmp_path: Path) -> None:
     assert jobs[1].fault == "showing does not start: No such file or directory"
     assert (tmp_path / "good.log").read_text().count("$ metaslac settings\n") == 2
     assert not (tmp_path / "done.log").exists()
+
+
+def test_a_log_has_names_that_are_no_text_as_they_are(tmp_path: Path) -> None:
+    log, name = tmp_path / os.fsdecode(b"caf\xe9.log"), os.fsdecode(b"caf\xe9")
+    job = Job("one", log, [Step("showing", ["settings", name])])
+    Jobs([job], 1, 1, lambda: False).run()
+    assert job.fault.startswith("showing: exit code 2: Got unexpected extra argument")
+    assert log.read_bytes().startswith(b"$ metaslac settings 'caf\xe9'\n")
 
 
 def test_no_job_starts_once_a_stop_is_asked_for(tmp_path: Path) -> None:

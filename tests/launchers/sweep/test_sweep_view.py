@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from terminals import set_size
 
+import metaslac.launchers.sweep.view
 from metaslac.config.presets import resolve
 from metaslac.config.sections import TASK_INFERENCE
 from metaslac.launchers.sweep.jobs import DONE, FAILED
@@ -46,3 +48,43 @@ def test_of_too_many_runs_those_that_train_are_shown(
     assert header.split()[4:] == [called, "returns", "left"]
     line = next(text for text in shown if text.startswith("infer-s10 "))
     assert line.split() == ["infer-s10", "training", "100/3000", "5.0", "-3.14", "-2.72", "10", "min"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_how_long_a_run_takes_is_told_as_soon_as_the_first_has_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    """Who sweeps over runs of days should not have to look into their logs to learn it."""
+    monkeypatch.setattr(metaslac.launchers.sweep.view, "SECONDS_BETWEEN_DRAWINGS", 0.0)
+    config = resolve("default", ["family.name=point_robot"])
+    plan = Sweep(tmp_path, [config], range(2), [], [], episodes=1, trials=1)
+    runs = plan.runs()
+    jobs = [plan.job(run) for run in runs]
+    runs[0].log.write_text("pre-training: 9.00 updates/s, about 2 min more\n")  # of an earlier call
+    jobs[0].state = jobs[1].state = TRAINING
+    ours, side = pty.openpty() if terminal else os.pipe()
+    if terminal:
+        set_size(side, lines=9)
+    with os.fdopen(side, "w") as screen:
+        view = View([Reader(run) for run in runs], jobs, 2, lambda: False, screen=screen)
+        view.show()
+        slow = "pre-training: 0.05 updates/s, about 6 h 00 min more; on a CPU --preset quick is there"
+        for run in runs:
+            with run.log.open("a") as log:
+                log.write(f"pre-training 2/1000  0.05 updates/s\n{slow}\n")
+        view.show()
+        with runs[1].log.open("a") as log:
+            log.write("updates left: 99000, at 0.02 updates/s about 57.3 days without evaluations\n")
+        for _ in range(3):
+            view.show()
+    said = "".join(iter(lambda: _more(ours), "")).replace("\r", "")
+    os.close(ours)
+    assert "9.00" not in said and said.count(f"infer-s0 {slow}\n") == said.count(slow) == 1
+    assert said.count("infer-s1 updates left: 99000, at 0.02 updates/s about 57.3 days") == 1
+
+
+def _more(descriptor: int) -> str:
+    """What there is to read; nothing at the end, which a terminal has as an error."""
+    with suppress(OSError):
+        return os.read(descriptor, 65536).decode()
+    return ""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from metaslac.config.offline import ALGORITHMS, SIZES, resolve_offline
 from metaslac.config.sections import Config
 from metaslac.config.text import apply_settings, from_yaml, to_dict, to_yaml
 from metaslac.errors import MetaslacError, TrainingFault
@@ -62,6 +63,17 @@ def test_the_two_files_say_what_the_run_is(tmp_path: Path) -> None:
     assert (variant["algorithm"], variant["seed"]) == ("metaslac-infer", CONFIG.train.seed)
     assert variant["task_hash"] == "ab" and variant["versions"]["metaslac"]
     assert sorted(path.name for path in run_dir.iterdir()) == ["config.yaml", "variant.json"]
+
+
+def test_what_learns_from_data_is_of_another_algorithm_for_who_groups_by_that(tmp_path: Path) -> None:
+    recorded = {"family.name": "point_robot", "family.observation": "pixels", "runtime.data_set": "data"}
+    recorded |= {"family.image_size": 64, "family.frames": 1, "family.action_repeat": 1}
+    for preset in SIZES:
+        for algorithm in ALGORITHMS:
+            run_dir = tmp_path / preset / algorithm
+            start_run_directory(run_dir, resolve_offline(algorithm, preset, recorded, {}), {})
+            variant = json.loads((run_dir / "variant.json").read_text())
+            assert variant["algorithm"] == f"metaslac-{algorithm}-infer"
 
 
 def test_the_same_run_is_there_to_be_gone_on_with(tmp_path: Path) -> None:
