@@ -30,7 +30,7 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
 @pytest.mark.parametrize(
     ("study", "rows"),
     [
-        ("overview", 5),
+        ("overview", 4),
         ("factors", 3),
         ("ablation", 2),
         ("drawing", 3),
