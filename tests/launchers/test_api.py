@@ -185,6 +185,10 @@ def test_no_call_moves_what_is_the_whole_process(
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
+    torch.manual_seed(99)  # or an earlier call would have left them as this one does
+    np.random.seed(99)
+    random.seed(99)
+    seeds.clear()
     try:
         state = global_state()
         calls[name]()
