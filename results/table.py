@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent
 INFERENCES = ("infer", "oracle", "blind")
 PARAMETERS_SHOWN = 4
 MOMENTS_SHOWN = 8
-OVERVIEW = "point_robot", "reacher_goal", "cheetah_vel", "cheetah_dir"
+OVERVIEW = "point_robot", "reacher_goal", "cheetah_vel", "cheetah_dir", "walker_rand_params"
 CHEETAH_BODY = ["height", "pitch"]
 CHEETAH_JOINTS = [f"{leg} {joint}" for leg in ("back", "front") for joint in ("thigh", "shin", "foot")]
 

@@ -19,7 +19,8 @@ from metaslac.evidence.evaluation_file import read_evaluation
         *("cheetah_vel/pearl", "cheetah_vel/offline", "point_robot/offline", "point_robot/ranks"),
         *("cheetah_vel/long", "cheetah_dir", "cheetah_dir/pearl", "walker_rand_params/pearl"),
         *("ant_dir/pearl", "hopper_rand_params/pearl", "sparse_point_robot/pearl"),
-        "sparse_point_robot/factors",
+        *("sparse_point_robot/factors", "walker_rand_params/latent"),
+        *("walker_rand_params/critic_state", "walker_rand_params/critic_state/long"),
     ],
 )
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
@@ -30,7 +31,7 @@ def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
 @pytest.mark.parametrize(
     ("study", "rows"),
     [
-        ("overview", 4),
+        ("overview", 5),
         ("factors", 3),
         ("ablation", 2),
         ("drawing", 3),
