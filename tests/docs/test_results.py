@@ -21,6 +21,7 @@ from metaslac.evidence.evaluation_file import read_evaluation
         *("ant_dir/pearl", "hopper_rand_params/pearl", "sparse_point_robot/pearl"),
         *("sparse_point_robot/factors", "walker_rand_params/latent"),
         *("walker_rand_params/critic_state", "walker_rand_params/critic_state/long"),
+        "reacher_goal/features",
     ],
 )
 def test_its_tables_are_those_of_the_raw_returns(family: str) -> None:
