@@ -171,18 +171,20 @@ def _check_task_gradient(config: Config) -> None:
     task, model, actor_critic = config.task, config.model, config.actor_critic
     if task.gradient != "model" or task.inference != "infer":
         return
-    latents_tell = model.elbo_weight and (model.kind in SEQUENTIAL or model.reward_weight)
-    if not model.feature_reward_weight and not latents_tell:
+    if model.feature_reward_weight or task.reward_std:
+        return
+    if not model.elbo_weight or (model.kind not in SEQUENTIAL and not model.reward_weight):
         raise MetaslacError(
-            "task.gradient=model needs model.feature_reward_weight above 0, or a latent model whose rewards "
-            "or next latents m tells: else m learns from its KL alone"
+            "task.gradient=model needs model.feature_reward_weight or task.reward_std above 0, or a latent "
+            "model whose rewards or next latents m tells: else m learns from its KL alone"
         )
     latents_seen = actor_critic.actor_input == "latent" or actor_critic.critic_input.startswith("latent")
     learns_on = config.keeps_features and config.train.predict_with_critics
-    if learns_on and not model.feature_reward_weight and not latents_seen:
+    if learns_on and not latents_seen:
         raise MetaslacError(
-            "task.gradient=model with train.freeze_encoder needs model.feature_reward_weight above 0, actor "
-            "or critics on latents, or train.predict_with_critics=false: else m learns from its KL alone"
+            "task.gradient=model with train.freeze_encoder needs model.feature_reward_weight or "
+            "task.reward_std above 0, actor or critics on latents, or train.predict_with_critics=false: "
+            "else m learns from its KL alone"
         )
 
 

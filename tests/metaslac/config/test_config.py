@@ -145,6 +145,7 @@ def test_the_ends_of_ranges_are_allowed(assignment: str) -> None:
         [*UNTOLD, "model.kind=vae"],
         [*UNTOLD, "model.reward_weight=0"],
         [*UNTOLD, "train.freeze_encoder=true", "model.feature_reward_weight=1"],
+        [*UNTOLD, "train.freeze_encoder=true", "task.prior_beliefs=20", "task.reward_std=0.1"],
         [*UNTOLD, "train.freeze_encoder=true", "actor_critic.actor_input=latent"],
         [*UNTOLD, "train.freeze_encoder=true", "train.predict_with_critics=false"],
         [*UNTOLD, "train.freeze_encoder=true", "task.inference=blind"],

@@ -67,7 +67,7 @@ def test_without_evidence_every_belief_is_drawn_alike() -> None:
 def test_the_oldest_are_forgotten_and_none_is_the_standard_normal() -> None:
     prior = TaskPrior(3, 1)
     given = noise(1, 5)
-    torch.testing.assert_close(prior.draw(prior.hypotheses(DRAWS), nothing(5, 1), given), given[:, :1])
+    torch.testing.assert_close(prior.draw(prior.hypotheses(5), nothing(5, 1), given), given[:, :1])
     for mean in (1.0, 2.0, 3.0, 4.0):
         prior.take_in(torch.tensor([[mean]]))
     assert sorted(prior.means[:, 0].tolist()) == [2.0, 3.0, 4.0]
@@ -78,15 +78,16 @@ def test_the_oldest_are_forgotten_and_none_is_the_standard_normal() -> None:
 def test_places_not_yet_filled_are_never_drawn() -> None:
     prior = TaskPrior(8, 1)
     prior.take_in(torch.tensor([[50.0], [52.0]]))
-    assert prior.draw(prior.hypotheses(DRAWS), nothing(1_000, 1), noise(1, 1_000)).min() > 35
+    assert prior.draw(prior.hypotheses(1_000), nothing(1_000, 1), noise(1, 1_000)).min() > 35
 
 
-def by_rewards(means: list[list[float]], std: float) -> TaskPrior:
-    """A prior whose rewards are told by a network of 3 + 3 + 1 entries beside m."""
+def by_rewards(means: list[list[float]], std: float) -> tuple[TaskPrior, ContextReward]:
+    """A prior, and what tells its rewards: a network of 3 + 3 + 1 entries beside m."""
     torch.manual_seed(0)
-    prior = TaskPrior(len(means), len(means[0]), ContextReward(3, 1, len(means[0]), 16, std))
+    reward = ContextReward(3, 1, len(means[0]), 16, std)
+    prior = TaskPrior(len(means), len(means[0]), reward)
     prior.take_in(torch.tensor(means))
-    return prior
+    return prior, reward
 
 
 def transitions(slots: int, count: int) -> tuple[torch.Tensor, ...]:
@@ -97,7 +98,7 @@ def transitions(slots: int, count: int) -> tuple[torch.Tensor, ...]:
 def test_hypotheses_are_as_likely_as_all_rewards_are_by_them() -> None:
     """Shares of draws, and Bayes' rule with torch.distributions, one hypothesis and transition at a time."""
     means = [[-1.0, 0.0], [0.0, 2.0], [3.0, 1.0]]
-    prior, std = by_rewards(means, 0.8), 0.8
+    prior, reward = by_rewards(means, 0.8)
     f, a, r, f_next = transitions(2, 5)
     weight = torch.tensor([[1.0] * 5, [1.0, 0.0, 1.0, 1.0, 0.0]])
     with torch.no_grad():
@@ -107,8 +108,9 @@ def test_hypotheses_are_as_likely_as_all_rewards_are_by_them() -> None:
             for place, mean in enumerate(means):
                 for step in kept.nonzero()[:, 0]:
                     seen = f[slot, step], a[slot, step], f_next[slot, step], torch.tensor(mean)
-                    told = prior.reward.network(torch.cat(seen))[0]  # type: ignore[union-attr]
-                    posterior[place] += Normal(told, std).log_prob(r[slot, step])
+                    posterior[place] += Normal(reward.network(torch.cat(seen))[0], 0.8).log_prob(
+                        r[slot, step]
+                    )
             one = weighed._replace(log_likelihood=weighed.log_likelihood[slot].expand(DRAWS, -1))
             drawn = prior.draw(one, nothing(DRAWS, 2), noise(2))
             shares = [float((drawn == torch.tensor(mean)).all(1).double().mean()) for mean in means]
@@ -117,7 +119,7 @@ def test_hypotheses_are_as_likely_as_all_rewards_are_by_them() -> None:
 
 
 def test_transitions_one_by_one_tell_what_they_tell_together() -> None:
-    prior = by_rewards([[-1.0], [0.5], [4.0]], 0.3)
+    prior, _ = by_rewards([[-1.0], [0.5], [4.0]], 0.3)
     f, a, r, f_next = transitions(4, 6)
     with torch.no_grad():
         together = prior.weigh(prior.hypotheses(4), f, a, r, f_next)
@@ -128,7 +130,7 @@ def test_transitions_one_by_one_tell_what_they_tell_together() -> None:
 
 
 def test_hypotheses_stay_when_newer_beliefs_come() -> None:
-    prior = by_rewards([[1.0], [2.0]], 0.3)
+    prior, _ = by_rewards([[1.0], [2.0]], 0.3)
     begun = prior.hypotheses(1)
     prior.take_in(torch.tensor([[7.0], [8.0]]))
     assert begun.m[:, 0].tolist() == [1.0, 2.0]
